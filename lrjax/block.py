@@ -1,0 +1,135 @@
+"""A block of lanes: the compiled program it runs, and one chunk of steps of it."""
+
+import functools
+import json
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import FrozenConfigDict
+
+from lrjax import data, parallel, probes, step, sweep
+from lrjax.config import to_json
+from lrjax.data.order import Orders
+
+
+class Program(NamedTuple):
+    """What is compiled for one structure on one mesh; every number is an argument."""
+
+    init: Callable  # (hyper, data) -> TrainState
+    advance: Callable  # (state, hyper, data, rows) -> (state, metrics [lanes, K])
+    generate: Callable | None  # hyper -> data, where each lane has its own
+    probes: dict[str, Callable]  # name -> (state, hyper, data) -> arrays [lanes, ...]
+
+
+@functools.lru_cache(maxsize=64)
+def _program(structure_json: str, mesh: Mesh) -> Program:
+    structure = FrozenConfigDict(json.loads(structure_json))
+    source = data.DATASETS[structure.data.name]
+    engine = step.ENGINES[structure.engine](structure, structure.data.num_classes, parallel.batch_sharder(mesh))
+    shared = () if source.per_lane else (1,)
+    loop = structure.lane_loop
+
+    def advance(state: Any, hyper: Any, arrays: Any, rows: step.Row) -> Any:
+        if structure.step_loop == "host":
+            state, metrics = step.train_step(
+                engine, structure, state, hyper, arrays, jax.tree.map(lambda a: a[0], rows)
+            )
+            return state, jax.tree.map(lambda a: a[None], metrics)
+        return jax.lax.scan(lambda s, row: step.train_step(engine, structure, s, hyper, arrays, row), state, rows)
+
+    return Program(
+        init=parallel.lanes(lambda h, d: step.init_state(engine, structure, h, d), mesh, loop, shared=shared),
+        advance=parallel.lanes(advance, mesh, loop, shared=tuple(i + 1 for i in shared), donate=(0,)),
+        generate=parallel.lanes(lambda h: source.load(structure, h), mesh, loop) if source.per_lane else None,
+        probes={name: probes.PROBES[name](structure, engine, mesh) for name in structure.probes},
+    )
+
+
+def program(structure: FrozenConfigDict, mesh: Mesh) -> Program:
+    """The compiled functions of a structure; the same object for the same structure, so nothing compiles twice.
+
+    Data that all lanes share is an argument too: its settings are no part of the program.
+    """
+    content = json.loads(to_json(structure))
+    source = data.DATASETS[structure.data.name]
+    if not source.per_lane:
+        content["data"] = {"name": structure.data.name}
+    content["data"]["num_classes"] = source.spec(structure).num_classes
+    return _program(to_json(content | {"data_dir": ""}), mesh)
+
+
+def rows_of(
+    lanes: list[sweep.Lane], size: int, orders: Orders, tables: list[np.ndarray], start: int, count: int
+) -> step.Row:
+    """Indices, learning rates and activity of steps start .. start + count - 1 for a padded block of lanes."""
+    index = orders.rows(start, count)
+    rates = np.zeros((size, count), np.float32)
+    active = np.zeros((size, count), bool)
+    for place, table in enumerate(tables):
+        own = table[start : start + count]
+        rates[place, : own.size], active[place, : own.size] = own, True
+    return step.Row(index, rates, active)
+
+
+class Block:
+    """A block of lanes on its way through the loop: what it needs beside its state."""
+
+    def __init__(self, number: int, group: sweep.Group, lanes: list[sweep.Lane], mesh: Mesh, shared_data: Any):
+        structure = group.structure
+        self.number, self.lanes, self.structure, self.mesh = number, lanes, structure, mesh
+        self.size = structure.lanes_per_device * parallel.sweep_devices(mesh)
+        self.program = program(structure, mesh)
+        self.hyper = parallel.put_lanes(sweep.stacked(lanes, self.size), mesh)
+        self.data = self.program.generate(self.hyper) if self.program.generate else shared_data
+        configs = [lane.config for lane in lanes] + [lanes[-1].config] * (self.size - len(lanes))
+        num_train = data.DATASETS[structure.data.name].num_train(lanes[0].config)
+        self.orders = Orders([c.seed for c in configs], [c.order for c in configs], num_train, structure.batch_size)
+        self.tables = [lane.learning_rates() for lane in lanes]
+        self.chunk = structure.log_every
+        self.length = -(-max(table.size for table in self.tables) // self.chunk) * self.chunk
+
+    def template(self) -> Any:
+        """A state of the right shapes, for restoring."""
+        return parallel.fetch(self.program.init(self.hyper, self.data))
+
+    @property
+    def name(self) -> str:
+        """What the progress bar shows."""
+        return f"{self.lanes[0].arm} ({len(self.lanes)} lanes)"
+
+    def fixed_arrays(self) -> dict[str, np.ndarray]:
+        """What a report needs to know of each lane's data: "data/<name>" [1, lanes, ...]."""
+        describe = data.DATASETS[self.structure.data.name].describe
+        arrays = parallel.fetch(describe(self.data)) if describe else {}
+        return {f"data/{name}": array[None, : len(self.lanes)] for name, array in arrays.items()}
+
+    def advance(self, state: Any, start: int) -> tuple[Any, Any]:
+        """One chunk of steps: (state, per-step metrics [lanes, chunk], still on the device)."""
+        rows = rows_of(self.lanes, self.size, self.orders, self.tables, start, self.chunk)
+        if self.structure.step_loop == "scan":
+            return self.program.advance(state, self.hyper, self.data, parallel.put_lanes(rows, self.mesh))
+        pieces = []
+        for t in range(self.chunk):
+            one = jax.tree.map(lambda a, t=t: a[:, t : t + 1], rows)
+            state, metrics = self.program.advance(state, self.hyper, self.data, parallel.put_lanes(one, self.mesh))
+            pieces.append(metrics)
+        return state, jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *map(parallel.fetch, pieces))
+
+    def measure(self, state: Any, at: int) -> dict[str, Any]:
+        """What the probes due at step `at` read; they change nothing. Still on the device."""
+        due = {}
+        for name, every in self.structure.probes.items():
+            if at == self.length if every == "end" else at % every == 0 or at == self.length:
+                due[name] = {"step": state.step + 0, **self.program.probes[name](state, self.hyper, self.data)}
+        return due
+
+    def outcome(self, state: Any) -> list[dict[str, Any]]:
+        """How each lane stands: whether and when it diverged."""
+        at, loss = np.asarray(state.diverged_at), np.asarray(state.last_finite_loss)
+        return [
+            {"lane": lane.index, "diverged_at": int(at[i]) if at[i] >= 0 else None, "last_finite_loss": float(loss[i])}
+            for i, lane in enumerate(self.lanes)
+        ]

@@ -1,0 +1,119 @@
+"""The only file that imports orbax: what a killed run needs to go on, bit for bit."""
+
+import json
+import shutil
+import sys
+import zlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from lrjax.errors import LrjaxError
+
+
+def _checksum(state: Any) -> int:
+    crc = 0
+    for leaf in jax.tree.leaves(state):
+        crc = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), crc)
+    return crc
+
+
+class Checkpoints:
+    """The newest checkpoints of one block of lanes.
+
+    Saving is atomic; the newest two are kept, so that a damaged one falls back to the one before.
+
+    Args:
+        folder: made if missing.
+
+    Example:
+        >>> import tempfile, numpy as np
+        >>> checkpoints = Checkpoints(Path(tempfile.mkdtemp()) / "block-000")
+        >>> checkpoints.save(4, {"w": np.ones(2)}, {"offset": 10})
+        >>> state, meta = checkpoints.restore({"w": np.zeros(2)})
+        >>> state["w"].tolist(), meta["step"], meta["offset"]
+        ([1.0, 1.0], 4, 10)
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder.resolve()
+        self._manager: ocp.CheckpointManager | None = None
+
+    def _open(self) -> ocp.CheckpointManager:
+        if self._manager is None:
+            options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False, create=True)
+            self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=("state", "meta"))
+        return self._manager
+
+    def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
+        """Writes numpy arrays and a small JSON record; a checkpoint of the same step is replaced.
+
+        Raises:
+            LrjaxError: the disk is full or not writable; the checkpoints before are untouched.
+        """
+        meta = {**meta, "step": step, "checksum": _checksum(state)}
+        items = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
+        try:
+            if step in self._open().all_steps():
+                self._open().delete(step)
+            self._open().save(step, args=items)
+        except Exception as error:
+            raise LrjaxError(
+                f"could not write the checkpoint of step {step} to {self.folder} ({_first_line(error)}); make room or "
+                "mend the disk and run the same command again, which goes on from the checkpoint before"
+            ) from error
+
+    def _read(self, step: int, template: Any) -> tuple[Any, dict[str, Any]]:
+        abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(np.shape(a), np.asarray(a).dtype), template)
+        restore = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore())
+        found = self._open().restore(step, args=restore)
+        state = jax.tree.map(np.asarray, found.state)
+        if _checksum(state) != found.meta["checksum"]:
+            raise ValueError("its checksum does not match")
+        return state, dict(found.meta)
+
+    def restore(self, template: Any) -> tuple[Any, dict[str, Any]] | None:
+        """The newest whole checkpoint as (state, meta), or None where there is none.
+
+        A damaged one is reported on stderr, removed, and the one before is taken.
+
+        Args:
+            template: a state of the same shapes and dtypes.
+        """
+        if not self.folder.is_dir():
+            return None
+        for step in sorted(self._open().all_steps(), reverse=True):
+            try:
+                return self._read(step, template)
+            except Exception as error:  # orbax, tensorstore and json each have their own; any of them means damaged
+                print(
+                    f"checkpoint {self.folder.name}/{step} is damaged ({_first_line(error)}); falling back to the one before",
+                    file=sys.stderr,
+                )
+                self.close()
+                shutil.rmtree(self.folder / str(step))
+        return None
+
+    def close(self) -> None:
+        """Frees orbax's threads."""
+        if self._manager is not None:
+            self._manager.close()
+            self._manager = None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def read_meta(folder: Path) -> list[dict[str, Any]]:
+    """The JSON records of every checkpoint below a run's `ckpt` folder, without reading any state."""
+    records = []
+    for path in sorted(folder.glob("*/*/meta/metadata")):
+        try:
+            records.append(json.loads(path.read_text()))
+        except (OSError, ValueError):
+            continue
+    return records

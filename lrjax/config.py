@@ -1,0 +1,381 @@
+"""From a config file to a plain frozen config: load, override, check, resolve, fingerprint, save."""
+
+import ast
+import difflib
+import hashlib
+import importlib
+import inspect
+import json
+import math
+import re
+import sys
+import types
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from lrjax.errors import LrjaxError
+
+SCALES = ("smoke", "small", "paper")
+OPEN = ("sweep", "arms", "probes")  # dictionaries whose keys the user chooses
+
+
+def check(ok: bool, message: str) -> None:
+    """Raises LrjaxError(message) unless ok."""
+    if not ok:
+        raise LrjaxError(message)
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """The end of an error message about an unknown name: the nearest valid one, or all of them.
+
+    Example:
+        >>> nearest("sed", ["seed", "scale"])
+        "did you mean 'seed'?"
+        >>> nearest("qqq", ["seed", "scale"])
+        'valid names: scale, seed'
+    """
+    close = difflib.get_close_matches(name, list(valid), n=1)
+    return f"did you mean {close[0]!r}?" if close else "valid names: " + ", ".join(sorted(valid))
+
+
+def config_folders() -> list[Path]:
+    """Where `configs/` is looked for: the working directory, the checkout, the installed wheel."""
+    package = Path(__file__).resolve().parent
+    return [Path("configs"), package.parent / "configs", package / "_configs"]
+
+
+def find_config(path: str) -> Path:
+    """The config file that `path` names; a path that does not exist is looked up among the packaged configs.
+
+    Raises:
+        LrjaxError: no such file.
+    """
+    candidates = [Path(path), *(folder / Path(path).name for folder in config_folders())]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    known = sorted({p.name for f in config_folders() if f.is_dir() for p in f.glob("*.py")} - {"common.py"})
+    raise LrjaxError(f"there is no config file {path!r}; {nearest(Path(path).name, known)}")
+
+
+def _load_module(path: Path) -> types.ModuleType:
+    """Imports a config file as a member of a package made for its folder, so that `from . import common` works."""
+    folder = str(path.resolve().parent)
+    package = "lrjax_configs_" + hashlib.sha256(folder.encode()).hexdigest()[:8]
+    if package not in sys.modules:
+        module = types.ModuleType(package)
+        module.__path__ = [folder]
+        sys.modules[package] = module
+    return importlib.import_module(f"{package}.{path.stem}")
+
+
+def load_config(spec: str, overrides: Mapping[str, Any] | None = None) -> ConfigDict:
+    """Loads `FILE[:EXPERIMENT][,scale=SCALE]` and applies overrides by dotted key; needs no flags, works in a notebook.
+
+    Args:
+        spec: for example `"configs/benign_osc.py:E2,scale=smoke"`. Without an experiment the file's default is taken,
+            without a scale `small`.
+        overrides: dotted key -> value, for example `{"seed": 3, "sweep.e": (1.1, 1.25)}`. Keys under `sweep`, `arms`
+            and `probes` may be new; all others must exist and keep their type (an int may stand for a float).
+
+    Returns:
+        A locked ConfigDict.
+
+    Raises:
+        LrjaxError: no such file, experiment, scale or key, or a value of the wrong type.
+
+    Example:
+        >>> import lrjax
+        >>> config = lrjax.load_config("configs/benign_osc.py:E2,scale=smoke", {"seed": 3})
+        >>> config.experiment, config.scale, config.seed
+        ('E2', 'smoke', 3)
+    """
+    match = re.fullmatch(r"(.+?\.py)(?:[:,](.*))?", spec)
+    check(match is not None, f"cannot read --config={spec}; write FILE.py[:EXPERIMENT][,scale=SCALE]")
+    path, argument = match.group(1), match.group(2) or ""  # pyright: ignore[reportOptionalMemberAccess]
+    module = _load_module(find_config(path))
+    parts = [part for part in argument.split(",") if part]
+    experiment, scale = module.DEFAULT, "small"
+    for part in parts:
+        key, equals, value = part.partition("=")
+        if not equals:
+            experiment = key
+        elif key == "scale":
+            scale = value
+        else:
+            raise LrjaxError(f"cannot read {part!r} in --config={spec}; write FILE[:EXPERIMENT][,scale=SCALE]")
+    check(scale in SCALES, f"unknown scale {scale!r}; {nearest(scale, SCALES)}")
+    known = module.EXPERIMENTS
+    check(experiment in known, f"unknown experiment {experiment!r} in {path}; {nearest(experiment, known)}")
+    config = module.EXPERIMENTS[experiment](scale)
+    config.experiment, config.scale = experiment, scale
+    config.lock()
+    return apply_overrides(config, overrides or {})
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mapping -> {dotted key: leaf}.
+
+    Example:
+        >>> flatten({"optimizer": {"name": "sgd"}, "seed": 0})
+        {'optimizer.name': 'sgd', 'seed': 0}
+    """
+    flat = {}
+    for key, value in config.items():
+        if isinstance(value, (Mapping, ConfigDict)):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+# Keys that hold a number of steps, or a duration such as "3 epochs".
+DURATIONS = ("steps", "log_every", "checkpoint_every", "averaging_start", "schedule.warmup")
+DURATION_LISTS = ("schedule.milestones",)
+
+
+def _coerce(key: str, value: Any, expected: type) -> Any:
+    if value is None or expected is type(None):
+        return value
+    if key in DURATIONS and isinstance(value, (int, str)) and not isinstance(value, bool):
+        return value
+    if key == "batch_size" and value == "full":
+        return value
+    if expected in (tuple, list) and isinstance(value, (tuple, list)):
+        return tuple(value)
+    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
+        raise LrjaxError(f"{key} must be of type {expected.__name__}, not {value!r} ({type(value).__name__})")
+    return value
+
+
+def optimizer_arguments(name: str) -> list[str]:
+    """The arguments of an optax optimizer, beside the learning rate.
+
+    Raises:
+        LrjaxError: optax has no optimizer of that name.
+
+    Example:
+        >>> optimizer_arguments("sgd")[:2]
+        ['momentum', 'nesterov']
+    """
+    import optax  # here, because `--list` and a refused flag need no JAX
+
+    optimizers = [n for n, f in vars(optax).items() if callable(f) and _takes_learning_rate(f)]
+    check(name in optimizers, f"unknown optimizer.name {name!r}; {nearest(name, optimizers)}")
+    return list(inspect.signature(getattr(optax, name)).parameters)[1:]
+
+
+def _takes_learning_rate(function: Any) -> bool:
+    try:
+        return next(iter(inspect.signature(function).parameters), None) == "learning_rate"
+    except (TypeError, ValueError):
+        return False
+
+
+def apply_overrides(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
+    """Sets dotted keys in place, with clear errors, and returns the config.
+
+    Raises:
+        LrjaxError: an unknown key (the nearest valid one is named) or a value of the wrong type.
+    """
+    for dotted, value in overrides.items():
+        *path, leaf = dotted.split(".")
+        node = config
+        if path and path[0] in OPEN:
+            with node.unlocked():
+                for part in path:
+                    node = node.setdefault(part, ConfigDict()) if part not in node else node[part]
+                with node.ignore_type(), node.unlocked():
+                    node[leaf] = value
+            continue
+        for part in path:
+            node = node.get(part) if isinstance(node, ConfigDict) else None
+        if path == ["optimizer"] and leaf not in node and leaf in optimizer_arguments(node.name):
+            with node.unlocked():
+                node[leaf] = value
+            continue
+        if not isinstance(node, ConfigDict) or leaf not in node or isinstance(node[leaf], ConfigDict):
+            raise LrjaxError(f"unknown config key {dotted!r}; {nearest(dotted, flatten(config))}")
+        with node.ignore_type():
+            node[leaf] = _coerce(dotted, value, node.get_type(leaf))
+    return config
+
+
+def parse_value(text: str) -> Any:
+    """A command-line value as Python reads it, or the text itself.
+
+    Example:
+        >>> parse_value("0.1"), parse_value("(1, 2)"), parse_value("adam"), parse_value("None")
+        (0.1, (1, 2), 'adam', None)
+    """
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def to_steps(duration: int | str, steps_per_epoch: int, key: str) -> int:
+    """A duration in steps.
+
+    Example:
+        >>> to_steps("3 epochs", 100, "steps"), to_steps(250, 100, "steps"), to_steps("250 steps", 100, "steps")
+        (300, 250, 250)
+    """
+    if isinstance(duration, int) and not isinstance(duration, bool):
+        return duration
+    number, _, unit = str(duration).strip().partition(" ")
+    scale = {"": 1, "step": 1, "steps": 1, "epoch": steps_per_epoch, "epochs": steps_per_epoch}.get(unit.strip())
+    try:
+        value = float(number)
+    except ValueError:
+        scale = None
+        value = 0.0
+    if scale is None:
+        raise LrjaxError(f"{key}={duration!r} is no duration; write a number of steps or, say, '3 epochs'")
+    return round(value * scale)
+
+
+def resolve_durations(config: ConfigDict, steps_per_epoch: int) -> None:
+    """Replaces every duration of an unfrozen config by its number of steps, in place."""
+    flat = flatten(config)
+    for key in DURATIONS + DURATION_LISTS:
+        if key in flat and flat[key] is not None:
+            *path, leaf = key.split(".")
+            node = config
+            for part in path:
+                node = node[part]
+            with node.ignore_type():
+                if key in DURATION_LISTS:
+                    node[leaf] = tuple(to_steps(d, steps_per_epoch, key) for d in node[leaf])
+                else:
+                    node[leaf] = to_steps(node[leaf], steps_per_epoch, key)
+    with config.probes.ignore_type():
+        for name, every in config.probes.items():
+            if every != "end":
+                config.probes[name] = to_steps(every, steps_per_epoch, f"probes.{name}")
+
+
+def to_json(config: Mapping[str, Any] | ConfigDict) -> str:
+    """Canonical JSON of a config: sorted keys, tuples as lists."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, (Mapping, ConfigDict)):
+            return {key: plain(item) for key, item in value.items()}
+        return [plain(item) for item in value] if isinstance(value, (tuple, list)) else value
+
+    return json.dumps(plain(config), sort_keys=True)
+
+
+def fingerprint(config: Mapping[str, Any] | ConfigDict) -> str:
+    """Ten hex digits that name what a config computes; where the data lies on this machine does not count.
+
+    Example:
+        >>> fingerprint({"seed": 0, "data_dir": "a"}) == fingerprint({"seed": 0, "data_dir": "b"})
+        True
+    """
+    content = {key: value for key, value in json.loads(to_json(config)).items() if key != "data_dir"}
+    return hashlib.sha256(to_json(content).encode()).hexdigest()[:10]
+
+
+def _check_names(config: ConfigDict) -> None:
+    from lrjax import data, models, schedules, step
+    from lrjax.data import augment  # the registries stand above the config file in the tree
+
+    choices = {
+        "data.name": data.DATASETS,
+        "model.name": models.MODELS,
+        "loss": step.LOSSES,
+        "engine": step.ENGINES,
+        "schedule.name": schedules.SCHEDULES,
+        "augment": augment.AUGMENTATIONS,
+        "order": ("shuffle", "iid", "cyclic"),
+        "averaging": (None, "ema", "uniform"),
+        "lane_loop": ("vmap", "map", "single"),
+        "step_loop": ("scan", "host"),
+    }
+    flat = flatten(config)
+    for key, valid in choices.items():
+        names = [name for name in valid if name is not None]
+        check(flat[key] in valid, f"unknown {key} {flat[key]!r}; {nearest(str(flat[key]), names)}")
+
+
+def _check_numbers(config: ConfigDict, num_train: int) -> None:
+    flat = flatten(config)
+    rate = config.optimizer.learning_rate
+    check(rate is not None, "no learning rate is set; give optimizer.learning_rate")
+    for key in (*(f"optimizer.{k}" for k in config.optimizer), "label_noise", "e"):
+        value = flat.get(key)
+        if isinstance(value, float):
+            check(math.isfinite(value) and value >= 0, f"{key}={value} must be a finite number, zero or more")
+    check(
+        (config.optimizer.get("momentum") or 0.0) < 1, f"optimizer.momentum={config.optimizer.momentum} must be under 1"
+    )
+    for key in ("steps", "log_every", "checkpoint_every", "lanes_per_device"):
+        check(config[key] >= 1, f"{key}={config[key]} must be at least 1")
+    check(1 <= config.batch_size <= num_train, f"batch_size={config.batch_size} must lie in 1..{num_train} (examples)")
+    milestones = flat.get("schedule.milestones", ())
+    ascending = all(a < b for a, b in zip(milestones, milestones[1:], strict=False)) and all(m > 0 for m in milestones)
+    check(ascending, f"schedule.milestones={tuple(milestones)} must be positive and in ascending order")
+    for name, every in config.probes.items():
+        multiple = every == "end" or (every >= 1 and every % config.log_every == 0)
+        check(multiple, f"probes.{name}={every} must be 'end' or a multiple of log_every={config.log_every}")
+
+
+def resolve(config: ConfigDict) -> FrozenConfigDict:
+    """Checks one lane's config, turns durations into steps, fills in what follows from other keys, and freezes it.
+
+    Args:
+        config: a config without `sweep` and `arms` still to apply (see `lrjax.sweep.plan`).
+
+    Raises:
+        LrjaxError: the first thing that is wrong, with what to write instead.
+    """
+    from lrjax import data
+
+    config = config.copy_and_resolve_references()
+    _check_names(config)
+    allowed = (*optimizer_arguments(config.optimizer.name), "name", "learning_rate", "l2")
+    for key, value in config.optimizer.items():
+        check(
+            key in allowed or value is None,
+            f"optimizer {config.optimizer.name!r} takes no {key!r}; {nearest(key, allowed)}",
+        )
+    source = data.DATASETS[config.data.name]
+    source.complete(config)
+    num_train = source.num_train(config)
+    with config.ignore_type():
+        config.batch_size = num_train if config.batch_size == "full" else config.batch_size
+    resolve_durations(config, max(1, num_train // max(1, config.batch_size)))
+    _check_numbers(config, num_train)
+    return FrozenConfigDict(config)
+
+
+def list_experiments() -> list[dict[str, str]]:
+    """Every experiment of every config, read from the table in each config file's header.
+
+    A header row reads `NAME | claim | scales | expected run time at scale=small`.
+
+    Returns:
+        Dicts with `config`, `paper`, `experiment`, `claim`, `scales`, `time`.
+    """
+    folder = next((f for f in config_folders() if f.is_dir()), None)
+    check(folder is not None, "found no configs folder; run from a checkout of lrjax or reinstall the package")
+    rows = []
+    for path in sorted(folder.glob("*.py")):
+        header = ast.get_docstring(ast.parse(path.read_text())) or ""
+        lines = header.splitlines()
+        for line in lines:
+            cells = [cell.strip() for cell in line.split("|")]
+            if len(cells) == 4 and cells[0] != "experiment" and not set(cells[0]) <= set("- "):
+                rows.append(
+                    dict(
+                        config=f"configs/{path.name}", paper=lines[0].rstrip("."), experiment=cells[0],
+                        claim=cells[1], scales=cells[2], time=cells[3],
+                    )
+                )  # fmt: skip
+    return rows

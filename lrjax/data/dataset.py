@@ -1,0 +1,53 @@
+"""What every part of lrjax knows of data: arrays in memory, by name."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Dataset(NamedTuple):
+    """A training set and named test sets, as host arrays whose leading axis counts examples.
+
+    Attributes:
+        train: "x" `[n, ...]`, "y" `[n]` int32, and what the data set adds, such as "patched" `[n]` bool.
+        tests: name -> a dict of the same kind; "test" is the usual one.
+        num_classes: number of labels.
+
+    Example:
+        >>> import numpy as np
+        >>> split = {"x": np.zeros((4, 32, 32, 3), np.float32), "y": np.zeros(4, np.int32)}
+        >>> Dataset(train=split, tests={"test": split}, num_classes=10).train["y"].shape
+        (4,)
+    """
+
+    train: dict[str, Any]
+    tests: dict[str, dict[str, Any]]
+    num_classes: int
+
+
+def _nothing(config: Any) -> None:
+    """Nothing follows from other keys."""
+
+
+class Source(NamedTuple):
+    """A data set of the registry `lrjax.data.DATASETS`.
+
+    Attributes:
+        load: config -> `Dataset` that all lanes share; with `per_lane` (structure, hyper) -> a dict of one lane's arrays
+            with "train", made inside the compiled program.
+        spec: config -> `Dataset` of shapes, without the disk.
+        complete: fills in, in place, keys of an unfrozen config that follow from others.
+        per_lane: whether each lane has its own data.
+        arrays: dotted keys of numbers that are arguments of the program rather than structure.
+        describe: the loaded data -> arrays [lanes, ...] to keep in the run directory.
+    """
+
+    load: Callable
+    spec: Callable[[Any], Dataset]
+    complete: Callable[[Any], None] = _nothing
+    per_lane: bool = False
+    arrays: tuple[str, ...] = ()
+    describe: Callable | None = None
+
+    def num_train(self, config: Any) -> int:
+        """Training examples, without reading them."""
+        return self.spec(config).train["y"].shape[0]

@@ -1,0 +1,192 @@
+"""CIFAR-10 as float32 arrays in memory, read from what tfds has prepared, without TensorFlow."""
+
+import functools
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from lrjax.data.dataset import Dataset
+from lrjax.errors import LrjaxError
+
+NUM_CLASSES = 10
+IMAGE_SHAPE = (32, 32, 3)
+SPLIT_SIZES = {"train": 50_000, "test": 10_000}
+
+
+def generator(seed: int, purpose: str) -> np.random.Generator:
+    """A NumPy generator for one purpose, independent of those for other purposes with the same seed.
+
+    Example:
+        >>> bool(generator(0, "subset").integers(100) == generator(0, "subset").integers(100))
+        True
+    """
+    return np.random.default_rng([seed, *purpose.encode()])
+
+
+def prepared_folder(name: str, data_dir: str | os.PathLike | None) -> Path:
+    """Finds the folder in which tfds keeps the newest prepared version of a data set.
+
+    Args:
+        name: the tfds name, "cifar10".
+        data_dir: where to look; if empty, `$TFDS_DATA_DIR`, then `~/tensorflow_datasets`.
+
+    Returns:
+        The version's folder, such as `data_dir/cifar10/3.0.2`.
+
+    Raises:
+        LrjaxError: if there is none in array_record format; the message is the command that prepares it.
+    """
+    root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser().absolute()
+    folders = [
+        info.parent
+        for info in root.glob(f"{name}/[0-9]*.*.*/dataset_info.json")
+        if json.loads(info.read_text()).get("fileFormat") == "array_record"
+    ]
+    if not folders:
+        prepare = f"tfds.builder({name!r}, data_dir={str(root)!r}).download_and_prepare(file_format='array_record')"
+        raise LrjaxError(
+            f"no {name} in array_record format under {root}: point --config.data_dir at a folder that has it, or "
+            "prepare it once, in an environment with TensorFlow (lrjax itself does not need it), by: "
+            f'python -c "import tensorflow_datasets as tfds; {prepare}"'
+        )
+    return max(folders, key=lambda folder: [int(part) for part in folder.name.split(".")])
+
+
+def wanted_classes(data_config: Any) -> tuple[int, ...] | None:
+    """The classes that `data_config["classes"]` selects, in the order of their new labels; None means all."""
+    classes = data_config.get("classes")
+    if not classes:
+        return None
+    if len(classes) < 2 or len(set(classes)) < len(classes) or not set(classes) <= set(range(NUM_CLASSES)):
+        raise LrjaxError(f"config.data.classes={tuple(classes)} must be two or more different labels of 0 to 9")
+    return tuple(classes)
+
+
+@functools.lru_cache(maxsize=2)
+def read_split(
+    folder: Path, split: str, count: int | None, classes: tuple[int, ...] | None, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Reads the first `count` images of a fixed random permutation of a split.
+
+    The permutation depends on `seed` and `split` alone, so a smaller subset is the beginning of a larger one. Only
+    wanted images are decoded. The last two results are kept, for several runs in one process; they are read-only.
+
+    Args:
+        folder: what `prepared_folder` returns.
+        split: "train" or "test".
+        count: number of images; None means all.
+        classes: labels to keep, renumbered from 0 in this order; None keeps all.
+        seed: seed of the permutation.
+
+    Returns:
+        Images uint8 `[count, 32, 32, 3]` and labels int32 `[count]`.
+
+    Raises:
+        LrjaxError: if the split has fewer images than `count`.
+    """
+    import tensorflow_datasets as tfds  # Half a second, and not needed by a dry run.
+
+    builder: Any = tfds.builder_from_directory(folder)
+    source = builder.as_data_source(split=split)
+    order = generator(seed, f"subset of {split}").permutation(len(source))
+    if classes is not None:
+        undecoded = builder.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
+        labels = np.array([record["label"] for record in undecoded.__getitems__(order.tolist())])
+        order = order[np.isin(labels, classes)]
+    if count is not None and not 1 <= count <= len(order):
+        raise LrjaxError(f"config.data.num_{split}={count} must be between 1 and {len(order)}, or None for all images")
+    records = source.__getitems__(order[:count].tolist())
+    images = np.stack([record["image"] for record in records])
+    labels = np.array([record["label"] for record in records], np.int32)
+    if classes is not None:
+        labels = np.argmax(labels[:, None] == np.array(classes), axis=1).astype(np.int32)
+    images.flags.writeable = labels.flags.writeable = False
+    return images, labels
+
+
+def standardise(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Subtracts the per-pixel mean of the training images, divides by their one global standard deviation.
+
+    x' = (x - m) / s with, over `train`, m = mean over examples `[H, W, C]` and s^2 = mean over everything of (x - m)^2.
+
+    Args:
+        train: images `[n, H, W, C]`.
+        test: images `[k, H, W, C]`.
+
+    Returns:
+        Both as float32.
+
+    Raises:
+        LrjaxError: if all training images are equal.
+
+    Source: The Break-Even Point on Optimization Trajectories, the predecessor's preprocessing.
+
+    Example:
+        >>> x, _ = standardise(np.arange(8).reshape(2, 2, 2, 1), np.zeros((1, 2, 2, 1)))
+        >>> x[:, 0, 0, 0].tolist()
+        [-1.0, 1.0]
+    """
+    mean = train.mean(axis=0, dtype=np.float64).astype(np.float32)
+    centred = train.astype(np.float32) - mean
+    std = np.float32(np.sqrt(np.square(centred).mean(dtype=np.float64)))
+    if std == 0:
+        raise LrjaxError(
+            "the training images are all equal, so they cannot be standardised: raise config.data.num_train"
+        )
+    centred /= std
+    return centred, (test.astype(np.float32) - mean) / std
+
+
+def cifar10(config: Any) -> Dataset:
+    """CIFAR-10, standardised, or a fixed random subset of it.
+
+    Args:
+        config: mapping with `data_dir` (empty: `$TFDS_DATA_DIR`, then tfds's default) and `data`: `num_train` and
+            `num_test` (None: all), `classes` (None: all; else labels, renumbered from 0), `subset_seed` (0).
+
+    Returns:
+        "x" float32 `[n, 32, 32, 3]`, "y" int32 `[n]` in `train` and in `tests["test"]`; statistics are those of the
+        selected training images.
+
+    Raises:
+        LrjaxError: if the data set is not there (the message has the command that prepares it; nothing is ever
+            downloaded), or if a number or label is out of range.
+
+    Example:
+        `cifar10({"data_dir": "~/tensorflow_datasets", "data": {"num_train": 10_000, "num_test": None}})`
+    """
+    data = config["data"]
+    folder, classes = prepared_folder("cifar10", config.get("data_dir")), wanted_classes(data)
+    seed = data.get("subset_seed", 0)
+    train_images, train_labels = read_split(folder, "train", data.get("num_train"), classes, seed)
+    test_images, test_labels = read_split(folder, "test", data.get("num_test"), classes, seed)
+    train_x, test_x = standardise(train_images, test_images)
+    return Dataset(
+        train={"x": train_x, "y": train_labels},
+        tests={"test": {"x": test_x, "y": test_labels}},
+        num_classes=len(classes or range(NUM_CLASSES)),
+    )
+
+
+def cifar10_spec(config: Any) -> Dataset:
+    """The shapes of `cifar10(config)`, without the disk.
+
+    Example:
+        >>> cifar10_spec({"data": {"num_train": 100, "num_test": None}}).tests["test"]["x"]
+        ShapeDtypeStruct(shape=(10000, 32, 32, 3), dtype=float32)
+    """
+    data = config["data"]
+    num_classes = len(wanted_classes(data) or range(NUM_CLASSES))
+
+    def split(name):
+        n = data.get(f"num_{name}") or SPLIT_SIZES[name] * num_classes // NUM_CLASSES
+        return {
+            "x": jax.ShapeDtypeStruct((n, *IMAGE_SHAPE), np.float32),
+            "y": jax.ShapeDtypeStruct((n,), np.int32),
+        }
+
+    return Dataset(train=split("train"), tests={"test": split("test")}, num_classes=num_classes)

@@ -1,0 +1,39 @@
+"""Networks by name: each is a pair (init, apply) on plain pytrees. The only folder that imports flax."""
+
+from collections.abc import Callable
+from typing import Any
+
+from lrjax.models.model import Model, lookup
+from lrjax.models.resnet import resnet18
+from lrjax.models.simple_cnn import simple_cnn
+from lrjax.models.two_layer import two_layer
+
+__all__ = ["MODELS", "Model", "build_model"]
+
+MODELS: dict[str, Callable[[Any, int], Model]] = {
+    "resnet18": resnet18,
+    "simple_cnn": simple_cnn,
+    "two_layer": two_layer,
+}
+
+
+def build_model(model_config: Any, num_classes: int) -> Model:
+    """Builds the model that `model_config["name"]` names.
+
+    Args:
+        model_config: mapping with `name`, a key of `MODELS`, and the options of that model.
+        num_classes: number of outputs.
+
+    Returns:
+        The model's `init` and `apply`.
+
+    Raises:
+        LrjaxError: for an unknown name; the message has the nearest valid one.
+
+    Example:
+        >>> model = build_model({"name": "simple_cnn", "width": 4}, num_classes=10)
+        >>> build_model({"name": "resnet-18"}, num_classes=10)
+        Traceback (most recent call last):
+        lrjax.errors.LrjaxError: unknown model 'resnet-18': did you mean 'resnet18'? (there is: resnet18, simple_cnn, two_layer)
+    """
+    return lookup(MODELS, model_config["name"], "model")(model_config, num_classes)

@@ -1,0 +1,11 @@
+"""The papers: for each its maths, its claims and its figures. Only `main` and `report` import from here.
+
+A paper is a module with `CLAIMS` (see `lrjax.claims`), `figures(run)`, `before(groups)` (what to print before a run) and a
+`NOTE` on what had to be reconstructed.
+"""
+
+from types import ModuleType
+
+from lrjax.papers import benign_osc
+
+PAPERS: dict[str, ModuleType] = {"benign_osc": benign_osc}

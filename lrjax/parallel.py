@@ -1,0 +1,135 @@
+"""The only file that knows devices: the mesh, and how lanes and batches lie on it.
+
+Lanes are laid along the mesh axis "sweep", each device running a block of `lanes_per_device` of them. That block has the
+same shape and place on any number of devices, so a lane's numbers do not depend on how many there are, bit for bit. The
+batch of one lane may be split along "data"; XLA then adds the all-reduce of its gradient.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from lrjax.config import check
+
+SWEEP, DATA = "sweep", "data"
+
+
+def make_mesh(data_devices: int, num_lanes: int, batch_size: int) -> Mesh:
+    """A (sweep, data) mesh over all devices.
+
+    Args:
+        data_devices: devices that share one lane's batch; 0 takes all of them when there is a single lane and they
+            divide its batch, else one.
+
+    Raises:
+        LrjaxError: the devices do not divide into groups of data_devices, or the batch not into equal parts.
+
+    Example:
+        >>> dict(make_mesh(0, num_lanes=40, batch_size=1).shape)["data"]
+        1
+    """
+    count = jax.device_count()
+    if data_devices == 0:
+        data_devices = count if num_lanes == 1 and batch_size % count == 0 else 1
+    check(count % data_devices == 0, f"data_devices={data_devices} does not divide the {count} devices here")
+    check(batch_size % data_devices == 0, f"batch_size={batch_size} is no multiple of data_devices={data_devices}")
+    return jax.make_mesh((count // data_devices, data_devices), (SWEEP, DATA), axis_types=(AxisType.Auto,) * 2)
+
+
+def sweep_devices(mesh: Mesh) -> int:
+    """Devices along the sweep axis."""
+    return mesh.shape[SWEEP]
+
+
+def shard_batch(batch: Any) -> Any:
+    """Splits a batch over the data axis of the mesh in force."""
+    return jax.tree.map(lambda a: jax.lax.with_sharding_constraint(a, P(DATA)), batch)
+
+
+def batch_sharder(mesh: Mesh) -> Callable[[Any], Any]:
+    """`shard_batch` where a batch is shared by devices; otherwise nothing, so that a pure sweep has no collective."""
+    return shard_batch if mesh.shape[DATA] > 1 else lambda batch: batch
+
+
+def _one_by_one(function: Callable, shared: tuple[int, ...]) -> Callable:
+    def mapped(*args):
+        def call(own):
+            own = iter(own)
+            return function(*(arg if i in shared else next(own) for i, arg in enumerate(args)))
+
+        return jax.lax.map(call, tuple(arg for i, arg in enumerate(args) if i not in shared))
+
+    return mapped
+
+
+def _alone(function: Callable, shared: tuple[int, ...]) -> Callable:
+    def squeezed(*args):
+        first = [arg if i in shared else jax.tree.map(lambda a: a[0], arg) for i, arg in enumerate(args)]
+        return jax.tree.map(lambda a: jnp.asarray(a)[None], function(*first))
+
+    return squeezed
+
+
+def _vectorised(function: Callable, shared: tuple[int, ...]) -> Callable:
+    def mapped(*args):
+        return jax.vmap(function, in_axes=tuple(None if i in shared else 0 for i in range(len(args))))(*args)
+
+    return mapped
+
+
+LANE_LOOPS = {"vmap": _vectorised, "map": _one_by_one, "single": _alone}
+
+
+def lanes(
+    function: Callable, mesh: Mesh, loop: str, *, shared: tuple[int, ...] = (), donate: tuple[int, ...] = ()
+) -> Callable:
+    """Turns a function of one lane into a compiled function of a block of lanes, spread over the sweep axis.
+
+    Args:
+        function: arrays of one lane -> arrays of one lane.
+        mesh: from `make_mesh`.
+        loop: how a device goes through its lanes: a key of `LANE_LOOPS`.
+        shared: positions of arguments that all lanes share (they have no lane axis).
+        donate: positions of arguments whose memory may be reused.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> mesh = make_mesh(1, num_lanes=2, batch_size=1)
+        >>> double = lanes(lambda x: 2 * x, mesh, "vmap")
+        >>> double(put_lanes(jnp.arange(mesh.shape["sweep"] * 2), mesh))[:2].tolist()
+        [0, 2]
+    """
+    local = LANE_LOOPS[loop](function, shared)
+
+    def spread(*args):
+        specs = tuple(P() if i in shared else P(SWEEP) for i in range(len(args)))
+        return jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=P(SWEEP), axis_names={SWEEP})(*args)
+
+    compiled = jax.jit(spread, donate_argnums=donate)
+
+    def call(*args):
+        with jax.set_mesh(mesh):
+            return compiled(*args)
+
+    call.compiled = compiled  # type: ignore[attr-defined]  # for the number of its traces, and its cost
+    return call
+
+
+def put_lanes(tree: Any, mesh: Mesh) -> Any:
+    """Places arrays with a leading lane axis."""
+    return jax.device_put(tree, NamedSharding(mesh, P(SWEEP)))
+
+
+def put_shared(tree: Any, mesh: Mesh) -> Any:
+    """Places arrays that every device holds whole."""
+    return jax.device_put(tree, NamedSharding(mesh, P()))
+
+
+def fetch(tree: Any) -> Any:
+    """Device arrays -> numpy arrays on this host."""
+    return jax.tree.map(np.asarray, jax.device_get(tree))

@@ -1,0 +1,54 @@
+"""How far a run is: a bar with the time left on a terminal, plain lines where there is none."""
+
+import sys
+import time
+from typing import Any
+
+from tqdm import tqdm
+
+EVERY_S = 10.0  # between plain lines
+
+
+class Progress:
+    """Counts steps over all lanes, on stderr.
+
+    Args:
+        total: steps of all lanes.
+        quiet: print nothing.
+
+    Example:
+        >>> with Progress(10, quiet=True) as progress:
+        ...     progress.advance(4, "block 0")
+        >>> progress.done
+        4
+    """
+
+    def __init__(self, total: int, *, quiet: bool = False):
+        self.total, self.done, self.quiet = total, 0, quiet
+        self._skipped, self._started, self._printed = 0, time.monotonic(), time.monotonic()
+        on_terminal = sys.stderr.isatty() and not quiet
+        self._bar: Any = tqdm(total=total, unit="step", unit_scale=True, dynamic_ncols=True) if on_terminal else None
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def skip(self, steps: int) -> None:
+        """Steps that an earlier start of this run has done."""
+        self._skipped += steps
+        self.advance(steps, "")
+
+    def advance(self, steps: int, what: str) -> None:
+        """Counts steps just dispatched; `what` names where the run is."""
+        self.done += steps
+        if self._bar is not None:
+            self._bar.set_description_str(what, refresh=False)
+            self._bar.update(steps)
+        elif not self.quiet and time.monotonic() - self._printed > EVERY_S:
+            self._printed = time.monotonic()
+            rate = (self.done - self._skipped) / (self._printed - self._started)
+            left = (self.total - self.done) / rate if rate else float("inf")
+            print(f"{what}: {self.done}/{self.total} steps, {left:.0f} s left", file=sys.stderr, flush=True)

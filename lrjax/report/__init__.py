@@ -1,0 +1,98 @@
+"""Run directory -> claims.json, figures/*.png and one self-contained report.html.
+
+Works from the files of a run alone: figures are redrawn and claims judged again without training.
+"""
+
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from lrjax.claims import judge
+from lrjax.errors import LrjaxError
+from lrjax.report.page import Picture, render
+
+_DPI = 130
+
+
+def write_report(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Judge the run in `workdir` and write claims.json, figures/<name>.png and report.html beside its files.
+
+    Args:
+        workdir: a run directory, as `lrjax.run` or `python -m lrjax.main` leaves it. It need not be finished.
+
+    Returns:
+        The judged claims, see `lrjax.claims.judge`.
+
+    Raises:
+        LrjaxError: `workdir` is missing, holds no run or a run of an unknown paper, or cannot be written to.
+
+    Example:
+        >>> write_report("no/such/directory")
+        Traceback (most recent call last):
+        ...
+        lrjax.errors.LrjaxError: there is no directory no/such/directory; name the workdir that a run printed.
+    """
+    workdir = Path(workdir)
+    if not workdir.is_dir():
+        raise LrjaxError(f"there is no directory {workdir}; name the workdir that a run printed.")
+    if not (workdir / "config.json").is_file():
+        raise LrjaxError(f"{workdir} holds no run (it has no config.json); name the workdir that a run printed.")
+    # Imported here, so that a wrong path is answered before jax and the papers are loaded.
+    from lrjax.metrics import load_run
+    from lrjax.papers import PAPERS
+
+    run = load_run(workdir)
+    paper = run.config.get("paper")
+    if paper not in PAPERS:
+        raise LrjaxError(f"{workdir} is a run of the paper {paper!r}; lrjax knows {', '.join(sorted(PAPERS))}.")
+    try:
+        return write_files(run, PAPERS[paper], workdir)
+    except OSError as error:
+        reason = error.strerror or error
+        raise LrjaxError(
+            f"the report could not be written into {workdir} ({reason}); make room or mend the permissions, "
+            f"then run: python -m lrjax.report {workdir}"
+        ) from error
+
+
+def write_files(run: Any, paper: Any, workdir: Path) -> list[dict[str, Any]]:
+    """Write the report of a loaded run; `write_report` without the loading.
+
+    Args:
+        run: a `lrjax.metrics.RunResult`.
+        paper: what a module of `lrjax.papers` offers: CLAIMS, figures(run), and optionally NOTE (a string).
+        workdir: directory to write into.
+
+    Returns:
+        The judged claims.
+    """
+    entries = judge(paper.CLAIMS, run)
+    _write(workdir / "claims.json", (json.dumps(entries, indent=2, allow_nan=False) + "\n").encode())
+    (workdir / "figures").mkdir(exist_ok=True)
+    pictures = []
+    for figure in paper.figures(run):
+        picture = Picture(figure.name, figure.title, figure.caption, _png(figure.fig))
+        _write(workdir / "figures" / f"{picture.name}.png", picture.png)
+        pictures.append(picture)
+    page = render(run, entries, pictures, note=getattr(paper, "NOTE", None))
+    _write(workdir / "report.html", page.encode())
+    return entries
+
+
+def _png(figure: Any) -> bytes:
+    buffer = io.BytesIO()
+    # Without the Software field the same data gives the same bytes under every matplotlib.
+    figure.savefig(buffer, format="png", dpi=_DPI, bbox_inches="tight", facecolor="white", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Replace `path` in one move, so that a reader or a full disk never leaves half a file."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,73 @@
+"""step -> learning rate. A schedule is an `optax.Schedule`; the loop evaluates it on the host to a per-step table."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from lrjax.config import check
+
+Settings = Mapping[str, Any]
+
+
+def constant(settings: Settings, peak: float, steps: int) -> optax.Schedule:
+    """The same rate at every step."""
+    return optax.constant_schedule(peak)
+
+
+def step_decay(settings: Settings, peak: float, steps: int) -> optax.Schedule:
+    """peak * factor^(number of `milestones` <= step); the step at a milestone already uses the lower rate.
+
+    Example:
+        >>> schedule = step_decay({"milestones": (10, 20), "factor": 0.1}, 1.0, 30)
+        >>> [round(float(schedule(t)), 6) for t in (9, 10, 20)]
+        [1.0, 0.1, 0.01]
+    """
+    return optax.piecewise_constant_schedule(peak, {int(m): settings["factor"] for m in settings["milestones"]})
+
+
+def cosine(settings: Settings, peak: float, steps: int) -> optax.Schedule:
+    """peak * (1 + cos(pi t / steps)) / 2, after a linear warm-up over `warmup` steps."""
+    return optax.warmup_cosine_decay_schedule(0.0 if settings["warmup"] else peak, peak, settings["warmup"], steps)
+
+
+def large_step(settings: Settings, peak: float, steps: int) -> optax.Schedule:
+    """Rate grows by `growth` per percent of training for half of it, then a tenth of the peak to 90 %, then a hundredth.
+
+    The large-step recipe of github.com/tml-epfl/sgd-sparse-features (its README), the study whose CIFAR-10 settings
+    `benign_osc:E0` takes over; `peak` is the initial rate there, so the rate reaches peak * growth^50.
+    """
+    half, late = steps // 2, int(0.9 * steps)
+
+    def schedule(count):
+        percent = 100.0 * jnp.minimum(count, half) / steps
+        grown = peak * settings["growth"] ** percent
+        return grown * jnp.where(count < half, 1.0, jnp.where(count < late, 0.1, 0.01))
+
+    return schedule
+
+
+SCHEDULES: dict[str, Callable[[Settings, float, int], optax.Schedule]] = {
+    "constant": constant,
+    "step_decay": step_decay,
+    "cosine": cosine,
+    "large_step": large_step,
+}
+
+
+def table(settings: Settings, peak: float, steps: int) -> np.ndarray:
+    """The schedule as an array: what the run uses, and what its logs say it used.
+
+    Returns:
+        float32 [steps].
+
+    Example:
+        >>> table({"name": "step_decay", "milestones": (2,), "factor": 0.5}, 1.0, 4)
+        array([1. , 1. , 0.5, 0.5], dtype=float32)
+    """
+    schedule = SCHEDULES[settings["name"]](settings, peak, steps)
+    rates = np.asarray(schedule(jnp.arange(steps)), np.float32) * np.ones(steps, np.float32)
+    check(bool(np.isfinite(rates).all()), f"schedule {settings['name']!r} leaves the range of float32")
+    return rates

@@ -1,0 +1,229 @@
+"""One training step as a pure function of arrays. The file to read first.
+
+`train_step` wraps an engine's update with what holds for every experiment: a lane that is over, or has diverged, stands
+still; the average of the iterates; what to log. An engine says how one update is made. `direct` (here) differentiates any
+model under any optax optimizer; `gram` (`lrjax.inner_product`) works on inner products, exact for the two-layer network.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from lrjax import models
+from lrjax.data.augment import AUGMENTATIONS
+from lrjax.keys import key
+from lrjax.models.two_layer import INITS
+
+Tree = Any
+Hyper = dict[str, jax.Array]
+
+
+class TrainState(NamedTuple):
+    """All that a run carries from step to step."""
+
+    step: jax.Array  # int32, updates done
+    params: Tree
+    model_state: Tree
+    opt_state: Tree
+    average: Tree  # average of params over the steps; () where averaging is off
+    diverged_at: jax.Array  # int32, the step whose loss was not finite (or above divergence_loss); -1 before
+    last_finite_loss: jax.Array
+
+
+class Row(NamedTuple):
+    """What a step reads beside its state."""
+
+    index: jax.Array  # int32 [batch_size], examples
+    learning_rate: jax.Array
+    active: jax.Array  # bool, False once the lane has done its steps
+
+
+class Update(NamedTuple):
+    """What an engine returns: the new values and the loss before them."""
+
+    params: Tree
+    model_state: Tree
+    opt_state: Tree
+    loss: jax.Array
+    metrics: dict[str, jax.Array]
+
+
+class Engine(NamedTuple):
+    """How parameters start, how one update is made, and which weights of the model they stand for."""
+
+    init: Callable  # (hyper, data, key) -> (params, model_state, opt_state)
+    update: Callable  # (state, hyper, data, row, *, axis_name) -> Update
+    weights: Callable  # (params, hyper, data) -> params of the model
+
+
+def square(output: jax.Array, y: jax.Array) -> jax.Array:
+    """(f - y)^2, without a half (benign oscillation, section 2.3)."""
+    return jnp.square(output - y)
+
+
+def half_square(output: jax.Array, y: jax.Array) -> jax.Array:
+    """(f - y)^2 / 2."""
+    return jnp.square(output - y) / 2
+
+
+# per example: (model output, label) -> loss
+LOSSES: dict[str, Callable] = {
+    "square": square,
+    "half_square": half_square,
+    "cross_entropy": optax.softmax_cross_entropy_with_integer_labels,
+}
+
+
+def step_metrics(output: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
+    """Per-step record: the margin y f (one output; mean over a batch) or the accuracy (several classes)."""
+    if output.ndim == 1:
+        return {"margin": jnp.mean(output * y)}
+    return {"accuracy": jnp.mean(jnp.argmax(output, axis=-1) == y)}
+
+
+def targets(structure: Any, hyper: Hyper, y: jax.Array, step: jax.Array) -> jax.Array:
+    """Labels of a batch, with fresh noise of +-label_noise where that is on."""
+    if structure.label_noise is None:
+        return y
+    noise_key = key(hyper["seed"], "step", step)
+    return y + hyper["label_noise"] * jax.random.rademacher(noise_key, y.shape, y.dtype)
+
+
+def optimizer(structure: Any, hyper: Hyper, learning_rate: jax.Array) -> optax.GradientTransformation:
+    """The optax chain for this step; it is built inside the traced function, so that its numbers are arguments."""
+    settings = {k: hyper.get(f"optimizer.{k}", v) for k, v in structure.optimizer.items()}
+    name, l2 = settings.pop("name"), settings.pop("l2")
+    del settings["learning_rate"]
+    chain = getattr(optax, name)(learning_rate, **{k: v for k, v in settings.items() if v is not None})
+    return chain if l2 is None else optax.chain(optax.add_decayed_weights(l2), chain)
+
+
+def initial_params(model: Any, structure: Any, hyper: Hyper, data: Tree, init_key: jax.Array) -> tuple[Tree, Tree]:
+    """Parameters and model state at step 0: by `model.init` of the config where it is named, else the model's own."""
+    start = INITS.get(structure.model.get("init"))
+    if start is None:
+        return model.init(init_key, data["train"]["x"][:1])
+    return start(structure, hyper, data, init_key), {}
+
+
+def direct(structure: Any, num_classes: int, shard_batch: Callable = lambda batch: batch) -> Engine:
+    """The engine that differentiates the model: any network, loss and optax optimizer.
+
+    Args:
+        structure: the resolved config; numbers that are arrays are read from `hyper` instead.
+        num_classes: outputs of the model.
+        shard_batch: lays a batch out over devices (`lrjax.parallel`).
+    """
+    model = models.build_model(structure.model, num_classes)
+    example_loss, augment = LOSSES[structure.loss], AUGMENTATIONS[structure.augment]
+
+    def init(hyper: Hyper, data: Tree, init_key: jax.Array) -> tuple[Tree, Tree, Tree]:
+        params, model_state = initial_params(model, structure, hyper, data, init_key)
+        return params, model_state, optimizer(structure, hyper, jnp.float32(0)).init(params)
+
+    def update(state: TrainState, hyper: Hyper, data: Tree, row: Row, *, axis_name: str | None = None) -> Update:
+        batch = shard_batch(jax.tree.map(lambda a: a[row.index], {k: data["train"][k] for k in ("x", "y")}))
+        y = targets(structure, hyper, batch["y"], state.step)
+
+        def objective(params: Tree) -> tuple[jax.Array, tuple[Tree, jax.Array]]:
+            augment_key, model_key = jax.random.split(key(hyper["seed"], "step", state.step))
+            x = augment(augment_key, batch["x"])
+            output, model_state = model.apply(params, state.model_state, x, train=True, key=model_key)
+            return jnp.mean(example_loss(output, y)), (model_state, output)
+
+        (loss, (model_state, output)), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
+        metrics = step_metrics(output, batch["y"])
+        if axis_name is not None:
+            gradient, loss, model_state, metrics = jax.lax.pmean((gradient, loss, model_state, metrics), axis_name)
+        chain = optimizer(structure, hyper, row.learning_rate)
+        updates, opt_state = chain.update(gradient, state.opt_state, state.params)
+        return Update(optax.apply_updates(state.params, updates), model_state, opt_state, loss, metrics)
+
+    return Engine(init, update, weights=lambda params, hyper, data: params)
+
+
+def gram(structure: Any, num_classes: int, shard_batch: Callable = lambda batch: batch) -> Engine:
+    """The engine of `lrjax.inner_product`; imported there, because that module builds on this one."""
+    from lrjax import inner_product
+
+    return inner_product.engine(structure)
+
+
+ENGINES: dict[str, Callable[..., Engine]] = {"direct": direct, "gram": gram}
+
+
+def init_state(engine: Engine, structure: Any, hyper: Hyper, data: Tree) -> TrainState:
+    """The state before the first step; a pure function of hyper (its seed) and data."""
+    params, model_state, opt_state = engine.init(hyper, data, key(hyper["seed"], "init"))
+    average = () if structure.averaging is None else jax.tree.map(jnp.array, params)
+    never, loss = jnp.int32(-1), jnp.float32(jnp.nan)
+    return TrainState(jnp.int32(0), params, model_state, opt_state, average, never, loss)
+
+
+def _averaged(structure: Any, hyper: Hyper, state: TrainState, params: Tree) -> Tree:
+    if structure.averaging is None:
+        return ()
+    since = jnp.maximum(state.step - hyper["averaging_start"], 0).astype(jnp.float32)
+    uniform = 1.0 / (since + 1.0)
+    weight = uniform if structure.averaging == "uniform" else 1.0 - hyper["averaging_decay"]
+    return jax.tree.map(lambda old, new: old + weight.astype(old.dtype) * (new - old), state.average, params)
+
+
+def train_step(
+    engine: Engine,
+    structure: Any,
+    state: TrainState,
+    hyper: Hyper,
+    data: Tree,
+    row: Row,
+    *,
+    axis_name: str | None = None,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """One step of one lane.
+
+    Args:
+        engine, structure: what is compiled in.
+        state: the lane's state; it stands still where `row.active` is False or the lane has diverged.
+        hyper: dotted key -> scalar array: every number that may change without a recompile.
+        data: `{"train": {"x", "y"}, ...}`.
+        row: batch indices, learning rate, active.
+        axis_name: set under `jax.pmap`, to average gradients over devices.
+
+    Returns:
+        The new state, and scalars: loss (before the update), learning_rate, and what the engine adds.
+    """
+    new = engine.update(state, hyper, data, row, axis_name=axis_name)
+    running = row.active & (state.diverged_at < 0)
+    finite = jnp.isfinite(new.loss) & (new.loss <= hyper["divergence_loss"])
+    moves = running & finite
+
+    def keep(after: Tree, before: Tree) -> Tree:
+        return jax.tree.map(lambda a, b: jnp.where(moves, a, b), after, before)
+
+    state = TrainState(
+        step=state.step + moves.astype(jnp.int32),
+        params=keep(new.params, state.params),
+        model_state=keep(new.model_state, state.model_state),
+        opt_state=keep(new.opt_state, state.opt_state),
+        average=keep(_averaged(structure, hyper, state, new.params), state.average),
+        diverged_at=jnp.where(running & ~finite, state.step, state.diverged_at),
+        last_finite_loss=jnp.where(moves, new.loss.astype(jnp.float32), state.last_finite_loss),
+    )
+    example = {"example": row.index[0]} if row.index.size == 1 else {}
+    return state, {"loss": new.loss, "learning_rate": row.learning_rate, **new.metrics, **example}
+
+
+def eval_step(model: models.Model, loss: str, params: Tree, model_state: Tree, batch: Tree) -> dict[str, jax.Array]:
+    """Sums over one batch in evaluation mode: loss, correct predictions and the weights of the examples.
+
+    Args:
+        batch: "x", "y" and "weight" [B], zero for padding.
+    """
+    output, _ = model.apply(params, model_state, batch["x"], train=False)
+    losses = LOSSES[loss](output, batch["y"])
+    right = (jnp.argmax(output, axis=-1) == batch["y"]) if output.ndim > 1 else output * batch["y"] > 0
+    weight = batch["weight"]
+    return {"loss": jnp.sum(losses * weight), "correct": jnp.sum(right * weight), "count": jnp.sum(weight)}

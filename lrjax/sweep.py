@@ -1,0 +1,136 @@
+"""The axes of an experiment: which are arrays (lanes of one compiled program), which are structure (a program each)."""
+
+import itertools
+import json
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from lrjax import data
+from lrjax.config import apply_overrides, flatten, resolve, to_json
+from lrjax.schedules import table
+
+ARRAYS = {"seed", "label_noise", "averaging_decay", "averaging_start", "divergence_loss"}
+ARRAYS |= {"model.init_scale", "model.strong_start", "model.weak_start"}
+PER_LANE = ("steps", "e", "order", "schedule")  # become tables of the lane, or masks
+NAMES = ("paper", "experiment", "scale", "sweep", "arms")
+
+
+class Lane(NamedTuple):
+    """One run of a sweep."""
+
+    index: int
+    arm: str
+    values: dict[str, Any]  # what the sweep set
+    config: FrozenConfigDict  # resolved
+
+    def hyper(self) -> dict[str, Any]:
+        """The numbers that are arguments of the compiled step: dotted key -> scalar."""
+        flat = flatten(self.config)
+        return {key: np.asarray(flat[key], _dtype(key)) for key in sorted(_array_keys(flat))}
+
+    def learning_rates(self) -> np.ndarray:
+        """The lane's schedule as a table: float32 [steps]."""
+        return table(self.config.schedule, self.config.optimizer.learning_rate, self.config.steps)
+
+    def record(self) -> dict[str, Any]:
+        """What the run directory says of the lane before it has run."""
+        config = self.config
+        record = {
+            "lane": self.index,
+            "arm": self.arm,
+            "seed": config.seed,
+            "values": self.values,
+            "steps": config.steps,
+        }
+        record["learning_rate"] = config.optimizer.learning_rate
+        return record | ({"e": config.e} if "e" in config else {})
+
+
+class Group(NamedTuple):
+    """Lanes that one compiled program runs."""
+
+    structure: FrozenConfigDict
+    lanes: list[Lane]
+
+
+def _dtype(key: str) -> type:
+    return {"seed": np.uint32, "averaging_start": np.int32, "data.n_weak": np.int32}.get(key, np.float32)
+
+
+def _array_keys(flat: dict[str, Any]) -> set[str]:
+    def is_number(key: str) -> bool:
+        return isinstance(flat.get(key), (int, float)) and not isinstance(flat[key], bool)
+
+    named = ARRAYS | set(data.DATASETS[flat["data.name"]].arrays)
+    return {key for key in flat if is_number(key) and (key in named or key.startswith("optimizer."))}
+
+
+def _structure(config: FrozenConfigDict) -> FrozenConfigDict:
+    """The config without names and per-lane tables, every array number replaced by zero (its value is an argument)."""
+    content = json.loads(to_json(config))
+    for key in (*NAMES, *PER_LANE):
+        content.pop(key, None)
+    arrays = _array_keys(flatten(config))
+    for key in arrays:
+        *path, leaf = key.split(".")
+        node = content
+        for part in path:
+            node = node[part]
+        node[leaf] = 0.0
+    return FrozenConfigDict(content)
+
+
+def _product(axes: dict[str, Any]) -> list[dict[str, Any]]:
+    values = [v if isinstance(v, (tuple, list)) else (v,) for v in axes.values()]
+    return [dict(zip(axes, point, strict=True)) for point in itertools.product(*values)]
+
+
+def points(config: ConfigDict) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Every (arm, swept values, arm's overrides) of an experiment: each arm crossed with the product of the sweep.
+
+    An arm may bring a `sweep` of its own, which adds to the common one. What an arm sets itself is not swept in it.
+
+    Example:
+        >>> from ml_collections import ConfigDict
+        >>> points(ConfigDict({"arms": {}, "sweep": {"e": (0.5, 1.1), "seed": (0,)}}))
+        [('main', {'e': 0.5, 'seed': 0}, {}), ('main', {'e': 1.1, 'seed': 0}, {})]
+        >>> points(ConfigDict({"arms": {"late": {"steps": 9, "sweep": {"e": (2.0,)}}}, "sweep": {"steps": (1, 2)}}))
+        [('late', {'e': 2.0}, {'steps': 9})]
+    """
+    found = []
+    for arm in list(config.arms) or ["main"]:
+        overrides = flatten(config.arms[arm]) if arm in config.arms else {}
+        own = {key.removeprefix("sweep."): overrides.pop(key) for key in list(overrides) if key.startswith("sweep.")}
+        axes = {k: v for k, v in (flatten(config.sweep) | own).items() if k not in overrides}
+        found += [(arm, values, overrides) for values in _product(axes)]
+    return found
+
+
+def plan(config: ConfigDict) -> list[Group]:
+    """Resolves every lane of an experiment and groups lanes by structure, in the order of their first lane.
+
+    Raises:
+        LrjaxError: a lane's config is wrong.
+    """
+    groups: dict[str, Group] = {}
+    for index, (arm, values, overrides) in enumerate(points(config)):
+        lane_config = apply_overrides(config.copy_and_resolve_references(), {**values, **overrides})
+        lane = Lane(index, arm, values, resolve(lane_config))
+        structure = _structure(lane.config)
+        groups.setdefault(to_json(structure), Group(structure, [])).lanes.append(lane)
+    return list(groups.values())
+
+
+def blocks(group: Group, size: int) -> list[list[Lane]]:
+    """Lanes in blocks of at most `size`, longest first, so that a block's lanes end at about the same step."""
+    ordered = sorted(group.lanes, key=lambda lane: -lane.config.steps)
+    return [ordered[i : i + size] for i in range(0, len(ordered), size)]
+
+
+def stacked(lanes: list[Lane], size: int) -> dict[str, np.ndarray]:
+    """The lanes' hyper-parameters, each [size]; missing lanes repeat the last one (and are never active)."""
+    rows = [lane.hyper() for lane in lanes]
+    rows += [rows[-1]] * (size - len(rows))
+    return {key: np.stack([row[key] for row in rows]) for key in rows[0]}

@@ -1,0 +1,210 @@
+"""The one loop. Every experiment of every paper goes through it."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from lrjax import data, parallel, sweep, workdirs
+from lrjax.block import Block
+from lrjax.checkpoint import Checkpoints, read_meta
+from lrjax.errors import LrjaxError
+from lrjax.metrics import RunResult, Writer, load_run, write_status
+from lrjax.progress import Progress
+
+
+class Preempted(Exception):
+    """SIGTERM came; the run is saved."""
+
+
+def _write_chunk(writer: Writer, block: Block, start: int, metrics: Any, measured: dict[str, Any]) -> None:
+    """Reads a chunk from the device (the next one is already running) and appends its rows and arrays."""
+    metrics, measured = parallel.fetch((metrics, measured))
+    live = len(block.lanes)
+    arrays = {f"step/{name}": np.swapaxes(array[:live], 0, 1) for name, array in metrics.items()}
+    for probe, values in measured.items():
+        arrays |= {f"{probe}/{name}": array[None, :live] for name, array in values.items()}
+    writer.collect(arrays)
+    rows = []
+    for place, lane in enumerate(block.lanes):
+        stop = min(start + block.chunk, lane.config.steps)
+        if metrics and stop > start:
+            own = {name: array[place, : stop - start] for name, array in metrics.items()}
+            row = {"lane": lane.index, "arm": lane.arm, "step": stop, **lane.values}
+            row |= {name: float(array[-1]) for name, array in own.items()} | {"mean_loss": float(np.mean(own["loss"]))}
+            scalars = {
+                f"{p}/{n}": a[place] for p, v in measured.items() for n, a in v.items() if a.ndim == 1 and n != "step"
+            }
+            rows.append(row | {name: float(value) for name, value in scalars.items()})
+    writer.rows(rows)
+
+
+def _save(checkpoints: Checkpoints, writer: Writer, block: Block, at: int, state: Any, clock: Callable) -> list[dict]:
+    writer.flush(block.number, at)
+    host_state = parallel.fetch(state)
+    lanes = block.outcome(host_state)
+    meta = {"offset": writer.offset, "finished": at >= block.length, "lanes": lanes, "wall_time_s": clock()}
+    checkpoints.save(at, host_state, meta)
+    return lanes
+
+
+def run_block(
+    block: Block, writer: Writer, folder: Path, offset: int, clock: Callable, progress: Progress, stop: list
+) -> list:
+    """Takes a block from its last checkpoint to its end; returns how its lanes ended.
+
+    Raises:
+        Preempted: `stop` was filled (SIGTERM); everything is saved.
+    """
+    checkpoints = Checkpoints(folder / f"block-{block.number:03d}")
+    template = block.template()
+    restored = checkpoints.restore(template)
+    if restored is None:
+        first, state = 0, parallel.put_lanes(template, block.mesh)
+        writer.rewind(block.number, -1, offset)
+        writer.collect(block.fixed_arrays())
+        pending: tuple | None = (0, {}, block.measure(state, 0))
+    else:
+        state, meta = restored
+        first, state = meta["step"], parallel.put_lanes(state, block.mesh)
+        writer.rewind(block.number, first, meta["offset"])
+        pending = None
+    every = -(-block.structure.checkpoint_every // block.chunk) * block.chunk
+    lanes: list[dict] = []
+    for start in range(first, block.length, block.chunk):
+        state, metrics = block.advance(state, start)
+        at = start + block.chunk
+        measured = block.measure(state, at)
+        if pending is not None:
+            _write_chunk(writer, block, *pending)
+        pending = (start, metrics, measured)
+        progress.advance(sum(min(at, t.size) - min(start, t.size) for t in block.tables), block.name)
+        if at % every == 0 or at == block.length or stop:
+            _write_chunk(writer, block, *pending)
+            pending = None
+            lanes = _save(checkpoints, writer, block, at, state, clock)
+        if stop and at < block.length:
+            checkpoints.close()
+            raise Preempted
+    checkpoints.close()
+    return lanes
+
+
+def run(config: ConfigDict, workdir: str | Path, *, quiet: bool = True, command: str | None = None) -> RunResult:
+    """Runs an experiment, or goes on with it, or reads it when it is done.
+
+    Args:
+        config: from `lrjax.load_config`.
+        workdir: made if missing; a killed run of the same config in it is taken up again.
+        quiet: no progress on stderr.
+        command: what the report shows as the way to repeat the run.
+
+    Returns:
+        The run in memory.
+
+    Raises:
+        LrjaxError: a wrong config, or a workdir that is not this experiment's.
+        Preempted: SIGTERM came; the same call goes on.
+
+    Example:
+        >>> import lrjax, tempfile
+        >>> config = lrjax.load_config("configs/benign_osc.py:E1,scale=smoke")
+        >>> result = lrjax.run(config, tempfile.mkdtemp())
+        >>> result.status["state"], sorted(result.arrays[0])[-1].split("/")[0]
+        ('done', 'step')
+    """
+    groups = sweep.plan(config)
+    with workdirs.opened(Path(workdir), config) as status:
+        if status.get("state") == "done":
+            return load_run(workdir)
+        _run_groups(groups, Path(workdir), status | {"command": command}, quiet)
+    return load_run(workdir)
+
+
+@contextmanager
+def _sigterm() -> Iterator[list]:
+    """A list that SIGTERM fills. Signals reach the main thread alone; elsewhere (a notebook's worker) it stays empty."""
+    received: list = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    previous = signal.signal(signal.SIGTERM, lambda *_: received.append(True))
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _shared_data(group: sweep.Group, mesh: Mesh) -> Any:
+    source = data.DATASETS[group.structure.data.name]
+    if source.per_lane:
+        return None
+    loaded = source.load(group.lanes[0].config)
+    return parallel.put_shared({"train": loaded.train, "tests": loaded.tests}, mesh)
+
+
+def _jobs(groups: list[sweep.Group]) -> list[tuple[sweep.Group, list[sweep.Lane], Mesh]]:
+    num_lanes = sum(len(group.lanes) for group in groups)
+    jobs = []
+    for group in groups:
+        mesh = parallel.make_mesh(group.structure.data_devices, num_lanes, group.structure.batch_size)
+        size = group.structure.lanes_per_device * parallel.sweep_devices(mesh)
+        jobs += [(group, members, mesh) for members in sweep.blocks(group, size)]
+    return jobs
+
+
+def _run_groups(groups: list[sweep.Group], workdir: Path, status: dict[str, Any], quiet: bool) -> None:
+    jobs = _jobs(groups)
+    records = sorted((lane.record() for group in groups for lane in group.lanes), key=lambda record: record["lane"])
+    status = status | {"lanes": records, "blocks": [[lane.index for lane in members] for _, members, _ in jobs]}
+    folder = workdir / "ckpt"
+    metas = [read_meta(folder / f"block-{number:03d}") for number in range(len(jobs))]
+    before = max((meta.get("wall_time_s", 0.0) for found in metas for meta in found), default=0.0)
+    started = time.monotonic()
+
+    def clock() -> float:
+        return before + time.monotonic() - started
+
+    def update(state: str) -> None:
+        write_status(workdir, status | {"state": state, "wall_time_s": round(clock(), 2)})
+
+    writer, offset = Writer(workdir), 0
+    group_data: tuple[Any, Any] = (None, None)
+    total = sum(lane.config.steps for group in groups for lane in group.lanes)
+    with _sigterm() as stop, Progress(total, quiet=quiet) as progress, _state_on_error(update):
+        update("running")
+        for number, (group, members, mesh) in enumerate(jobs):
+            finished = [meta for meta in metas[number] if meta.get("finished")]
+            if finished:
+                ended, offset = finished[-1]["lanes"], finished[-1]["offset"]
+                progress.skip(sum(lane.config.steps for lane in members))
+            else:
+                if group_data[0] is not group:
+                    group_data = (group, _shared_data(group, mesh))
+                block = Block(number, group, members, mesh, group_data[1])
+                ended = run_block(block, writer, folder, offset, clock, progress, stop)
+                offset = writer.offset
+            for end in ended:
+                records[end["lane"]] |= end
+        update("done")
+
+
+@contextmanager
+def _state_on_error(update: Callable[[str], None]) -> Iterator[None]:
+    """Leaves in status.json how the run ended; on a full disk the error itself matters more than the record of it."""
+    try:
+        yield
+    except BaseException as error:
+        state = "preempted" if isinstance(error, (Preempted, KeyboardInterrupt)) else "failed"
+        try:
+            update(state)
+        except LrjaxError:
+            pass
+        raise

@@ -1,0 +1,131 @@
+"""Run directories: which experiment one belongs to, and that one process at a time writes to it."""
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from lrjax.config import check, fingerprint, to_json
+from lrjax.errors import LrjaxError
+from lrjax.metrics import read_status, write_atomic
+from lrjax.version import __version__
+
+OWN = (
+    "config.json",
+    "status.json",
+    "metrics.jsonl",
+    "arrays",
+    "ckpt",
+    "figures",
+    "claims.json",
+    "report.html",
+    ".lock",
+)
+
+
+def default_workdir(spec: str, config: ConfigDict) -> Path:
+    """runs/<config>-<experiment>-<scale>-<fingerprint>: the same config always finds its run again."""
+    stem = Path(spec.split(".py")[0]).name
+    return Path("runs") / f"{stem}-{config.experiment}-{config.scale}-{fingerprint(config)}"
+
+
+def code_state() -> dict[str, Any]:
+    """Which code this is: version, git commit (None outside a checkout) and a digest of the sources."""
+    package = Path(__file__).resolve().parent
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
+    commit = None
+    if (package.parent / ".git").exists():
+        command = ["git", "-C", str(package.parent), "rev-parse", "HEAD"]
+        try:
+            commit = subprocess.run(command, capture_output=True, text=True, timeout=5).stdout.strip() or None
+        except (OSError, subprocess.TimeoutExpired):
+            commit = None
+    return {"version": __version__, "commit": commit, "code": digest.hexdigest()[:12]}
+
+
+def code_change(status: dict[str, Any]) -> str | None:
+    """A sentence when the code is not the one that a run was made with, else None."""
+    now = code_state()
+    if status.get("code") == now["code"]:
+        return None
+    then = f"version {status.get('version')}, commit {str(status.get('commit'))[:10]}"
+    return f"the code has changed since this run was made ({then}); --fresh runs it again"
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a run's numbers."""
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    return {"python": platform.python_version()} | {name: package_version(name) for name in names}
+
+
+def start_over(workdir: Path) -> None:
+    """Removes a run; anything in the folder that is not lrjax's stays, and then nothing is removed.
+
+    Raises:
+        LrjaxError: the folder holds other files.
+    """
+    if workdir.is_dir():
+        _refuse_foreign(workdir)
+        shutil.rmtree(workdir)
+
+
+def _refuse_foreign(workdir: Path) -> None:
+    foreign = sorted(p.name for p in workdir.iterdir() if p.name not in OWN and not p.name.endswith(".tmp"))
+    check(not foreign, f"{workdir} holds files that are not a run's ({', '.join(foreign[:3])}); give another --workdir")
+
+
+def _same_config(workdir: Path, config: ConfigDict) -> None:
+    try:
+        stored = json.loads((workdir / "config.json").read_text())
+    except ValueError as error:
+        raise LrjaxError(f"{workdir}/config.json is damaged; run with --fresh to start over") from error
+    same = fingerprint(stored) == fingerprint(config)
+    name = f"{stored.get('paper')}:{stored.get('experiment')},scale={stored.get('scale')}"
+    check(same, f"{workdir} holds a run of another config ({name}); give another --workdir, or --fresh to replace it")
+
+
+@contextmanager
+def opened(workdir: Path, config: ConfigDict) -> Iterator[dict[str, Any]]:
+    """Opens a run directory for one process: makes it, or checks that it is this config's, and locks it.
+
+    Yields:
+        The status to start from: that of a finished run, else a new one.
+
+    Raises:
+        LrjaxError: not writable, another config's, not a run's, or in use by another process.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        lock = open(workdir / ".lock", "a+")
+    except OSError as error:
+        raise LrjaxError(f"cannot write to {workdir} ({error.strerror}); give another --workdir") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise LrjaxError(
+                f"another process is running in {workdir}; wait for it or give another --workdir"
+            ) from error
+        if (workdir / "config.json").exists():
+            _same_config(workdir, config)
+        else:
+            _refuse_foreign(workdir)
+            check(os.access(workdir, os.W_OK), f"cannot write to {workdir}; give another --workdir")
+            write_atomic(workdir / "config.json", to_json(config) + "\n")
+        status = read_status(workdir)
+        if status is not None and status["state"] == "done":
+            yield status
+        else:
+            yield code_state() | {"versions": versions(), "state": "running"}

@@ -1,0 +1,152 @@
+import json
+
+import pytest
+
+from lrjax.errors import LrjaxError
+from lrjax.report.readme import END, START, TITLES, main, results_table, rewrite
+
+
+def entry(**changes):
+    fields = {
+        "id": "theorem_5",
+        "paper": "benign_osc",
+        "experiment": "CLEAR",
+        "statement": "The weak feature is learned for e > 1 only.",
+        "source": "theorem 5",
+        "verdict": "supported",
+        "measured": "accuracy 0.998",
+        "expected": "accuracy >= 0.995",
+        "paper_reports": "not published in a form we could read",
+        "command": "python -m lrjax.main --config=configs/benign_osc.py",
+        "wall_time_s": 38.4,
+        "version": "0.1.0",
+        "scale": "small",
+    }
+    return fields | changes
+
+
+def store(root, *entries, name="benign_osc-CLEAR"):
+    (root / "docs" / "results").mkdir(parents=True, exist_ok=True)
+    (root / "docs" / "results" / f"{name}.json").write_text(json.dumps(list(entries)), encoding="utf-8")
+
+
+def rows(root):
+    return results_table(root / "docs" / "results").splitlines()[2:]
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    (tmp_path / "README.md").write_text(f"# lrjax\n\nBefore.\n\n{START}\n{END}\n\nAfter.\n", encoding="utf-8")
+    store(tmp_path, entry(), entry(id="prop_6", verdict="contradicted", measured="accuracy 0.41"))
+    return tmp_path
+
+
+def run(checkout, *flags):
+    return main([f"--root={checkout}", *flags])
+
+
+def test_the_table_has_one_row_a_claim_and_one_for_each_paper_not_run(checkout):
+    lines = rows(checkout)
+    assert [line.split(" | ")[0].removeprefix("| ") for line in lines] == [
+        TITLES["lr_decay"],
+        TITLES["break_even"],
+        TITLES["benign_osc"],
+        TITLES["benign_osc"],
+        TITLES["exp_lr"],
+    ]
+    assert [("not run yet" in line) for line in lines] == [True, True, False, False, True]
+
+
+def test_a_row_holds_claim_command_numbers_verdict_and_wall_time(checkout):
+    assert rows(checkout)[2] == (
+        "| Benign Oscillation | The weak feature is learned for e > 1 only. | "
+        "`python -m lrjax.main --config=configs/benign_osc.py` | accuracy 0.998 | "
+        "not published in a form we could read | supported | 38 s (small) |"
+    )
+    assert "| accuracy 0.41 |" in rows(checkout)[3]
+    assert "| contradicted |" in rows(checkout)[3]
+
+
+def test_the_generator_is_idempotent_and_leaves_the_rest_of_the_readme_alone(checkout):
+    assert run(checkout) == 0
+    once = (checkout / "README.md").read_bytes()
+    assert run(checkout) == 0
+    assert (checkout / "README.md").read_bytes() == once
+    assert once.startswith(b"# lrjax\n\nBefore.\n\n<!--")
+    assert once.endswith(b"-->\n\nAfter.\n")
+
+
+def test_check_passes_on_a_fresh_readme_and_fails_in_one_sentence_on_a_changed_number(checkout, capsys):
+    run(checkout)
+    assert run(checkout, "--check") == 0
+    store(checkout, entry(measured="accuracy 0.997"))
+    before = (checkout / "README.md").read_bytes()
+    assert run(checkout, "--check") == 1
+    out, err = capsys.readouterr()
+    assert "differs" in err
+    assert err.count("\n") == 1
+    assert not out
+    assert (checkout / "README.md").read_bytes() == before
+
+
+def test_a_number_typed_into_the_readme_by_hand_is_found(checkout):
+    run(checkout)
+    readme = checkout / "README.md"
+    readme.write_text(readme.read_text(encoding="utf-8").replace("0.998", "0.999"), encoding="utf-8")
+    assert run(checkout, "--check") == 1
+
+
+@pytest.mark.parametrize("key", ["statement", "command", "measured", "paper_reports"])
+def test_pipes_and_line_breaks_do_not_break_the_row(tmp_path, key):
+    store(tmp_path, entry(**{key: "|v| at\nmost 0.1 |u|"}))
+    (row,) = [line for line in rows(tmp_path) if "most" in line]
+    assert r"\|v\| at most 0.1 \|u\|" in row
+    assert row.replace(r"\|", "").count("|") == 8
+
+
+def test_text_that_looks_like_markup_is_shown_as_text(tmp_path):
+    store(tmp_path, entry(measured="<e> is *large* and <script>"))
+    assert r"&lt;e> is \*large\* and &lt;script>" in rows(tmp_path)[2]
+
+
+def test_experiments_come_in_the_order_of_their_names_whatever_the_disk_says(tmp_path):
+    for experiment in ("phase", "CLEAR", "E2"):
+        store(tmp_path, entry(experiment=experiment, measured=f"of {experiment}"), name=f"benign_osc-{experiment}")
+    assert [line.split(" | ")[3] for line in rows(tmp_path)[2:5]] == ["of CLEAR", "of E2", "of phase"]
+
+
+def test_an_unknown_verdict_is_refused(checkout, capsys):
+    store(checkout, entry(verdict="proved"))
+    assert run(checkout) == 1
+    err = capsys.readouterr().err
+    assert "'proved'" in err
+    assert "supported, contradicted or inconclusive" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("content", ["{", "{}x", "3", "[3]", '[{"id": "a"}]', '{"id": "a"}'])
+def test_a_file_that_is_no_claims_json_is_named_in_one_sentence(checkout, capsys, content):
+    (checkout / "docs" / "results" / "benign_osc-E2.json").write_text(content, encoding="utf-8")
+    assert run(checkout) == 1
+    err = capsys.readouterr().err
+    assert "benign_osc-E2.json" in err
+    assert err.count("\n") == 1
+
+
+def test_a_result_under_the_name_of_another_experiment_is_refused(tmp_path):
+    store(tmp_path, entry(), name="benign_osc-E2")
+    with pytest.raises(LrjaxError, match="name it benign_osc-CLEAR.json"):
+        rows(tmp_path)
+
+
+@pytest.mark.parametrize("readme", ["", START, f"{END}\n{START}", f"{START}{START}{END}"])
+def test_a_readme_without_its_markers_is_refused(readme):
+    with pytest.raises(LrjaxError, match="add them"):
+        rewrite(readme, "table")
+
+
+def test_a_missing_readme_is_answered_in_one_sentence(tmp_path, capsys):
+    assert run(tmp_path) == 1
+    err = capsys.readouterr().err
+    assert "README.md" in err
+    assert err.count("\n") == 1
