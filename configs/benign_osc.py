@@ -179,10 +179,15 @@ def images(scale: str) -> ConfigDict:
     """Keys of the CIFAR-10 experiments. The paper's settings are unknown; these are ours (spec section 4.3)."""
     config = common.base()
     config.update(
-        paper="benign_osc", step_loop="host", lane_loop="single", lanes_per_device=1, batch_size=64, steps=300, log_every=10,
+        paper="benign_osc", step_loop="host", lane_loop="single", lanes_per_device=1, batch_size=32, steps=300, log_every=10,
         checkpoint_every=100,
     )  # fmt: skip
-    config.data = ConfigDict(dict(name="cifar10", num_train=2048, num_test=1000, classes=None, subset_seed=0))
+    config.data = ConfigDict(
+        dict(
+            name="cifar10", num_train=placeholder(int), num_test=placeholder(int), classes=placeholder(tuple), subset_seed=0
+        )
+    )  # fmt: skip
+    config.data.update(num_train=2048, num_test=1000)
     config.model = ConfigDict(dict(name="simple_cnn", width=32))
     config.probes = ConfigDict(dict(accuracy=50))
     if scale == "smoke":
@@ -191,8 +196,8 @@ def images(scale: str) -> ConfigDict:
         config.update(steps=6, log_every=2, checkpoint_every=4, batch_size=16)
         config.probes.accuracy = 6
     if scale == "paper":
+        config.data.update(num_train=None, num_test=None)
         with config.ignore_type():
-            config.data.update(num_train=None, num_test=None)
             config.update(
                 steps="100 epochs", batch_size=256, log_every=195, checkpoint_every=1950, probes=dict(accuracy=195)
             )

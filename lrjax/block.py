@@ -66,7 +66,7 @@ def rows_of(
 ) -> step.Row:
     """Indices, learning rates and activity of steps start .. start + count - 1 for a padded block of lanes."""
     index = orders.rows(start, count)
-    rates = np.zeros((size, count), np.float32)
+    rates = np.zeros((size, count), tables[0].dtype)
     active = np.zeros((size, count), bool)
     for place, table in enumerate(tables):
         own = table[start : start + count]

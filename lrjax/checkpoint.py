@@ -15,9 +15,11 @@ from lrjax.errors import LrjaxError
 
 
 def _checksum(state: Any) -> int:
+    """Of the leaves in the order of their paths, which are the same for a NamedTuple and the dict that orbax makes of it."""
+    leaves = {jax.tree_util.keystr(p, simple=True, separator="/"): a for p, a in jax.tree.leaves_with_path(state)}
     crc = 0
-    for leaf in jax.tree.leaves(state):
-        crc = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), crc)
+    for path in sorted(leaves):
+        crc = zlib.crc32(path.encode() + np.ascontiguousarray(leaves[path]).tobytes(), crc)
     return crc
 
 
@@ -67,7 +69,9 @@ class Checkpoints:
             ) from error
 
     def _read(self, step: int, template: Any) -> tuple[Any, dict[str, Any]]:
-        abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(np.shape(a), np.asarray(a).dtype), template)
+        abstract = template and jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct(np.shape(a), np.asarray(a).dtype), template
+        )
         restore = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore())
         found = self._open().restore(step, args=restore)
         state = jax.tree.map(np.asarray, found.state)
@@ -75,13 +79,13 @@ class Checkpoints:
             raise ValueError("its checksum does not match")
         return state, dict(found.meta)
 
-    def restore(self, template: Any) -> tuple[Any, dict[str, Any]] | None:
+    def restore(self, template: Any = None) -> tuple[Any, dict[str, Any]] | None:
         """The newest whole checkpoint as (state, meta), or None where there is none.
 
         A damaged one is reported on stderr, removed, and the one before is taken.
 
         Args:
-            template: a state of the same shapes and dtypes.
+            template: a state of the same shapes and dtypes; without one, nested dicts and lists come back.
         """
         if not self.folder.is_dir():
             return None
@@ -108,10 +112,20 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
+def finished(folder: Path) -> dict[str, Any] | None:
+    """The record of a block that has reached its end and whose last checkpoint is whole; else None."""
+    if not any(meta.get("finished") for meta in read_meta(folder)):
+        return None
+    checkpoints = Checkpoints(folder)
+    restored = checkpoints.restore()
+    checkpoints.close()
+    return restored[1] if restored is not None and restored[1]["finished"] else None
+
+
 def read_meta(folder: Path) -> list[dict[str, Any]]:
-    """The JSON records of every checkpoint below a run's `ckpt` folder, without reading any state."""
+    """The JSON records of a block's checkpoints, without reading any state."""
     records = []
-    for path in sorted(folder.glob("*/*/meta/metadata")):
+    for path in sorted(folder.glob("*/meta/metadata")):
         try:
             records.append(json.loads(path.read_text()))
         except (OSError, ValueError):

@@ -12,20 +12,26 @@ import sys
 import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from ml_collections import ConfigDict, FrozenConfigDict
+from ml_collections import ConfigDict, FieldReference, FrozenConfigDict
 
 from lrjax.errors import LrjaxError
 
 SCALES = ("smoke", "small", "paper")
 OPEN = ("sweep", "arms", "probes")  # dictionaries whose keys the user chooses
+FEW = 20  # names that an error message lists
 
 
 def check(ok: bool, message: str) -> None:
     """Raises LrjaxError(message) unless ok."""
     if not ok:
         raise LrjaxError(message)
+
+
+def refuse(message: str) -> NoReturn:
+    """Raises LrjaxError(message)."""
+    raise LrjaxError(message)
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
@@ -37,8 +43,9 @@ def nearest(name: str, valid: Iterable[str]) -> str:
         >>> nearest("qqq", ["seed", "scale"])
         'valid names: scale, seed'
     """
-    close = difflib.get_close_matches(name, list(valid), n=1)
-    return f"did you mean {close[0]!r}?" if close else "valid names: " + ", ".join(sorted(valid))
+    names = sorted(valid)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6 if len(names) <= FEW else 0.0)
+    return f"did you mean {close[0]!r}?" if close else "valid names: " + ", ".join(names)
 
 
 def config_folders() -> list[Path]:
@@ -48,13 +55,13 @@ def config_folders() -> list[Path]:
 
 
 def find_config(path: str) -> Path:
-    """The config file that `path` names; a path that does not exist is looked up among the packaged configs.
+    """The config file that `path` names; `configs/X.py` and `X.py` are also looked up among the packaged configs.
 
     Raises:
         LrjaxError: no such file.
     """
-    candidates = [Path(path), *(folder / Path(path).name for folder in config_folders())]
-    for candidate in candidates:
+    packaged = config_folders() if Path(path).parent in (Path("configs"), Path(".")) else []
+    for candidate in [Path(path), *(folder / Path(path).name for folder in packaged)]:
         if candidate.is_file():
             return candidate
     known = sorted({p.name for f in config_folders() if f.is_dir() for p in f.glob("*.py")} - {"common.py"})
@@ -79,7 +86,8 @@ def load_config(spec: str, overrides: Mapping[str, Any] | None = None) -> Config
         spec: for example `"configs/benign_osc.py:E2,scale=smoke"`. Without an experiment the file's default is taken,
             without a scale `small`.
         overrides: dotted key -> value, for example `{"seed": 3, "sweep.e": (1.1, 1.25)}`. Keys under `sweep`, `arms`
-            and `probes` may be new; all others must exist and keep their type (an int may stand for a float).
+            and `probes` may be new; all others must exist and keep their type (an int may stand for a float). A value
+            for a key that the experiment sweeps takes the place of that axis.
 
     Returns:
         A locked ConfigDict.
@@ -97,6 +105,7 @@ def load_config(spec: str, overrides: Mapping[str, Any] | None = None) -> Config
     check(match is not None, f"cannot read --config={spec}; write FILE.py[:EXPERIMENT][,scale=SCALE]")
     path, argument = match.group(1), match.group(2) or ""  # pyright: ignore[reportOptionalMemberAccess]
     module = _load_module(find_config(path))
+    check(hasattr(module, "EXPERIMENTS"), f"{path} defines no EXPERIMENTS; name a config file of a paper")
     parts = [part for part in argument.split(",") if part]
     experiment, scale = module.DEFAULT, "small"
     for part in parts:
@@ -113,7 +122,22 @@ def load_config(spec: str, overrides: Mapping[str, Any] | None = None) -> Config
     config = module.EXPERIMENTS[experiment](scale)
     config.experiment, config.scale = experiment, scale
     config.lock()
-    return apply_overrides(config, overrides or {})
+    overrides = overrides or {}
+    swept = [key for key in flatten(config.sweep) if key in overrides and f"sweep.{key}" not in overrides]
+    apply_overrides(config, overrides)
+    return _unsweep(config, swept)
+
+
+def _unsweep(config: ConfigDict, keys: Iterable[str]) -> ConfigDict:
+    """Removes axes from the sweep: a value that the user gives for a swept key takes the place of the axis."""
+    for key in keys:
+        *path, leaf = key.split(".")
+        node = config.sweep
+        for part in path:
+            node = node[part]
+        with node.unlocked():
+            del node[leaf]
+    return config
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -138,7 +162,7 @@ DURATION_LISTS = ("schedule.milestones",)
 
 
 def _coerce(key: str, value: Any, expected: type) -> Any:
-    if value is None or expected is type(None):
+    if expected is type(None):
         return value
     if key in DURATIONS and isinstance(value, (int, str)) and not isinstance(value, bool):
         return value
@@ -177,32 +201,57 @@ def _takes_learning_rate(function: Any) -> bool:
         return False
 
 
+def _may_be_none(node: ConfigDict, leaf: str) -> bool:
+    """A placeholder may be emptied again; any other key needs a value."""
+    return node[leaf] is None or isinstance(dict(node.items(preserve_field_references=True))[leaf], FieldReference)
+
+
+def _set_open(config: ConfigDict, dotted: str, value: Any) -> None:
+    """Sets a key of a dictionary whose keys the user chooses; None removes it (an arm, an axis of the sweep, a probe)."""
+    *path, leaf = dotted.split(".")
+    node = config
+    with config.unlocked():
+        for place, part in enumerate(path):
+            if part not in node:
+                node[part] = ConfigDict()
+            node = node[part]
+            check(isinstance(node, ConfigDict), f"{'.'.join(path[: place + 1])} is a value; {dotted} cannot lie below it")
+        if value is None:
+            check(leaf in node, f"there is no {dotted!r} to remove; {nearest(leaf, node)}")
+            del node[leaf]
+            return
+        with node.ignore_type():
+            node[leaf] = value
+
+
 def apply_overrides(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
     """Sets dotted keys in place, with clear errors, and returns the config.
 
     Raises:
         LrjaxError: an unknown key (the nearest valid one is named) or a value of the wrong type.
     """
-    for dotted, value in overrides.items():
+    # The optimizer's name first: it decides which other keys there are.
+    for dotted, value in sorted(overrides.items(), key=lambda item: item[0] != "optimizer.name"):
         *path, leaf = dotted.split(".")
-        node = config
         if path and path[0] in OPEN:
-            with node.unlocked():
-                for part in path:
-                    node = node.setdefault(part, ConfigDict()) if part not in node else node[part]
-                with node.ignore_type(), node.unlocked():
-                    node[leaf] = value
+            _set_open(config, dotted, value)
             continue
+        node = config
         for part in path:
             node = node.get(part) if isinstance(node, ConfigDict) else None
-        if path == ["optimizer"] and leaf not in node and leaf in optimizer_arguments(node.name):
-            with node.unlocked():
-                node[leaf] = value
+        if path == ["optimizer"] and leaf not in config.optimizer and leaf in optimizer_arguments(config.optimizer.name):
+            with config.optimizer.unlocked():
+                config.optimizer[leaf] = value
             continue
         if not isinstance(node, ConfigDict) or leaf not in node or isinstance(node[leaf], ConfigDict):
-            raise LrjaxError(f"unknown config key {dotted!r}; {nearest(dotted, flatten(config))}")
+            names = [name for name in flatten(config) if not name.endswith(f".{dotted}")]  # as in sweep.TYPO
+            raise LrjaxError(f"unknown config key {dotted!r}; {nearest(dotted, names)}")
+        if value is None and _may_be_none(node, leaf):
+            node[leaf] = None
+            continue
+        value = _coerce(dotted, value, node.get_type(leaf))
         with node.ignore_type():
-            node[leaf] = _coerce(dotted, value, node.get_type(leaf))
+            node[leaf] = value
     return config
 
 
@@ -283,7 +332,7 @@ def fingerprint(config: Mapping[str, Any] | ConfigDict) -> str:
 
 
 def _check_names(config: ConfigDict) -> None:
-    from lrjax import data, models, schedules, step
+    from lrjax import data, models, probes, schedules, step
     from lrjax.data import augment  # the registries stand above the config file in the tree
 
     choices = {
@@ -302,25 +351,34 @@ def _check_names(config: ConfigDict) -> None:
     for key, valid in choices.items():
         names = [name for name in valid if name is not None]
         check(flat[key] in valid, f"unknown {key} {flat[key]!r}; {nearest(str(flat[key]), names)}")
+    for name in config.probes:
+        check(name in probes.PROBES, f"unknown probe {name!r}; {nearest(name, probes.PROBES)}")
 
 
-def _check_numbers(config: ConfigDict, num_train: int) -> None:
+def _check_rates(config: ConfigDict) -> None:
+    """What is no number of steps: before anything is derived from it."""
     flat = flatten(config)
-    rate = config.optimizer.learning_rate
-    check(rate is not None, "no learning rate is set; give optimizer.learning_rate")
-    for key in (*(f"optimizer.{k}" for k in config.optimizer), "label_noise", "e"):
+    for key in (*(f"optimizer.{k}" for k in config.optimizer), "label_noise", "e", "schedule.factor", "schedule.growth"):
         value = flat.get(key)
         if isinstance(value, float):
             check(math.isfinite(value) and value >= 0, f"{key}={value} must be a finite number, zero or more")
-    check(
-        (config.optimizer.get("momentum") or 0.0) < 1, f"optimizer.momentum={config.optimizer.momentum} must be under 1"
-    )
+    momentum = config.optimizer.get("momentum") or 0.0
+    check(momentum < 1, f"optimizer.momentum={momentum} must be under 1")
+    check(0 <= config.seed < 2**32, f"seed={config.seed} must lie in 0..{2**32 - 1}")
+    check(flat.get("model.width", 1) >= 1, f"model.width={flat.get('model.width')} must be at least 1")
+    check(config.data_devices >= 0, f"data_devices={config.data_devices} must be zero (chosen by lrjax) or more")
+
+
+def _check_numbers(config: ConfigDict, num_train: int) -> None:
+    check(config.optimizer.learning_rate is not None, "no learning rate is set; give optimizer.learning_rate")
     for key in ("steps", "log_every", "checkpoint_every", "lanes_per_device"):
         check(config[key] >= 1, f"{key}={config[key]} must be at least 1")
     check(1 <= config.batch_size <= num_train, f"batch_size={config.batch_size} must lie in 1..{num_train} (examples)")
-    milestones = flat.get("schedule.milestones", ())
+    milestones = flatten(config).get("schedule.milestones", ())
     ascending = all(a < b for a, b in zip(milestones, milestones[1:], strict=False)) and all(m > 0 for m in milestones)
     check(ascending, f"schedule.milestones={tuple(milestones)} must be positive and in ascending order")
+    warmup = config.schedule.get("warmup", 0)
+    check(0 <= warmup < config.steps, f"schedule.warmup={warmup} must lie in 0..steps={config.steps}, steps excluded")
     for name, every in config.probes.items():
         multiple = every == "end" or (every >= 1 and every % config.log_every == 0)
         check(multiple, f"probes.{name}={every} must be 'end' or a multiple of log_every={config.log_every}")
@@ -345,6 +403,7 @@ def resolve(config: ConfigDict) -> FrozenConfigDict:
             key in allowed or value is None,
             f"optimizer {config.optimizer.name!r} takes no {key!r}; {nearest(key, allowed)}",
         )
+    _check_rates(config)
     source = data.DATASETS[config.data.name]
     source.complete(config)
     num_train = source.num_train(config)

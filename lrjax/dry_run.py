@@ -29,10 +29,11 @@ def _activations(group: sweep.Group, state: Any, arrays: Any) -> int:
     model = step.models.build_model(structure.model, source.spec(group.lanes[0].config).num_classes)
     x = jax.ShapeDtypeStruct((structure.batch_size, *arrays["train"]["x"].shape[1:]), arrays["train"]["x"].dtype)
 
-    def backward(params: Any, batch: jax.Array) -> Any:
-        return jax.vjp(lambda p: model.apply(p, state.model_state, batch, train=True, key=None)[0], params)[1]
+    def backward(params: Any, model_state: Any, batch: jax.Array) -> Any:
+        return jax.vjp(lambda p: model.apply(p, model_state, batch, train=True, key=None)[0], params)[1]
 
-    return _bytes(jax.eval_shape(backward, state.params, x)) - _bytes(state.params)
+    kept = _bytes(jax.eval_shape(backward, state.params, state.model_state, x))
+    return max(0, kept - _bytes(state.params))
 
 
 def estimate(group: sweep.Group) -> dict[str, Any]:

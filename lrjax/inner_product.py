@@ -57,7 +57,7 @@ def engine(structure: Any) -> Engine:
         losses, slope = jax.vmap(jax.value_and_grad(example_loss))(output, noisy)
         scale = -row.learning_rate * slope / y.size * (2.0 / width)  # [B]
         change = scale[None, None, :, None] * head[:, None, None, None] * active * sign[None, None]
-        onehot = (column[..., None] == jnp.arange(inner.shape[3])).astype(inner.dtype)  # [B, P, K]
+        onehot = jax.nn.one_hot(column, inner.shape[3], dtype=inner.dtype)  # [B, P, K]
         moved = _combine(change, gram[column], slots), _combine(change, onehot, slots)
         params = {"inner": inner + moved[0], "coefficients": state.params["coefficients"] + moved[1]}
         return Update(params, {}, (), jnp.mean(losses), step_metrics(output, y))

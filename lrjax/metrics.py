@@ -97,9 +97,12 @@ class Writer:
 
     def __init__(self, workdir: Path):
         self.workdir = workdir
-        (workdir / "arrays").mkdir(exist_ok=True)
         self._path = workdir / "metrics.jsonl"
-        self._path.touch()
+        try:
+            (workdir / "arrays").mkdir(exist_ok=True)
+            self._path.touch()
+        except OSError as error:
+            raise _disk_error(workdir, error) from error
         self.offset = self._path.stat().st_size
         self._pieces: dict[str, list[np.ndarray]] = {}
 
@@ -141,6 +144,8 @@ class Writer:
 
     def rewind(self, block: int, step: int, offset: int) -> None:
         """Drops what a checkpoint does not vouch for: rows beyond `offset` bytes, pieces of the block after `step`."""
+        if self._path.stat().st_size < offset:
+            raise LrjaxError(f"{self._path} lacks rows that a checkpoint counts on; run with --fresh to start over")
         os.truncate(self._path, offset)
         self.offset = offset
         for path in (self.workdir / "arrays").glob("block-*.npz"):

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -61,13 +62,14 @@ def table(settings: Settings, peak: float, steps: int) -> np.ndarray:
     """The schedule as an array: what the run uses, and what its logs say it used.
 
     Returns:
-        float32 [steps].
+        [steps], float32 (float64 where JAX has it enabled).
 
     Example:
         >>> table({"name": "step_decay", "milestones": (2,), "factor": 0.5}, 1.0, 4)
         array([1. , 1. , 0.5, 0.5], dtype=float32)
     """
     schedule = SCHEDULES[settings["name"]](settings, peak, steps)
-    rates = np.asarray(schedule(jnp.arange(steps)), np.float32) * np.ones(steps, np.float32)
-    check(bool(np.isfinite(rates).all()), f"schedule {settings['name']!r} leaves the range of float32")
+    dtype = jax.dtypes.canonicalize_dtype(np.float64)
+    rates = np.broadcast_to(np.asarray(schedule(jnp.arange(steps)), dtype), (steps,))
+    check(bool(np.isfinite(rates).all()), f"schedule {settings['name']!r} leaves the range of its floats")
     return rates

@@ -1,14 +1,16 @@
 """The axes of an experiment: which are arrays (lanes of one compiled program), which are structure (a program each)."""
 
+import copy
 import itertools
 import json
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from lrjax import data
-from lrjax.config import apply_overrides, flatten, resolve, to_json
+from lrjax.config import apply_overrides, check, flatten, resolve, to_json
 from lrjax.schedules import table
 
 ARRAYS = {"seed", "label_noise", "averaging_decay", "averaging_start", "divergence_loss"}
@@ -55,8 +57,9 @@ class Group(NamedTuple):
     lanes: list[Lane]
 
 
-def _dtype(key: str) -> type:
-    return {"seed": np.uint32, "averaging_start": np.int32, "data.n_weak": np.int32}.get(key, np.float32)
+def _dtype(key: str) -> Any:
+    integers = {"seed": np.uint32, "averaging_start": np.int32, "data.n_weak": np.int32}
+    return integers.get(key, jax.dtypes.canonicalize_dtype(np.float64))
 
 
 def _array_keys(flat: dict[str, Any]) -> set[str]:
@@ -101,9 +104,13 @@ def points(config: ConfigDict) -> list[tuple[str, dict[str, Any], dict[str, Any]
     """
     found = []
     for arm in list(config.arms) or ["main"]:
-        overrides = flatten(config.arms[arm]) if arm in config.arms else {}
+        settings = config.arms.get(arm, ConfigDict())
+        check(isinstance(settings, ConfigDict), f"arms.{arm}={settings!r} is no set of keys; write arms.{arm}.KEY=VALUE")
+        overrides = flatten(settings)
         own = {key.removeprefix("sweep."): overrides.pop(key) for key in list(overrides) if key.startswith("sweep.")}
         axes = {k: v for k, v in (flatten(config.sweep) | own).items() if k not in overrides}
+        for key, values in axes.items():
+            check(not isinstance(values, (tuple, list)) or len(values) > 0, f"sweep.{key} has no value; give one or more")
         found += [(arm, values, overrides) for values in _product(axes)]
     return found
 
@@ -116,7 +123,7 @@ def plan(config: ConfigDict) -> list[Group]:
     """
     groups: dict[str, Group] = {}
     for index, (arm, values, overrides) in enumerate(points(config)):
-        lane_config = apply_overrides(config.copy_and_resolve_references(), {**values, **overrides})
+        lane_config = apply_overrides(copy.deepcopy(config), {**values, **overrides})
         lane = Lane(index, arm, values, resolve(lane_config))
         structure = _structure(lane.config)
         groups.setdefault(to_json(structure), Group(structure, [])).lanes.append(lane)

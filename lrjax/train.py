@@ -1,5 +1,6 @@
 """The one loop. Every experiment of every paper goes through it."""
 
+import shutil
 import signal
 import threading
 import time
@@ -14,9 +15,10 @@ from ml_collections import ConfigDict
 
 from lrjax import data, parallel, sweep, workdirs
 from lrjax.block import Block
-from lrjax.checkpoint import Checkpoints, read_meta
+from lrjax.checkpoint import Checkpoints, finished, read_meta
+from lrjax.config import check
 from lrjax.errors import LrjaxError
-from lrjax.metrics import RunResult, Writer, load_run, write_status
+from lrjax.metrics import RunResult, Writer, load_run, read_status, write_status
 from lrjax.progress import Progress
 
 
@@ -74,6 +76,7 @@ def run_block(
     else:
         state, meta = restored
         first, state = meta["step"], parallel.put_lanes(state, block.mesh)
+        progress.skip(sum(min(first, table.size) for table in block.tables))
         writer.rewind(block.number, first, meta["offset"])
         pending = None
     every = -(-block.structure.checkpoint_every // block.chunk) * block.chunk
@@ -165,6 +168,11 @@ def _run_groups(groups: list[sweep.Group], workdir: Path, status: dict[str, Any]
     records = sorted((lane.record() for group in groups for lane in group.lanes), key=lambda record: record["lane"])
     status = status | {"lanes": records, "blocks": [[lane.index for lane in members] for _, members, _ in jobs]}
     folder = workdir / "ckpt"
+    stored = (read_status(workdir) or {}).get("blocks", status["blocks"])
+    check(
+        stored == status["blocks"] or not folder.is_dir(),
+        f"{workdir} was begun on another number of devices; go on with as many, or run with --fresh to start over",
+    )
     metas = [read_meta(folder / f"block-{number:03d}") for number in range(len(jobs))]
     before = max((meta.get("wall_time_s", 0.0) for found in metas for meta in found), default=0.0)
     started = time.monotonic()
@@ -181,11 +189,13 @@ def _run_groups(groups: list[sweep.Group], workdir: Path, status: dict[str, Any]
     with _sigterm() as stop, Progress(total, quiet=quiet) as progress, _state_on_error(update):
         update("running")
         for number, (group, members, mesh) in enumerate(jobs):
-            finished = [meta for meta in metas[number] if meta.get("finished")]
-            if finished:
-                ended, offset = finished[-1]["lanes"], finished[-1]["offset"]
+            meta = finished(folder / f"block-{number:03d}")
+            if meta is not None:
+                ended, offset = meta["lanes"], meta["offset"]
                 progress.skip(sum(lane.config.steps for lane in members))
             else:
+                for later in range(number + 1, len(jobs)):  # their rows stand behind those that this block writes again
+                    shutil.rmtree(folder / f"block-{later:03d}", ignore_errors=True)
                 if group_data[0] is not group:
                     group_data = (group, _shared_data(group, mesh))
                 block = Block(number, group, members, mesh, group_data[1])

@@ -71,19 +71,36 @@ def versions() -> dict[str, str]:
 
 
 def start_over(workdir: Path) -> None:
-    """Removes a run; anything in the folder that is not lrjax's stays, and then nothing is removed.
+    """Empties the run directory of any config.
 
     Raises:
-        LrjaxError: the folder holds other files.
+        LrjaxError: the folder is no run's, holds other files too (then nothing is removed), or is in use.
     """
-    if workdir.is_dir():
-        _refuse_foreign(workdir)
-        shutil.rmtree(workdir)
+    if not workdir.is_dir():
+        return
+    _refuse_foreign(workdir)
+    with _locked(workdir):
+        for path in workdir.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != ".lock":
+                path.unlink()
+
+
+def _is_temporary(name: str) -> bool:
+    return name.startswith(".") and name.endswith((".tmp", ".partial"))
 
 
 def _refuse_foreign(workdir: Path) -> None:
-    foreign = sorted(p.name for p in workdir.iterdir() if p.name not in OWN and not p.name.endswith(".tmp"))
+    own = OWN if (workdir / "config.json").exists() else (".lock",)
+    foreign = sorted(p.name for p in workdir.iterdir() if p.name not in own and not _is_temporary(p.name))
     check(not foreign, f"{workdir} holds files that are not a run's ({', '.join(foreign[:3])}); give another --workdir")
+    try:
+        stored = json.loads((workdir / "config.json").read_text())
+    except (FileNotFoundError, ValueError):
+        return
+    known = isinstance(stored, dict) and "paper" in stored and "experiment" in stored
+    check(known, f"{workdir}/config.json is not that of a run; give another --workdir")
 
 
 def _same_config(workdir: Path, config: ConfigDict) -> None:
@@ -96,16 +113,24 @@ def _same_config(workdir: Path, config: ConfigDict) -> None:
     check(same, f"{workdir} holds a run of another config ({name}); give another --workdir, or --fresh to replace it")
 
 
-@contextmanager
-def opened(workdir: Path, config: ConfigDict) -> Iterator[dict[str, Any]]:
-    """Opens a run directory for one process: makes it, or checks that it is this config's, and locks it.
-
-    Yields:
-        The status to start from: that of a finished run, else a new one.
+def inspect(workdir: Path, config: ConfigDict) -> dict[str, Any] | None:
+    """The status of this config's run in a directory, None where there is none yet; changes nothing.
 
     Raises:
-        LrjaxError: not writable, another config's, not a run's, or in use by another process.
+        LrjaxError: the directory is another config's, or not a run's.
     """
+    if not workdir.is_dir():
+        return None
+    if (workdir / "config.json").exists():
+        _same_config(workdir, config)
+    else:
+        _refuse_foreign(workdir)
+    return read_status(workdir)
+
+
+@contextmanager
+def _locked(workdir: Path) -> Iterator[None]:
+    """Makes the directory and keeps every other process out of it."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         lock = open(workdir / ".lock", "a+")
@@ -118,13 +143,27 @@ def opened(workdir: Path, config: ConfigDict) -> Iterator[dict[str, Any]]:
             raise LrjaxError(
                 f"another process is running in {workdir}; wait for it or give another --workdir"
             ) from error
-        if (workdir / "config.json").exists():
-            _same_config(workdir, config)
-        else:
-            _refuse_foreign(workdir)
+        yield
+
+
+@contextmanager
+def opened(workdir: Path, config: ConfigDict) -> Iterator[dict[str, Any]]:
+    """Opens a run directory for one process: makes it, or checks that it is this config's, and locks it.
+
+    Yields:
+        The status to start from: that of a finished run, else a new one.
+
+    Raises:
+        LrjaxError: not writable, another config's, not a run's, or in use by another process.
+    """
+    inspect(workdir, config)
+    with _locked(workdir):
+        status = inspect(workdir, config)  # again, now that nobody else can change it
+        for left in (path for path in workdir.iterdir() if _is_temporary(path.name)):
+            left.unlink(missing_ok=True)  # by a killed process
+        if not (workdir / "config.json").exists():
             check(os.access(workdir, os.W_OK), f"cannot write to {workdir}; give another --workdir")
             write_atomic(workdir / "config.json", to_json(config) + "\n")
-        status = read_status(workdir)
         if status is not None and status["state"] == "done":
             yield status
         else:

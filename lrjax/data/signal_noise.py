@@ -120,7 +120,13 @@ def spec(config: Any) -> Dataset:
 
 
 def describe(data: dict[str, Any]) -> dict[str, jax.Array]:
-    """What a report needs: labels, which examples are strong, and the squared length of each noise."""
+    """What a report needs: labels, which examples are strong, lengths of the features and squared lengths of the noises."""
     n = data["train"]["y"].shape[1]
-    return {"y": data["train"]["y"], "strong": data["strong"], "noise_norm2": jnp.diagonal(
-        data["gram"], axis1=1, axis2=2)[:, 2 : 2 + n]}  # fmt: skip
+    lengths = jnp.diagonal(data["gram"], axis1=1, axis2=2)
+    return {
+        "y": data["train"]["y"],
+        "strong": data["strong"],
+        "u_norm": jnp.sqrt(lengths[:, 0]),
+        "v_norm": jnp.sqrt(lengths[:, 1]),
+        "noise_norm2": lengths[:, 2 : 2 + n],
+    }

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from lrjax import train, workdirs
 from lrjax.claims import print_table
-from lrjax.metrics import read_status
+from lrjax.config import check, nearest
 from lrjax.papers import PAPERS
 from lrjax.report import write_report
 from lrjax.sweep import plan
@@ -45,28 +45,28 @@ def run_and_report(
     if cache:
         keep_compiled_programs()
     workdir = workdir or workdirs.default_workdir(spec, config)
-    groups = plan(config)
+    check(config.paper in PAPERS, f"unknown paper {config.paper!r}; {nearest(config.paper, PAPERS)}")
+    paper, groups = PAPERS[config.paper], plan(config)
     if fresh:
         workdirs.start_over(workdir)
-    status = (read_status(workdir) if workdir.is_dir() else None) or {}
-    before = PAPERS[config.paper].before(groups)
+    status = workdirs.inspect(workdir, config) or {}
+    done = status.get("state") == "done"
+    change = workdirs.code_change(status) if status else None
+    if change:
+        print(f"note: {change}", file=sys.stderr)
     try:
-        if status.get("state") == "done":
+        if done:
             print(f"{workdir} is done already; this is its report. --fresh runs it again.", file=sys.stderr)
-            train.run(config, workdir)  # refuses a workdir of another config
+            train.run(config, workdir)
         else:
             verb = "going on with" if (workdir / "ckpt").is_dir() else "running"
-            print(before)
-            print(f"{verb} {workdir}", file=sys.stderr, flush=True)
+            print(f"{paper.before(groups)}\n{verb} {workdir}".lstrip(), flush=True)
             train.run(config, workdir, quiet=False, command=command)
     except (train.Preempted, KeyboardInterrupt):
         print(f"preempted; {workdir} is saved, the same command goes on from there", file=sys.stderr)
         return PREEMPTED
-    change = workdirs.code_change(read_status(workdir) or {})
-    if change:
-        print(f"note: {change}", file=sys.stderr)
     finished = workdir / "claims.json"
-    shown = status.get("state") == "done" and finished.exists() and (workdir / "report.html").exists()
+    shown = done and finished.exists() and (workdir / "report.html").exists()
     print_table(json.loads(finished.read_text()) if shown else write_report(workdir))
     print(f"\nreport: {workdir / 'report.html'}")
     return 0

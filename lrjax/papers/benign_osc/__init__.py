@@ -1,14 +1,18 @@
 """Benign oscillation of SGD with large learning rates (Lu, Wu, Yang, Zou; ICLR 2024; arXiv 2310.17074)."""
 
+from lrjax.papers.benign_osc.claims import CLAIMS
+from lrjax.papers.benign_osc.observe import observations
 from lrjax.papers.benign_osc.preface import before
 
-__all__ = ["CLAIMS", "NOTE", "before", "figures"]
+__all__ = ["CLAIMS", "NOTE", "before", "figures", "observations"]
 
-CLAIMS = []
+NOTE = (
+    "The paper's full text could not be read. Its theorems and numbers are quoted second hand, from public reviews; patch "
+    "layout, two-class head, loss without a factor 1/2, the meaning of a small rate, the norms of the synthetic data and all "
+    "CIFAR-10 settings are reconstructions. The paper proves that oscillation teaches the weak feature; that a large rate "
+    "makes the run oscillate follows here from a map analysis of the orthogonal, strong-feature dominated case."
+)
 
 
 def figures(run):
     return []
-
-
-NOTE = ""

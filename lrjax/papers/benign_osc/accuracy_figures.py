@@ -1,0 +1,270 @@
+"""End results of a sweep: test accuracy against e, the two phase tables, and the ablations."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.patheffects import withStroke
+
+from lrjax.metrics import RunResult
+from lrjax.papers.benign_osc.conditions import Scales, scales
+from lrjax.papers.benign_osc.cubic_map import SIGN_STABLE_LIMIT
+from lrjax.papers.benign_osc.drawing import (
+    BLUE,
+    GREEN,
+    GREY,
+    PURPLE,
+    VERMILLION,
+    WIDTH,
+    Arrays,
+    Figure,
+    canvas,
+    diverged,
+    legend_below,
+    mark_limits,
+    recorded,
+)
+
+CHANCE = 0.5
+PAPER_LARGE, PAPER_SMALL = 0.9938, 0.9375
+_SWEPT = ("main", "small_rate")  # other arms are controls, drawn with a symbol of their own
+_KINDS = {
+    "weak_accuracy": ("weak-only", VERMILLION, "o"),
+    "strong_accuracy": ("strong-only", BLUE, "s"),
+    "mixture_accuracy": ("28 strong + 4 weak", GREEN, "D"),
+}
+_CONTROLS = (("*", PURPLE, 9.0), ("^", "black", 6.0), ("P", GREY, 6.0))
+Lanes = list[tuple[dict[str, Any], Arrays]]
+
+
+def _last(arrays: Arrays, kind: str) -> float:
+    return float(arrays[f"test_accuracy/{kind}"][-1])
+
+
+def _accuracy(axis: Axes, found: Lanes, kind: str) -> None:
+    """Seeds as dots over e, a line through their means, the controls beside, crosses for what diverged."""
+    name, colour, marker = _KINDS[kind]
+    sound = [(lane, arrays) for lane, arrays in found if not diverged(lane)]
+    swept = [(lane["e"], _last(arrays, kind)) for lane, arrays in sound if lane["arm"] in _SWEPT]
+    if swept:
+        e, value = np.array(swept).T
+        axis.plot(e, value, marker, color=colour, markersize=4.5, alpha=0.5, markeredgewidth=0)
+        es = np.unique(e)
+        axis.plot(es, [value[e == one].mean() for one in es], color=colour)
+        axis.plot([], [], marker=marker, color=colour, markersize=4.5, label=f"{name}, seeds and mean")
+    controls = sorted({lane["arm"] for lane, _ in sound} - set(_SWEPT))
+    for arm, (symbol, shade, size) in zip(controls, _CONTROLS, strict=False):
+        own = [(lane, _last(arrays, kind)) for lane, arrays in sound if lane["arm"] == arm]
+        if kind != "strong_accuracy":  # there the controls lie on the line
+            text = f"{name}, $e={own[0][0]['e']:g}$ for {own[0][0]['steps'] / 1000:g}k steps"
+            shifted = [lane["e"] + 0.035 for lane, _ in own]
+            axis.plot(shifted, [y for _, y in own], symbol, color=shade, markersize=size, alpha=0.7, label=text)
+
+
+def _diverged_crosses(axis: Axes, found: Lanes) -> None:
+    lost = sorted({lane["e"] for lane, _ in found if diverged(lane)})
+    if lost:
+        heights = np.full(len(lost), 0.04)
+        axis.plot(lost, heights, "x", color="black", transform=axis.get_xaxis_transform(), label="a seed diverged")
+
+
+def accuracy_against_e(run: RunResult) -> Figure | None:
+    """Weak-only and strong-only test accuracy at the end of each run against e; the paper's mixture too for E2."""
+    found = recorded(run, "test_accuracy/weak_accuracy")
+    if not found:
+        return None
+    mixture = run.config["experiment"] == "E2"
+    fig, axes = canvas(1 + mixture, 1, height=7.0 if mixture else 4.2)
+    top = axes[0, 0]
+    for kind in ("strong_accuracy", "weak_accuracy"):
+        _accuracy(top, found, kind)
+    top.axhline(CHANCE, color=GREY, linewidth=0.8)
+    top.annotate(
+        "chance",
+        (0.98, CHANCE),
+        xycoords=top.get_yaxis_transform(),
+        ha="right",
+        va="bottom",
+        fontsize=8.5,
+        color="#555555",
+    )
+    top.set(ylabel="test accuracy at the end", ylim=(0.42, 1.03))
+    caption = (
+        "One dot a seed, the line joins the means. The vertical lines are the theory's: the strong feature is stable below "
+        "e = 1, and above 1.598 neurons change sign. A flat line at 1 for strong-only points means that only points "
+        "without the strong feature tell the rates apart."
+    )
+    if mixture:
+        caption = (
+            "Above: weak-only and strong-only test points. Below: the paper's test set of 28 strong and 4 weak points; the "
+            "horizontal lines are the paper's 99.38 % and 93.75 % (second-hand: quoted in a public review), which belong to "
+            "a large and a small rate whose e is not known."
+        )
+        _accuracy(axes[1, 0], found, "mixture_accuracy")
+        for value, text in ((PAPER_LARGE, "paper, large rate: 99.38 %"), (PAPER_SMALL, "paper, small rate: 93.75 %")):
+            axes[1, 0].axhline(value, color="black", linestyle="-.", linewidth=0.8)
+            axes[1, 0].annotate(
+                text, (0.99, value), xycoords=axes[1, 0].get_yaxis_transform(), ha="right", va="top", fontsize=8.5
+            )
+        axes[1, 0].set(ylabel="test accuracy, 28 + 4 points")
+    for axis in axes.flat:
+        mark_limits(axis)
+        _diverged_crosses(axis, found)
+        axis.set(xlim=(0.0, 1.68))
+    axes[-1, 0].set_xlabel(r"$e = \kappa\eta\|u\|^2/m$")
+    legend_below(fig, 1 if mixture else 2)
+    return Figure("accuracy_against_e", "Weak-feature accuracy against the learning rate", caption, fig)
+
+
+def phase_tables(run: RunResult) -> Figure | None:
+    """Weak-only accuracy over e and the noise (arm "noise"), and over e and the number of weak examples ("n_weak")."""
+    found = recorded(run, "test_accuracy/weak_accuracy")
+    arms = {arm: [pair for pair in found if pair[0]["arm"] == arm] for arm in _TABLES}
+    arms = {arm: own for arm, own in arms.items() if own}
+    if not arms:
+        return None
+    fig, axes = canvas(len(arms), 1, height=3.6 * len(arms) + 0.3, width=WIDTH + 0.4)
+    image = None
+    for axis, (arm, own) in zip(axes[:, 0], arms.items(), strict=True):
+        image = _table(axis, own, arm, run.config["data"])
+    fig.colorbar(image, ax=axes.ravel().tolist(), label="weak-only test accuracy", shrink=0.6, aspect=30)
+    caption = (
+        "Mean over seeds; div: a seed diverged. Lines are the theory's edges. R1, kn = n_sy: with less noise oscillation "
+        "lets the weak feature outrun it. R2, kn = n_wy: with less noise, or more weak examples, a small rate learns the "
+        "weak feature too. R3, e (1 + eps + eps_xi) = 1.598: to the right neurons flip once noise is fitted."
+    )
+    return Figure("phase_tables", "Where oscillation is needed, and where it helps", caption, fig)
+
+
+_NONE = "#cfcfcf"  # of a cell without a value
+_TABLES = {"noise": ("data.kn", r"noise $kn=\|\xi\|^2/\|v\|^2$"), "n_weak": ("data.n_weak", "weak training examples")}
+
+
+def _table(axis: Axes, own: Lanes, arm: str, data: dict[str, Any]) -> Any:
+    """One heat map; returns the image for the colour bar."""
+    key, label = _TABLES[arm]
+    rows = sorted({lane["values"][key] for lane, _ in own})
+    es = sorted({lane["e"] for lane, _ in own})
+    total, count, lost = np.zeros((3, len(rows), len(es)))
+    for lane, arrays in own:
+        place = rows.index(lane["values"][key]), es.index(lane["e"])
+        total[place] += _last(arrays, "weak_accuracy")
+        count[place] += 1
+        lost[place] += diverged(lane)
+    table = np.where((count > 0) & (lost == 0), total / np.maximum(count, 1), np.nan)
+    image = axis.imshow(table, cmap="cividis", norm=Normalize(0.5, 1.0), origin="lower", aspect="auto")
+    axis.set_facecolor(_NONE)
+    for (i, j), value in np.ndenumerate(table):
+        if count[i, j]:
+            text, colour = ("div", "black") if lost[i, j] else (f"{value:.2f}", "white" if value < 0.75 else "black")
+            shade = _NONE if lost[i, j] else image.cmap(image.norm(value))
+            back = dict(facecolor=shade, edgecolor="none", pad=1.5)
+            axis.text(j, i, text, ha="center", va="center", color=colour, bbox=back, zorder=4)
+    axis.set_xticks(range(len(es)), [f"{e:g}" for e in es])
+    axis.set_yticks(range(len(rows)), [f"{row:g}" for row in rows])
+    axis.set(xlabel="$e$", ylabel=label)
+    axis.tick_params(length=0)
+    _edges(axis, rows, es, key, data)
+    return image
+
+
+def _edges(axis: Axes, rows: list[float], es: list[float], key: str, data: dict[str, Any]) -> None:
+    """The edges R1 and R2 (levels of the rows) and R3 (a curve), placed between the cells by interpolation."""
+    lowest, highest = -0.5, len(rows) - 0.5
+    grid = np.linspace(lowest, highest, 400)
+    values = _along(grid, rows)
+    level = [_scales(value, key, data) for value in values]
+    crossings = (
+        ("R1", np.array([s.kn - s.n_sy for s in level])),
+        ("R2", np.array([s.kn - s.n_wy for s in level])),
+    )
+    stroke = [withStroke(linewidth=3.2, foreground="white")]
+    for name, difference in crossings:
+        inside = slice(4, -4)  # an edge on the rim separates nothing
+        for k in 4 + np.flatnonzero(np.diff(np.sign(difference[inside])) != 0)[:1]:
+            axis.axhline(grid[k], color=VERMILLION, linestyle="--", linewidth=1.5, path_effects=stroke, zorder=3)
+            axis.annotate(name, (1.01, grid[k]), xycoords=axis.get_yaxis_transform(), va="center", color=VERMILLION)
+    if len(es) < 2:
+        return
+    e_edge = np.array([SIGN_STABLE_LIMIT / (1.0 + s.eps + s.eps_xi) for s in level])
+    inside = (e_edge >= es[0]) & (e_edge <= es[-1])
+    if np.any(inside):
+        column = np.interp(e_edge[inside], es, range(len(es)))
+        axis.plot(column, grid[inside], color=PURPLE, linewidth=1.5, path_effects=stroke, zorder=3)
+        axis.annotate(
+            "R3", (column[-1], grid[inside][-1]), ha="center", va="bottom", color=PURPLE, annotation_clip=False
+        )
+    axis.set(xlim=(-0.5, len(es) - 0.5), ylim=(lowest, highest))
+
+
+def _along(grid: np.ndarray, rows: list[float]) -> np.ndarray:
+    """Values between the rows: geometric where all are positive; the outer half cells go on with the last slope."""
+    if len(rows) < 2:
+        return np.full(grid.shape, float(rows[0]))
+    logs = rows[0] > 0
+    known = np.log(rows) if logs else np.array(rows, float)
+    place = np.arange(len(rows))
+    value = np.interp(grid, place, known)
+    value = np.where(grid < 0, known[0] + grid * (known[1] - known[0]), value)
+    value = np.where(grid > place[-1], known[-1] + (grid - place[-1]) * (known[-1] - known[-2]), value)
+    return np.exp(value) if logs else np.maximum(value, 0.0)
+
+
+def _scales(value: float, key: str, data: dict[str, Any]) -> Scales:
+    chosen = {"kn": data["kn"], "n_weak": data["n_weak"], key.removeprefix("data."): value}
+    if chosen["kn"] is None:
+        chosen["kn"] = data["sigma_p"] ** 2 * data["dim"] / data["v_norm"] ** 2
+    lengths = dict(dim=data["dim"], u_norm=data["u_norm"], v_norm=data["v_norm"], kn=chosen["kn"])
+    whole = scales(n=data["n"], n_weak=0, **lengths)
+    n_wy = chosen["n_weak"] / 2
+    return whole._replace(n_sy=data["n"] / 2 - n_wy, n_wy=n_wy)
+
+
+_ARMS = {
+    "reference": "reference", "wide": "wider", "iid": "examples drawn iid", "cyclic": "fixed order",
+    "unshared_filters": "filters not shared", "averaged": "last iterate", "decay_8k": "large, then small",
+    "decay_2k": "large, then small (early)", "weaker": "shorter $v$", "weaker_long": "shorter $v$, longer run",
+    "full_batch_oscillating": "full batch", "full_batch_stable": "full batch, stable", "label_noise": "label noise",
+    "label_noise_small_rate": "label noise, small rate",
+}  # fmt: skip
+
+
+def ablations(run: RunResult) -> Figure | None:
+    """Weak-only accuracy of each arm: seeds as dots, their mean, and the average of the iterates where it was kept."""
+    found = recorded(run, "test_accuracy/weak_accuracy")
+    present = {lane["arm"] for lane, _ in found}
+    rows: list[tuple[str, str, str, Lanes]] = []
+    for arm in [*(a for a in _ARMS if a in present), *sorted(present - set(_ARMS))]:
+        own = [pair for pair in found if pair[0]["arm"] == arm]
+        rows.append((f"{_ARMS.get(arm, arm)}\n{_setting(*own[0])}", "weak_accuracy", VERMILLION, own))
+        averaged = [pair for pair in own if len(pair[1].get("test_accuracy/averaged_weak_accuracy", ()))]
+        if averaged:
+            rows.append((f"average of iterates\n{_setting(*own[0])}", "averaged_weak_accuracy", PURPLE, averaged))
+    if not rows:
+        return None
+    fig, axes = canvas(1, 1, height=0.8 + 0.37 * len(rows))
+    axis = axes[0, 0]
+    for place, (_, kind, colour, own) in enumerate(rows):
+        values = [_last(arrays, kind) for lane, arrays in own if not diverged(lane)]
+        if values:
+            axis.plot(values, [place] * len(values), "o", color=colour, markersize=5, alpha=0.5, markeredgewidth=0)
+            axis.plot([np.mean(values)], [place], "|", color="black", markersize=13, markeredgewidth=1.5)
+        if len(values) < len(own):
+            axis.annotate("a seed diverged", (0.51, place), va="center", fontsize=8.5)
+    axis.axvline(CHANCE, color=GREY, linewidth=0.8)
+    axis.set_yticks(range(len(rows)), [row[0] for row in rows], fontsize=8.5)
+    axis.set(xlabel="weak-only test accuracy at the end", xlim=(0.48, 1.02), ylim=(len(rows) - 0.4, -0.6))
+    axis.grid(axis="y", color="#e6e6e6")
+    caption = (
+        "One dot a seed, the bar is their mean; chance is 0.5. The arms differ from the reference in the one thing that is "
+        "named, and in e and steps as written under it (for a full batch, e is that of the mean loss)."
+    )
+    return Figure("ablations", "What the effect needs", caption, fig)
+
+
+def _setting(lane: dict[str, Any], arrays: Arrays) -> str:
+    rates = arrays.get("step/learning_rate", np.zeros(0))
+    changes = np.flatnonzero(np.diff(rates) != 0)
+    when = f", ×{rates[changes[0] + 1] / rates[changes[0]]:.2g} at {(changes[0] + 1) / 1000:g}k" if changes.size else ""
+    return f"$e={lane['e']:g}$, {lane['steps'] / 1000:g}k steps{when}"

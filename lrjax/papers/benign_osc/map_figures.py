@@ -1,0 +1,133 @@
+"""The cubic map beside what was recorded: its attractor under the residuals of a sweep, and the map experiment."""
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from lrjax.metrics import RunResult
+from lrjax.papers.benign_osc.cubic_map import (
+    CHAOS_ONSET,
+    SIGN_STABLE_LIMIT,
+    STABILITY_LIMIT,
+    TWO_CYCLE_LIMIT,
+    cubic_map_slope,
+    lyapunov,
+    orbit,
+    period_two,
+)
+from lrjax.papers.benign_osc.drawing import (
+    BLUE,
+    GREY,
+    VERMILLION,
+    Arrays,
+    Figure,
+    canvas,
+    diverged,
+    legend_below,
+    mark_limits,
+    recorded,
+    sample,
+)
+from lrjax.papers.benign_osc.observe import LABELS, visits, window_end
+
+_VISITS, _ORBIT = 120, 200
+
+
+def residual_bifurcation(run: RunResult) -> Figure | None:
+    """Residuals 1 - y f on strong visits late in the oscillating window, over the attractor of the cubic map."""
+    lanes = recorded(run, "step/margin", "step/example", "features/weak", "data/strong")
+    lanes = [pair for pair in lanes if pair[0]["arm"] != "time_matched" and not diverged(pair[0])]
+    measured = [(lane["e"], _late_residuals(arrays, lane["e"])) for lane, arrays in lanes]
+    measured = [(e, residuals) for e, residuals in measured if residuals.size]
+    if not measured:
+        return None
+    fig, axes = canvas(1, 1, height=4.4)
+    axis = axes[0, 0]
+    grid = np.linspace(0.02, SIGN_STABLE_LIMIT - 1e-3, 700)
+    attractor = 1.0 - orbit(grid, steps=60, burn_in=600)
+    axis.plot(np.broadcast_to(grid, attractor.shape).ravel(), attractor.ravel(), ",", color="#b0b0b0", rasterized=True)
+    es = np.concatenate([np.full(residuals.size, e) for e, residuals in measured])
+    values = np.concatenate([residuals for _, residuals in measured])
+    axis.plot(es, values, ".", color=VERMILLION, markersize=3, alpha=0.35, markeredgewidth=0)
+    axis.plot([], [], "o", color="#b0b0b0", markersize=4, label="attractor of the map")
+    axis.plot([], [], "o", color=VERMILLION, markersize=4, label="measured")
+    mark_limits(axis)
+    axis.set(xlabel="$e$", ylabel="residual $1-yf$ on strong visits", xlim=(0.0, 1.68), ylim=(-0.8, 1.15))
+    legend_below(fig, 2)
+    caption = (
+        "Grey: where the cubic map z' = z (1 + e - e z)^2 goes. Dots: strong visits in the second half of the oscillating "
+        "window (at most 4000 steps), all seeds; they spread around the map where noise or the weak feature contributes."
+    )
+    return Figure("residual_bifurcation", "The map over the measured residuals", caption, fig)
+
+
+def _late_residuals(arrays: Arrays, e: float) -> np.ndarray:
+    stop = min(window_end(arrays, e), len(arrays["step/margin"]))
+    found = []
+    for label in LABELS:
+        seen = visits(arrays, label)
+        z = seen.z[(seen.step >= stop // 2) & (seen.step < stop)]
+        found.append(1.0 - z[sample(z.size, _VISITS // 2)])
+    return np.concatenate(found)
+
+
+def map_diagram(run: RunResult) -> Figure | None:
+    """Bifurcation diagram of the recorded y f, with the closed-form 2-cycle, and the Lyapunov exponent below."""
+    lanes = recorded(run, "step/margin")
+    lanes = [pair for pair in lanes if not diverged(pair[0])]
+    if not lanes:
+        return None
+    length = min(_ORBIT, *(len(arrays["step/margin"]) for _, arrays in lanes)) if len(lanes) > 1 else _ORBIT
+    es = np.array([lane["e"] for lane, _ in lanes])
+    last = np.stack([arrays["step/margin"][-length:].astype(float) for _, arrays in lanes])
+    fig, axes = canvas(2, 1, height=6.8, sharex=True, height_ratios=(3, 2))
+    top, bottom = axes[:, 0]
+    top.plot(
+        np.repeat(es, last.shape[1]), last.ravel(), ".", color=BLUE, markersize=1.0, markeredgewidth=0, rasterized=True
+    )
+    top.plot([], [], "o", color=BLUE, markersize=4, label=f"recorded: last {last.shape[1]} steps")
+    _two_cycle(top)
+    top.set(ylabel="$z = yf$", ylim=(-0.05, 1.75))
+    top.legend(loc="lower left")
+    mark_limits(top)
+    alive = last[:, -1] > 0.0  # at z = 0 the neuron has flipped: it is dead, and no longer follows the map
+    _exponents(bottom, es[alive], [arrays["step/margin"] for (_, arrays), on in zip(lanes, alive, strict=True) if on])
+    bottom.set(xlabel="$e$", ylabel="Lyapunov exponent", xlim=(0.0, 1.68), ylim=(-2.5, 1.0))
+    bottom.legend(loc="lower right", ncols=2)
+    caption = (
+        "One neuron trained on one example. Above: y f settles on 1, then on the 2-cycle (line: closed form, dashed where it "
+        "no longer attracts), doubles its period and turns chaotic near e = 1.302; runs at z = 0 have lost their neuron to a "
+        "sign flip. Below: growth rate of small differences along the recorded second half of each run, and of the map itself."
+    )
+    return Figure("map_diagram", "The cubic map: fixed point, 2-cycle, chaos", caption, fig)
+
+
+def _two_cycle(axis: Axes) -> None:
+    grid = np.linspace(STABILITY_LIMIT + 1e-6, SIGN_STABLE_LIMIT, 200)
+    cycle = np.array([period_two(e)[1] for e in grid])
+    for chosen, style, label in (
+        (grid <= TWO_CYCLE_LIMIT, "-", "2-cycle, closed form"),
+        (grid >= TWO_CYCLE_LIMIT, "--", None),
+    ):
+        axis.plot(grid[chosen], cycle[chosen, 0], style, color=VERMILLION, label=label)
+        axis.plot(grid[chosen], cycle[chosen, 1], style, color=VERMILLION)
+    axis.axvline(CHAOS_ONSET, color=GREY, linestyle="-.", linewidth=0.9, zorder=0)
+    axis.annotate("chaos:\n$e=1.302$", (CHAOS_ONSET, 1.01), xycoords=axis.get_xaxis_transform(), ha="center",
+                  va="bottom", fontsize=8.5, color="#555555")  # fmt: skip
+
+
+def _exponents(axis: Axes, es: np.ndarray, margins: list[np.ndarray]) -> None:
+    inside = np.linspace(0.02, SIGN_STABLE_LIMIT - 1e-3, 500)
+    axis.plot(
+        inside,
+        np.maximum(lyapunov(inside, steps=1000, burn_in=500, starts=4), -9.0),
+        color=GREY,
+        linewidth=0.9,
+        label="map",
+    )
+    found = []
+    for e, margin in zip(es, margins, strict=True):
+        late = margin[len(margin) // 2 :].astype(float)
+        with np.errstate(divide="ignore"):
+            found.append(np.log(np.abs(cubic_map_slope(late, e))).mean())
+    axis.plot(es, np.maximum(found, -9.0), ".", color=BLUE, markersize=3.5, label="recorded orbits")
+    axis.axhline(0.0, color="black", linewidth=0.8)
