@@ -42,18 +42,35 @@ def two_layer() -> ConfigDict:
     config.e = 1.25
     config.data = ConfigDict(
         dict(
-            name="signal_noise", n=64, n_weak=8, dim=400, u_norm=1.0, v_norm=0.1, kn=placeholder(float),
-            sigma_p=placeholder(float), weak_slot="zero", patch_order=(0, 1, 2), balanced_labels=True,
-            weak_by_chance=False, rho=0.125, noise_projected=True, num_test=2000,
+            name="signal_noise",
+            n=64,
+            n_weak=8,
+            dim=400,
+            u_norm=1.0,
+            v_norm=0.1,
+            kn=placeholder(float),
+            sigma_p=placeholder(float),
+            weak_slot="zero",
+            patch_order=(0, 1, 2),
+            balanced_labels=True,
+            weak_by_chance=False,
+            rho=0.125,
+            noise_projected=True,
+            num_test=2000,
         )
-    )  # fmt: skip
+    )
     config.data.kn = 12.0
     config.model = ConfigDict(
         dict(
-            name="two_layer", width=16, share_filters=True, init="normal", init_scale=0.01,
-            strong_start=0.3, weak_start=1e-5,
+            name="two_layer",
+            width=16,
+            share_filters=True,
+            init="normal",
+            init_scale=0.01,
+            strong_start=0.3,
+            weak_start=1e-5,
         )
-    )  # fmt: skip
+    )
     config.probes = ConfigDict(dict(features=250, test_accuracy=1000, curvature="end"))
     return config
 
@@ -179,14 +196,24 @@ def images(scale: str) -> ConfigDict:
     """Keys of the CIFAR-10 experiments. The paper's settings are unknown; these are ours (spec section 4.3)."""
     config = common.base()
     config.update(
-        paper="benign_osc", step_loop="host", lane_loop="single", lanes_per_device=1, batch_size=32, steps=300, log_every=10,
+        paper="benign_osc",
+        step_loop="host",
+        lane_loop="single",
+        lanes_per_device=1,
+        batch_size=32,
+        steps=300,
+        log_every=10,
         checkpoint_every=100,
-    )  # fmt: skip
+    )
     config.data = ConfigDict(
         dict(
-            name="cifar10", num_train=placeholder(int), num_test=placeholder(int), classes=placeholder(tuple), subset_seed=0
+            name="cifar10",
+            num_train=placeholder(int),
+            num_test=placeholder(int),
+            classes=placeholder(tuple),
+            subset_seed=0,
         )
-    )  # fmt: skip
+    )
     config.data.update(num_train=2048, num_test=1000)
     config.model = ConfigDict(dict(name="simple_cnn", width=32))
     config.probes = ConfigDict(dict(accuracy=50))

@@ -15,7 +15,7 @@ def base() -> ConfigDict:
             scale="small",
             seed=0,
             data_dir="",  # where tfds data lies; empty: TFDS_DATA_DIR, then tfds's own default
-            engine="direct",  # "direct": autodiff and any optax optimizer; "gram": exact inner products (two-layer net, SGD)
+            engine="direct",  # "direct": autodiff, any optax optimizer; "gram": exact inner products (two-layer net, SGD)
             loss="cross_entropy",
             data=ConfigDict(dict(name="")),
             model=ConfigDict(dict(name="")),
@@ -36,7 +36,7 @@ def base() -> ConfigDict:
             log_every=100,
             checkpoint_every=1000,
             probes=ConfigDict(),  # name -> how often; "end" for once, when the lane is done
-            lane_loop="vmap",  # "vmap", "map" (one after the other in one program) or "single" (one lane a device)
+            lane_loop="auto",  # "vmap", "map" (one after the other in one program), "single" (one lane a device)
             step_loop="scan",  # "scan": a chunk is one program; "host": a step is (where a model convolves on a CPU)
             lanes_per_device=8,
             data_devices=0,  # devices that share the batch of one lane; 0: all when there is one lane, else 1

@@ -57,6 +57,8 @@ def program(structure: FrozenConfigDict, mesh: Mesh) -> Program:
     source = data.DATASETS[structure.data.name]
     if not source.per_lane:
         content["data"] = {"name": structure.data.name}
+    if content["lane_loop"] == "auto":
+        content["lane_loop"] = parallel.best_lane_loop(structure.engine)
     content["data"]["num_classes"] = source.spec(structure).num_classes
     return _program(to_json(content | {"data_dir": ""}), mesh)
 

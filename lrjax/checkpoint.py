@@ -69,9 +69,7 @@ class Checkpoints:
             ) from error
 
     def _read(self, step: int, template: Any) -> tuple[Any, dict[str, Any]]:
-        abstract = template and jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct(np.shape(a), np.asarray(a).dtype), template
-        )
+        abstract = template and jax.tree.map(lambda a: jax.ShapeDtypeStruct(np.shape(a), np.asarray(a).dtype), template)
         restore = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore())
         found = self._open().restore(step, args=restore)
         state = jax.tree.map(np.asarray, found.state)

@@ -215,7 +215,9 @@ def _set_open(config: ConfigDict, dotted: str, value: Any) -> None:
             if part not in node:
                 node[part] = ConfigDict()
             node = node[part]
-            check(isinstance(node, ConfigDict), f"{'.'.join(path[: place + 1])} is a value; {dotted} cannot lie below it")
+            check(
+                isinstance(node, ConfigDict), f"{'.'.join(path[: place + 1])} is a value; {dotted} cannot lie below it"
+            )
         if value is None:
             check(leaf in node, f"there is no {dotted!r} to remove; {nearest(leaf, node)}")
             del node[leaf]
@@ -239,7 +241,11 @@ def apply_overrides(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigD
         node = config
         for part in path:
             node = node.get(part) if isinstance(node, ConfigDict) else None
-        if path == ["optimizer"] and leaf not in config.optimizer and leaf in optimizer_arguments(config.optimizer.name):
+        if (
+            path == ["optimizer"]
+            and leaf not in config.optimizer
+            and leaf in optimizer_arguments(config.optimizer.name)
+        ):
             with config.optimizer.unlocked():
                 config.optimizer[leaf] = value
             continue
@@ -344,7 +350,7 @@ def _check_names(config: ConfigDict) -> None:
         "augment": augment.AUGMENTATIONS,
         "order": ("shuffle", "iid", "cyclic"),
         "averaging": (None, "ema", "uniform"),
-        "lane_loop": ("vmap", "map", "single"),
+        "lane_loop": ("auto", "vmap", "map", "single"),
         "step_loop": ("scan", "host"),
     }
     flat = flatten(config)
@@ -358,7 +364,13 @@ def _check_names(config: ConfigDict) -> None:
 def _check_rates(config: ConfigDict) -> None:
     """What is no number of steps: before anything is derived from it."""
     flat = flatten(config)
-    for key in (*(f"optimizer.{k}" for k in config.optimizer), "label_noise", "e", "schedule.factor", "schedule.growth"):
+    for key in (
+        *(f"optimizer.{k}" for k in config.optimizer),
+        "label_noise",
+        "e",
+        "schedule.factor",
+        "schedule.growth",
+    ):
         value = flat.get(key)
         if isinstance(value, float):
             check(math.isfinite(value) and value >= 0, f"{key}={value} must be a finite number, zero or more")
@@ -433,8 +445,12 @@ def list_experiments() -> list[dict[str, str]]:
             if len(cells) == 4 and cells[0] != "experiment" and not set(cells[0]) <= set("- "):
                 rows.append(
                     dict(
-                        config=f"configs/{path.name}", paper=lines[0].rstrip("."), experiment=cells[0],
-                        claim=cells[1], scales=cells[2], time=cells[3],
+                        config=f"configs/{path.name}",
+                        paper=lines[0].rstrip("."),
+                        experiment=cells[0],
+                        claim=cells[1],
+                        scales=cells[2],
+                        time=cells[3],
                     )
-                )  # fmt: skip
+                )
     return rows

@@ -56,11 +56,17 @@ def estimate(group: sweep.Group) -> dict[str, Any]:
     flops = (one.lower(state, hyper, arrays, row).cost_analysis() or {}).get("flops", float("nan"))
     steps = sum(lane.config.steps for lane in group.lanes)
     return {
-        "lanes": len(group.lanes), "steps": steps, "parameters": sum(int(np.prod(p.shape)) for p in jax.tree.leaves(state.params)),
-        "state": _bytes(state), "data": _bytes(arrays), "shapes": jax.tree.map(lambda a: a.shape, state.params),
+        "lanes": len(group.lanes),
+        "steps": steps,
+        "parameters": sum(int(np.prod(p.shape)) for p in jax.tree.leaves(state.params)),
+        "state": _bytes(state),
+        "data": _bytes(arrays),
+        "shapes": jax.tree.map(lambda a: a.shape, state.params),
         "activations": _activations(group, state, arrays) if group.structure.engine == "direct" else 0,
-        "flops_per_step": flops, "flops": flops * steps, "batch": arrays["train"]["x"].shape,
-    }  # fmt: skip
+        "flops_per_step": flops,
+        "flops": flops * steps,
+        "batch": arrays["train"]["x"].shape,
+    }
 
 
 def _human(number: float, unit: str) -> str:

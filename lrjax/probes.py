@@ -76,13 +76,19 @@ def features(weights: Any, structure: Any, state: TrainState, hyper: Any, data: 
     output = _outputs(weights, data)
     squared = LOSSES[structure.loss](output, y)
     return {
-        "inner_u": inner_u, "inner_v": inner_v, "inner_xi": inner_xi,
-        "strong": jnp.diagonal(strong), "weak": jnp.diagonal(weak), "noise": noise[own, examples],
+        "inner_u": inner_u,
+        "inner_v": inner_v,
+        "inner_xi": inner_xi,
+        "strong": jnp.diagonal(strong),
+        "weak": jnp.diagonal(weak),
+        "noise": noise[own, examples],
         "strong_opposite": jnp.stack([strong[1, 0], strong[0, 1]]),
         "weak_opposite": jnp.stack([weak[1, 0], weak[0, 1]]),
         "noise_opposite": noise[1 - own, examples],
-        "output": output, "loss": jnp.mean(squared), "train_accuracy": jnp.mean(output * y > 0),
-    }  # fmt: skip
+        "output": output,
+        "loss": jnp.mean(squared),
+        "train_accuracy": jnp.mean(output * y > 0),
+    }
 
 
 def _outputs(weights: Any, data: Any) -> jax.Array:
@@ -108,8 +114,11 @@ def test_accuracy(weights: Any, structure: Any, state: TrainState, hyper: Any, d
     f_weak = jnp.einsum("jy,j->y", weak_by_class, head)
     noise = _active(jnp.einsum("jrd,td->jrt", on_noise, data["test_noise"]))
     f_noise = jnp.einsum("jt,j->t", noise, head)
-    first = {"zero": jnp.zeros_like(f_weak), "second_v": jnp.einsum(
-        "jy,j->y", _active((on_strong @ v)[:, :, None] * signs), head), "second_noise": jnp.zeros_like(f_weak)}  # fmt: skip
+    first = {
+        "zero": jnp.zeros_like(f_weak),
+        "second_v": jnp.einsum("jy,j->y", _active((on_strong @ v)[:, :, None] * signs), head),
+        "second_noise": jnp.zeros_like(f_weak),
+    }
     slot = structure.data.weak_slot
     other = jnp.zeros_like(f_noise)
     if slot == "second_noise":

@@ -25,7 +25,7 @@ class Progress:
 
     def __init__(self, total: int, *, quiet: bool = False):
         self.total, self.done, self.quiet = total, 0, quiet
-        self._skipped, self._started, self._printed = 0, time.monotonic(), time.monotonic()
+        self._before, self._started, self._printed = 0, 0.0, time.monotonic()
         on_terminal = sys.stderr.isatty() and not quiet
         self._bar: Any = tqdm(total=total, unit="step", unit_scale=True, dynamic_ncols=True) if on_terminal else None
 
@@ -38,17 +38,22 @@ class Progress:
 
     def skip(self, steps: int) -> None:
         """Steps that an earlier start of this run has done."""
-        self._skipped += steps
-        self.advance(steps, "")
+        self._count(steps)
 
     def advance(self, steps: int, what: str) -> None:
         """Counts steps just dispatched; `what` names where the run is."""
-        self.done += steps
+        if not self._started:  # the first chunk was mostly compilation, and says nothing of the rest
+            self._before, self._started = self.done + steps, time.monotonic()
+        self._count(steps)
         if self._bar is not None:
             self._bar.set_description_str(what, refresh=False)
-            self._bar.update(steps)
         elif not self.quiet and time.monotonic() - self._printed > EVERY_S:
             self._printed = time.monotonic()
-            rate = (self.done - self._skipped) / (self._printed - self._started)
-            left = (self.total - self.done) / rate if rate else float("inf")
-            print(f"{what}: {self.done}/{self.total} steps, {left:.0f} s left", file=sys.stderr, flush=True)
+            rate = (self.done - self._before) / (self._printed - self._started + 1e-9)
+            left = f", {(self.total - self.done) / rate:.0f} s left" if rate else ""
+            print(f"{what}: {self.done}/{self.total} steps{left}", file=sys.stderr, flush=True)
+
+    def _count(self, steps: int) -> None:
+        self.done += steps
+        if self._bar is not None:
+            self._bar.update(steps)

@@ -105,12 +105,16 @@ def points(config: ConfigDict) -> list[tuple[str, dict[str, Any], dict[str, Any]
     found = []
     for arm in list(config.arms) or ["main"]:
         settings = config.arms.get(arm, ConfigDict())
-        check(isinstance(settings, ConfigDict), f"arms.{arm}={settings!r} is no set of keys; write arms.{arm}.KEY=VALUE")
+        check(
+            isinstance(settings, ConfigDict), f"arms.{arm}={settings!r} is no set of keys; write arms.{arm}.KEY=VALUE"
+        )
         overrides = flatten(settings)
         own = {key.removeprefix("sweep."): overrides.pop(key) for key in list(overrides) if key.startswith("sweep.")}
         axes = {k: v for k, v in (flatten(config.sweep) | own).items() if k not in overrides}
         for key, values in axes.items():
-            check(not isinstance(values, (tuple, list)) or len(values) > 0, f"sweep.{key} has no value; give one or more")
+            check(
+                not isinstance(values, (tuple, list)) or len(values) > 0, f"sweep.{key} has no value; give one or more"
+            )
         found += [(arm, values, overrides) for values in _product(axes)]
     return found
 

@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -213,8 +213,6 @@ def _state_on_error(update: Callable[[str], None]) -> Iterator[None]:
         yield
     except BaseException as error:
         state = "preempted" if isinstance(error, (Preempted, KeyboardInterrupt)) else "failed"
-        try:
+        with suppress(LrjaxError):
             update(state)
-        except LrjaxError:
-            pass
         raise

@@ -133,7 +133,7 @@ def _locked(workdir: Path) -> Iterator[None]:
     """Makes the directory and keeps every other process out of it."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        lock = open(workdir / ".lock", "a+")
+        lock = open(workdir / ".lock", "a+")  # noqa: SIM115 (held to the end of the run)
     except OSError as error:
         raise LrjaxError(f"cannot write to {workdir} ({error.strerror}); give another --workdir") from error
     with lock:

@@ -23,12 +23,22 @@ def tiny(overrides=None, probes=("features",)):
     config = lrjax.load_config(
         CLEAR,
         {
-            "sweep.e": (0.5, 1.25), "sweep.seed": (0,), "steps": 400, "log_every": 50, "checkpoint_every": 100,
-            "arms.small_rate.steps": 330, "arms.time_matched.steps": 500, "lanes_per_device": 2,
-            "probes.features": 100, "probes.test_accuracy": 200, "data.num_test": 50, "data.dim": 40, "model.width": 8,
+            "sweep.e": (0.5, 1.25),
+            "sweep.seed": (0,),
+            "steps": 400,
+            "log_every": 50,
+            "checkpoint_every": 100,
+            "arms.small_rate.steps": 330,
+            "arms.time_matched.steps": 500,
+            "lanes_per_device": 2,
+            "probes.features": 100,
+            "probes.test_accuracy": 200,
+            "data.num_test": 50,
+            "data.dim": 40,
+            "model.width": 8,
         }
         | dict(overrides or {}),
-    )  # fmt: skip
+    )
     with config.unlocked():
         for name in list(config.probes):
             if name not in probes:

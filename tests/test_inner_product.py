@@ -104,7 +104,9 @@ def test_multiplier_identity_of_a_single_strong_example(tmp_path):
         for name, rate in (("inner_u", e), ("inner_v", e * eps)):
             own = arrays[f"features/{name}"][:, 0, 0]
             assert np.max(np.abs(own[1:] / own[:-1] - (1.0 + rate * (1.0 - z)))) < 1e-12
-            assert np.max(np.abs(own[1:] / own[:-1] - (1.0 + 1.01 * rate * (1.0 - z)))) > 1e-6  # a wrong e would be seen
+            assert (
+                np.max(np.abs(own[1:] / own[:-1] - (1.0 + 1.01 * rate * (1.0 - z)))) > 1e-6
+            )  # a wrong e would be seen
 
 
 def test_gram_engine_refuses_what_it_cannot_do_exactly(tmp_path):

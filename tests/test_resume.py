@@ -16,9 +16,13 @@ from lrjax.metrics import Writer
 from tests.runs import CLEAR, assert_same_run, finish, start, tiny
 
 LONG = [
-    f"--config={CLEAR}", "--config.steps=3000", "--config.arms.small_rate.steps=4000",
-    "--config.arms.time_matched.steps=5100", "--config.lanes_per_device=4", "--config.checkpoint_every=250",
-]  # fmt: skip
+    f"--config={CLEAR}",
+    "--config.steps=3000",
+    "--config.arms.small_rate.steps=4000",
+    "--config.arms.time_matched.steps=5100",
+    "--config.lanes_per_device=4",
+    "--config.checkpoint_every=250",
+]
 KILLS, KILLS_A_RUN = 20, 5
 
 

@@ -6,7 +6,7 @@ import pytest
 import lrjax
 from lrjax.claims import judge
 from lrjax.papers.benign_osc import CLAIMS, observe
-from lrjax.papers.benign_osc.claims import end, lanes, table
+from lrjax.papers.benign_osc.checks import end, lanes, table
 
 SPEC = "configs/benign_osc.py"
 
@@ -81,7 +81,11 @@ def test_T6_the_switch_lies_between_09_and_11(clear):
 
 
 def test_T7_phase_tables_have_their_edges_where_the_conditions_say(tmp_path_factory):
-    overrides = {"sweep.e": (0.5, 0.9, 1.25), "arms.noise.sweep.data.kn": (4.0, 60.0), "arms.n_weak.sweep.data.n_weak": (0,)}
+    overrides = {
+        "sweep.e": (0.5, 0.9, 1.25),
+        "arms.noise.sweep.data.kn": (4.0, 60.0),
+        "arms.n_weak.sweep.data.n_weak": (0,),
+    }
     result = run(tmp_path_factory, "phase", overrides)
     noise, n_weak = table(result, "noise", "data.kn"), table(result, "n_weak", "data.n_weak")
     assert noise[4.0, 0.5] >= 0.95

@@ -142,10 +142,20 @@ def test_long_run_averages_meet_the_closed_forms_at_the_end_of_the_two_cycle():
 
 def test_phase_names_every_regime():
     expected = {
-        0.5: "monotone", 0.51: "damped", 1.0: "damped", 1.01: "2-cycle", 1.236: "2-cycle", 1.24: "4-cycle",
-        1.29: "8-cycle", 1.3: "16-cycle", 1.35: "chaotic", 1.46: "periodic window", 1.59: "chaotic",
-        1.599: "sign-flip", 2.5: "sign-flip",
-    }  # fmt: skip
+        0.5: "monotone",
+        0.51: "damped",
+        1.0: "damped",
+        1.01: "2-cycle",
+        1.236: "2-cycle",
+        1.24: "4-cycle",
+        1.29: "8-cycle",
+        1.3: "16-cycle",
+        1.35: "chaotic",
+        1.46: "periodic window",
+        1.59: "chaotic",
+        1.599: "sign-flip",
+        2.5: "sign-flip",
+    }
     assert {e: cm.phase(e) for e in expected} == expected
 
 

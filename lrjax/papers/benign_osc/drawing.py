@@ -21,10 +21,19 @@ Arrays = dict[str, NDArray[Any]]
 
 WIDTH = 5.0
 STYLE: dict[Any, Any] = {
-    "font.size": 10, "axes.labelsize": 10, "axes.titlesize": 10, "xtick.labelsize": 9, "ytick.labelsize": 9,
-    "legend.fontsize": 8.5, "legend.frameon": False, "legend.handlelength": 1.6, "axes.spines.top": False,
-    "axes.spines.right": False, "lines.linewidth": 1.2, "axes.axisbelow": True,
-}  # fmt: skip
+    "font.size": 10,
+    "axes.labelsize": 10,
+    "axes.titlesize": 10,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.fontsize": 8.5,
+    "legend.frameon": False,
+    "legend.handlelength": 1.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.linewidth": 1.2,
+    "axes.axisbelow": True,
+}
 # Okabe and Ito's colours, which stay apart under the common kinds of colour blindness.
 BLUE, VERMILLION, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#AA4499", "#808080"
 MOST_POINTS = 2000
@@ -104,7 +113,7 @@ def diverged(lane: dict[str, Any]) -> bool:
 
 
 def rate_colours(values: Iterable[float]) -> dict[float, Any]:
-    """A grey for each e up to 1, where nothing oscillates for long, and above a colour of viridis without its pale end."""
+    """A grey for each e up to 1, and above, where runs oscillate, a colour of viridis without its pale end."""
     es = sorted(set(values))
     stable, large = [e for e in es if e <= STABILITY_LIMIT], [e for e in es if e > STABILITY_LIMIT]
     shades = zip([*stable, *large], [*_places(stable, 0.4, 0.7), *_places(large, 0.1, 0.88)], strict=True)

@@ -1,4 +1,4 @@
-"""Through time: inner dynamics of a small-rate and a large-rate run, growth of the weak feature, the end of oscillation."""
+"""Through time: inner dynamics of one small-rate and one large-rate run, the weak feature, the end of oscillation."""
 
 from typing import Any
 
@@ -20,6 +20,7 @@ from lrjax.papers.benign_osc.drawing import (
     diverged,
     legend_below,
     mark_limits,
+    plain_log,
     rate_colours,
     recorded,
     sample,
@@ -60,13 +61,14 @@ def inner_dynamics(run: RunResult) -> Figure | None:
         thousands(column[-1])
     for axis, label in zip(axes[:, 0], _ROW_LABELS, strict=True):
         axis.set_ylabel(label)
+    plain_log(axes[4, 0])
     for place in (2, 5):
         if axes[place, 0].get_legend_handles_labels()[1]:
             axes[place, 0].legend(loc="upper left", handlelength=1.0)
     caption = (
-        "Neurons of the class +1 (a line each) and examples with label +1; a row has the same scale on both sides. Above "
-        "e = 1, y f jumps around 1 and the residuals 1 - y f add up (green: the lower bound of the accumulation law, drawn "
-        "where every multiplier was positive), which drives the weak feature; below, the sum stops at once."
+        "Neurons of the class +1 (a line each) and examples with label +1; a row has the same scale on both sides. "
+        "Above e = 1, y f jumps around 1 and the residuals 1 - y f add up (green: the lower bound of the accumulation "
+        "law, drawn where every multiplier was positive), which drives the weak feature; below, the sum stops at once."
     )
     return Figure("inner_dynamics", "Inside a small-rate and a large-rate run", caption, fig)
 
@@ -112,7 +114,7 @@ def _margins(axis: Axes, lane: dict[str, Any], arrays: Arrays) -> None:
 
 def _losses(axis: Axes, lane: dict[str, Any], arrays: Arrays) -> None:
     loss = arrays["features/loss"]
-    axis.semilogy(arrays["features/step"], np.where(loss > 0, loss, np.nan), color="black")
+    axis.plot(arrays["features/step"], np.where(loss > 0, loss, np.nan), color="black")
 
 
 def _residual_sums(axis: Axes, lane: dict[str, Any], arrays: Arrays) -> None:
@@ -154,9 +156,9 @@ def weak_feature(run: RunResult) -> Figure | None:
     thousands(axis)
     legend_below(fig, 4)
     caption = (
-        "One line a seed; V is the smaller of the two classes' weak components. Dashes: the logistic law, started from the V "
-        "that the weak examples alone leave behind, for e up to 1.302, where chaos begins. Ticks at the right: its "
-        "capacity K = 1 - 1/e. Below e = 1 there is no growth by oscillation."
+        "One line a seed (grey: e up to 1); V is that of the class where it is smaller. Dashes: the logistic law "
+        "without noise, started from the V that the weak examples alone leave behind (mean over seeds), for e up to "
+        "1.302, where chaos begins. Ticks at the right: its capacity K = 1 - 1/e."
     )
     return Figure("weak_feature", "Growth of the weak feature", caption, fig)
 
@@ -214,19 +216,19 @@ def drift(run: RunResult) -> Figure | None:
     for axis, e in zip(axes[:, 0], es, strict=True):
         _, arrays = next(pair for pair in lanes if pair[0]["e"] == e)
         kept = sample(len(arrays["step/margin"]))
-        axis.plot(
-            kept, arrays["step/margin"][kept], ".", color=BLUE, markersize=2.4, markeredgewidth=0, label="$yf=U+V$"
-        )
+        axis.plot(kept, arrays["step/margin"][kept], ".", color=BLUE, markersize=2.4, markeredgewidth=0)
         axis.plot(arrays["features/step"], _weak_of(arrays), color=VERMILLION, label="$V$")
+        axis.plot([], [], ".", color=BLUE, markersize=6, label="$yf=U+V$")
         axis.axhline(1.0, color=GREY, linewidth=0.8, zorder=0)
         axis.axhline(float(capacity(e)), color=VERMILLION, linewidth=0.8, linestyle=":", label="$K=1-1/e$")
         axis.annotate(f"$e={e:g}$", (0.99, 0.97), xycoords="axes fraction", ha="right", va="top")
     axes[-1, 0].set_xlabel("step $t$")
+    axes[len(es) // 2, 0].set_ylabel("$yf$ and $V$")
     thousands(axes[-1, 0])
     legend_below(fig, 3)
     caption = (
-        "y f of the one example is U + V, and jumps around 1 while the weak component V grows towards its capacity "
-        "K = 1 - 1/e (dotted). At the capacity the fitted point is stable: the oscillation dies and U + V stays at 1."
+        "y f of the one example is U + V, and jumps around 1 while the weak component V grows towards its capacity K = "
+        "1 - 1/e (dotted). At the capacity the fitted point is stable: the oscillation dies and U + V stays at 1."
     )
     return Figure("drift", "Oscillation ends by itself", caption, fig)
 
@@ -249,7 +251,8 @@ def edge_of_stability(run: RunResult) -> Figure | None:
     axis.set(xlabel="$e$", ylabel=r"$\eta\lambda_{\max}/2$ at the end", xlim=(0.0, 1.68), ylim=(0.0, top))
     legend_below(fig, 2)
     caption = (
-        "Largest Hessian eigenvalue of the loss of single training examples (mean over those measured, by power iteration) at "
-        "the last step. A fitted example is stable below 1; a run that still oscillates scatters around the line."
+        "Largest Hessian eigenvalue of the loss of single training examples (mean over those measured, by power "
+        "iteration) at the last step. A fitted example is stable below 1; a run that still oscillates scatters around "
+        "the line."
     )
     return Figure("edge_of_stability", "Where the curvature ends", caption, fig)

@@ -1,8 +1,10 @@
 """Real images: training loss at step level, learning rate and test accuracies, large against small rate."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from matplotlib import figure
 from matplotlib.axes import Axes
 
 from lrjax.metrics import RunResult
@@ -24,6 +26,8 @@ from lrjax.papers.benign_osc.drawing import (
 _MODELS = {"simple_cnn": "SimpleCNN", "resnet18": "ResNet-18", "augmented": "ResNet-18,\naugmented"}
 _RATES = {"large": VERMILLION, "small": BLUE}
 _TESTS = {"test": "without patch", "patched": "with patch", "conflict": "with a wrong patch"}
+_ROWS = ("train loss,\nevery step", r"learning rate $\eta$", "test accuracy")
+_FEW = 25  # measurements that are marked by dots
 Lanes = list[tuple[dict[str, Any], Arrays]]
 
 
@@ -37,22 +41,21 @@ def training(run: RunResult) -> Figure | None:
         column[0].set_title(_MODELS.get(model, model))
         for lane, arrays in lanes:
             _loss(column[0], lane, arrays)
-            step, rate = envelope(np.arange(len(arrays["step/learning_rate"])), arrays["step/learning_rate"])
-            column[1].plot(step, rate, color=_colour(lane))
+            rates = arrays["step/learning_rate"]
+            column[1].plot(*envelope(np.arange(len(rates)), rates), color=_colour(lane))
             _test_accuracy(column[2], lane, arrays, "test")
-        _chance(column[2], run)
-        for axis in column[:2]:
-            _plain_log(axis)
         column[2].set_xlabel("step")
         thousands(column[2])
-    for axis, label in zip(
-        axes[:, 0], ("train loss,\nevery step", r"learning rate $\eta$", "test accuracy"), strict=True
-    ):
+    for axis in axes[:2].flat:
+        plain_log(axis)
+    _chance(axes[2], run)
+    for axis, label in zip(axes[:, 0], _ROWS, strict=True):
         axis.set_ylabel(label)
-    _rates_legend(axes[0, -1])
+    _rates_legend(fig, axes[0, 0])
     caption = (
-        "Loss of the batch before each step (of long runs the least and greatest of short stretches, so that no spike is "
-        "lost), the learning rate that was used, and accuracy on the test images. The settings are ours, not the paper's."
+        "Loss of the batch before each step (of long runs the least and greatest of short stretches, so that no spike "
+        "is lost), the learning rate that was used, and accuracy on the test images. The settings are ours, not the "
+        "paper's."
     )
     return Figure("training", "Training on images: large against small rate", caption + note, fig)
 
@@ -70,15 +73,16 @@ def planted_accuracy(run: RunResult) -> Figure | None:
         for axis, test in zip(column, tests, strict=True):
             for lane, arrays in lanes:
                 _test_accuracy(axis, lane, arrays, test)
-            _chance(axis, run)
         column[-1].set_xlabel("step")
         thousands(column[-1])
+    _chance(axes.flat, run)
     for axis, test in zip(axes[:, 0], tests, strict=True):
         axis.set_ylabel(f"accuracy\n{_TESTS[test]}")
-    _rates_legend(axes[0, -1])
+    _rates_legend(fig, axes[0, 0])
     caption = (
-        "The patch is the strong feature, the image itself the weak one: accuracy without the patch is what was learned of "
-        "the image; with a wrong patch, low accuracy means that the patch decides. Grey line: chance. This analogue is ours."
+        "The patch is the strong feature, the image itself the weak one: accuracy without the patch is what was "
+        "learned of the image; with a wrong patch, low accuracy means that the patch decides. Grey line: chance. This "
+        "analogue is ours."
     )
     return Figure("planted_accuracy", "With and without the planted feature", caption + note, fig)
 
@@ -132,17 +136,19 @@ def _loss(axis: Axes, lane: dict[str, Any], arrays: Arrays) -> None:
 def _test_accuracy(axis: Axes, lane: dict[str, Any], arrays: Arrays, test: str) -> None:
     values = arrays.get(f"accuracy/{test}_accuracy", np.zeros(0))
     if len(values):
-        axis.plot(arrays["accuracy/step"], values, "o-", color=_colour(lane), markersize=3)
+        style = "o-" if len(values) <= _FEW else "-"
+        axis.plot(arrays["accuracy/step"], values, style, color=_colour(lane), markersize=3, alpha=0.9)
 
 
-def _chance(axis: Axes, run: RunResult) -> None:
-    """A line at chance, and an axis from 0."""
+def _chance(axes: Iterable[Axes], run: RunResult) -> None:
+    """A line at chance, and axes from 0, once all is drawn: the axes share their scale."""
     chance = 1.0 / len(run.config["data"].get("classes") or range(10))
-    axis.axhline(chance, color=GREY, linewidth=0.8, zorder=0)
-    axis.set_ylim(0.0, max(2.0 * chance, axis.get_ylim()[1]))
+    for axis in axes:
+        axis.axhline(chance, color=GREY, linewidth=0.8, zorder=0)
+        axis.set_ylim(0.0, max(2.0 * chance, axis.get_ylim()[1]))
 
 
-def _rates_legend(axis: Axes) -> None:
+def _rates_legend(fig: figure.Figure, axis: Axes) -> None:
     for rate, colour in _RATES.items():
         axis.plot([], [], color=colour, label=f"{rate} rate")
-    legend_below(axis.get_figure(), 2)
+    legend_below(fig, 2)

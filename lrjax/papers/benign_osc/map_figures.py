@@ -54,8 +54,9 @@ def residual_bifurcation(run: RunResult) -> Figure | None:
     axis.set(xlabel="$e$", ylabel="residual $1-yf$ on strong visits", xlim=(0.0, 1.68), ylim=(-0.8, 1.15))
     legend_below(fig, 2)
     caption = (
-        "Grey: where the cubic map z' = z (1 + e - e z)^2 goes. Dots: strong visits in the second half of the oscillating "
-        "window (at most 4000 steps), all seeds; they spread around the map where noise or the weak feature contributes."
+        "Grey: where the cubic map z' = z (1 + e - e z)^2 goes. Dots: strong visits in the second half of the "
+        "oscillating window (at most 4000 steps), all seeds; they spread around the map where noise or the weak "
+        "feature contributes."
     )
     return Figure("residual_bifurcation", "The map over the measured residuals", caption, fig)
 
@@ -82,7 +83,7 @@ def map_diagram(run: RunResult) -> Figure | None:
     fig, axes = canvas(2, 1, height=6.8, sharex=True, height_ratios=(3, 2))
     top, bottom = axes[:, 0]
     top.plot(
-        np.repeat(es, last.shape[1]), last.ravel(), ".", color=BLUE, markersize=1.0, markeredgewidth=0, rasterized=True
+        np.repeat(es, last.shape[1]), last.ravel(), ".", color=BLUE, markersize=1.3, markeredgewidth=0, rasterized=True
     )
     top.plot([], [], "o", color=BLUE, markersize=4, label=f"recorded: last {last.shape[1]} steps")
     _two_cycle(top)
@@ -94,9 +95,10 @@ def map_diagram(run: RunResult) -> Figure | None:
     bottom.set(xlabel="$e$", ylabel="Lyapunov exponent", xlim=(0.0, 1.68), ylim=(-2.5, 1.0))
     bottom.legend(loc="lower right", ncols=2)
     caption = (
-        "One neuron trained on one example. Above: y f settles on 1, then on the 2-cycle (line: closed form, dashed where it "
-        "no longer attracts), doubles its period and turns chaotic near e = 1.302; runs at z = 0 have lost their neuron to a "
-        "sign flip. Below: growth rate of small differences along the recorded second half of each run, and of the map itself."
+        "One neuron trained on one example. Above: y f settles on 1, then on the 2-cycle (line: closed form, dashed "
+        "where it no longer attracts), doubles its period and turns chaotic near e = 1.302; runs at z = 0 have lost "
+        "their neuron to a sign flip. Below: growth rate of small differences along the recorded second half of each "
+        "run, and of the map itself."
     )
     return Figure("map_diagram", "The cubic map: fixed point, 2-cycle, chaos", caption, fig)
 
@@ -111,8 +113,15 @@ def _two_cycle(axis: Axes) -> None:
         axis.plot(grid[chosen], cycle[chosen, 0], style, color=VERMILLION, label=label)
         axis.plot(grid[chosen], cycle[chosen, 1], style, color=VERMILLION)
     axis.axvline(CHAOS_ONSET, color=GREY, linestyle="-.", linewidth=0.9, zorder=0)
-    axis.annotate("chaos:\n$e=1.302$", (CHAOS_ONSET, 1.01), xycoords=axis.get_xaxis_transform(), ha="center",
-                  va="bottom", fontsize=8.5, color="#555555")  # fmt: skip
+    axis.annotate(
+        "chaos:\n$e=1.302$",
+        (CHAOS_ONSET, 1.01),
+        xycoords=axis.get_xaxis_transform(),
+        ha="center",
+        va="bottom",
+        fontsize=8.5,
+        color="#555555",
+    )
 
 
 def _exponents(axis: Axes, es: np.ndarray, margins: list[np.ndarray]) -> None:

@@ -113,7 +113,9 @@ def oscillation(arrays: Arrays, start: int, stop: int) -> Oscillation:
     if r.size == 0:
         return Oscillation(0, np.nan, np.nan, np.nan, np.nan, np.nan)
     rms, share = float(np.sqrt(np.mean(r * r))), float(np.mean(r >= DELTAS[0]))
-    return Oscillation(r.size, float(r.min()), float(np.quantile(r, 0.05)), rms, share, float(np.mean(c)) if c.size else np.nan)
+    return Oscillation(
+        r.size, float(r.min()), float(np.quantile(r, 0.05)), rms, share, float(np.mean(c)) if c.size else np.nan
+    )
 
 
 def window_end(arrays: Arrays, e: float) -> int:
@@ -181,7 +183,9 @@ def summary(lane: dict[str, Any], arrays: Arrays, loss_curvature: float = 2.0) -
         found["weak"], found["strong"] = weak[-1].tolist(), arrays["features/strong"][-1].tolist()
         found["loss"] = float(arrays["features/loss"][-1])
         found["train_accuracy"] = float(arrays["features/train_accuracy"][-1])
-        found["first_step_above_delta_quarter"] = first_hit(arrays["features/step"], weak.min(axis=1), delta_of(e) / 4.0)
+        found["first_step_above_delta_quarter"] = first_hit(
+            arrays["features/step"], weak.min(axis=1), delta_of(e) / 4.0
+        )
         found["neurons_that_changed_sign"] = sign_changes(arrays)
         if "step/example" in arrays:
             sums = [accumulation(arrays, label, e) for label in LABELS]

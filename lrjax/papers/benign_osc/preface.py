@@ -16,9 +16,15 @@ HEAD = (
 def _row(config: Any) -> str:
     data, e = config.data, config.e
     found = conditions(
-        n=data.n, n_weak=data.n_weak, dim=data.dim, width=config.model.width, u_norm=data.u_norm, v_norm=data.v_norm,
-        sigma_p=data.sigma_p, e=e,
-    )  # fmt: skip
+        n=data.n,
+        n_weak=data.n_weak,
+        dim=data.dim,
+        width=config.model.width,
+        u_norm=data.u_norm,
+        v_norm=data.v_norm,
+        sigma_p=data.sigma_p,
+        e=e,
+    )
     margins = "  ".join(f"{c.name} {c.margin:.2f}{'' if c.holds else '!'}" for c in found)
     oscillates = 0 < e < SIGN_STABLE_LIMIT
     exponent = f"{float(lyapunov(e)):+.2f}" if oscillates else "-"

@@ -1,0 +1,45 @@
+"""What is too large for the default tests: a step at the paper's size, the memory of the default experiment."""
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import lrjax
+from lrjax import step, sweep
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.slow
+def test_one_real_step_of_resnet18_at_paper_scale(tfds_dir):
+    overrides = {"data_dir": str(tfds_dir), "data.num_train": 256, "data.num_test": 16}
+    config = lrjax.load_config("configs/benign_osc.py:E0,scale=paper", overrides)
+    group = next(g for g in sweep.plan(config) if g.lanes[0].arm == "resnet18_large")
+    from lrjax.data import DATASETS
+
+    loaded = DATASETS["cifar10"].load(group.lanes[0].config)
+    data = {"train": {k: jnp.asarray(v) for k, v in loaded.train.items()}}
+    hyper = {k: jnp.asarray(v) for k, v in group.lanes[0].hyper().items()}
+    engine = step.ENGINES["direct"](group.structure, 10)
+    state = jax.jit(lambda h: step.init_state(engine, group.structure, h, data))(hyper)
+    assert sum(p.size for p in jax.tree.leaves(state.params)) == 11_173_962
+    row = step.Row(jnp.arange(256), hyper["optimizer.learning_rate"], jnp.array(True))
+    new, metrics = jax.jit(lambda s: step.train_step(engine, group.structure, s, hyper, data, row))(state)
+    assert int(new.step) == 1
+    assert float(metrics["loss"]) == pytest.approx(np.log(10), abs=0.7)
+    assert not np.array_equal(new.params["stem"]["kernel"], state.params["stem"]["kernel"])
+
+
+@pytest.mark.slow
+def test_default_experiment_stays_under_2_gb(tmp_path):
+    command = [sys.executable, "-m", "lrjax.main", "--config=configs/benign_osc.py", f"--workdir={tmp_path / 'run'}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    assert 50e6 < peak < 2e9  # the peak of the largest child so far, hence an upper bound of this one's
