@@ -17,15 +17,15 @@ E0 | CIFAR-10: a large rate oscillates and generalises better (SimpleCNN, ResNet
 E0_planted | CIFAR-10 with a planted strong feature, tested without it (our own analogue) | smoke, small, paper | 8 min
 """
 
-from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from . import common
+from .common import Config, group
 
 DEFAULT = "CLEAR"
 
 
-def two_layer() -> ConfigDict:
+def two_layer() -> Config:
     """Keys of the synthetic experiments; the numbers are those of CLEAR (spec section 5.1)."""
     config = common.base()
     config.update(
@@ -40,7 +40,7 @@ def two_layer() -> ConfigDict:
         e=placeholder(float),
     )
     config.e = 1.25
-    config.data = ConfigDict(
+    config.data = group(
         dict(
             name="signal_noise",
             n=64,
@@ -60,7 +60,7 @@ def two_layer() -> ConfigDict:
         )
     )
     config.data.kn = 12.0
-    config.model = ConfigDict(
+    config.model = group(
         dict(
             name="two_layer",
             width=16,
@@ -71,14 +71,14 @@ def two_layer() -> ConfigDict:
             weak_start=1e-5,
         )
     )
-    config.probes = ConfigDict(dict(features=250, test_accuracy=1000, curvature="end"))
+    config.probes = group(dict(features=250, test_accuracy=1000, curvature="end"))
     return config
 
 
 SEEDS = {"smoke": (0, 1), "small": (0, 1, 2, 3, 4), "paper": tuple(range(20))}
 
 
-def _short(config: ConfigDict) -> None:
+def _short(config: Config) -> None:
     """Smoke scale: seconds, for tests."""
     config.steps, config.checkpoint_every = 2000, 500
     for arm in config.arms.values():
@@ -88,11 +88,11 @@ def _short(config: ConfigDict) -> None:
         config.probes.test_accuracy = 500
 
 
-def clear(scale: str) -> ConfigDict:
+def clear(scale: str) -> Config:
     """The default: e across the switch at 1, and e = 0.2 for as long as any run could need."""
     config = two_layer()
-    config.sweep = ConfigDict(dict(e=(0.5, 0.9, 1.0, 1.1, 1.25, 1.4, 1.5), seed=SEEDS[scale]))
-    config.arms = ConfigDict(
+    config.sweep = group(dict(e=(0.5, 0.9, 1.0, 1.1, 1.25, 1.4, 1.5), seed=SEEDS[scale]))
+    config.arms = group(
         dict(main=dict(), small_rate=dict(e=0.2, steps=32_000), time_matched=dict(e=0.2, steps=100_000))
     )
     if scale == "smoke":
@@ -101,29 +101,29 @@ def clear(scale: str) -> ConfigDict:
     return config
 
 
-def single_example(scale: str) -> ConfigDict:
+def single_example(scale: str) -> Config:
     """E1: one strong example without noise, started at U = 0.3, V = 1e-5 (spec section 5, single)."""
     config = two_layer()
     config.data.update(n=1, n_weak=0, dim=4, kn=0.0)
     config.model.update(width=8, init="planted")
     config.update(steps=20_000, log_every=50, checkpoint_every=20_000)
-    config.probes = ConfigDict(dict(features=50, curvature="end"))
-    config.sweep = ConfigDict(dict(e=(0.2, 0.5, 0.9, 1.1, 1.2, 1.25, 1.4, 1.5)))
+    config.probes = group(dict(features=50, curvature="end"))
+    config.sweep = group(dict(e=(0.2, 0.5, 0.9, 1.1, 1.2, 1.25, 1.4, 1.5)))
     if scale == "smoke":
         config.sweep.e = (0.5, 1.25)
         _short(config)
     return config
 
 
-def paper_sizes(scale: str) -> ConfigDict:
+def paper_sizes(scale: str) -> Config:
     """E2: d = 64, n = 16, m = 8 as in the paper; what the paper leaves out is set as in spec section 4.2 (SMALL)."""
     config = two_layer()
     config.data.update(n=16, n_weak=2, dim=64, kn=None, sigma_p=0.03)
     config.model.update(width=8, init_scale=0.1)
     config.steps = 20_000
-    config.sweep = ConfigDict(dict(e=(0.9, 1.1, 1.25, 1.4), seed=SEEDS[scale]))
+    config.sweep = group(dict(e=(0.9, 1.1, 1.25, 1.4), seed=SEEDS[scale]))
     small = dict(steps=40_000, sweep=dict(e=(0.1, 0.2)))
-    config.arms = ConfigDict(dict(main=dict(), small_rate=small, long=dict(e=1.1, steps=40_000)))
+    config.arms = group(dict(main=dict(), small_rate=small, long=dict(e=1.1, steps=40_000)))
     if scale == "smoke":
         config.sweep.e = (1.25,)
         config.arms.small_rate.sweep.e = (0.2,)
@@ -131,13 +131,13 @@ def paper_sizes(scale: str) -> ConfigDict:
     return config
 
 
-def phase(scale: str) -> ConfigDict:
+def phase(scale: str) -> Config:
     """Two phase tables (spec section 5.4): noise strength kn against e, and number of weak examples against e."""
     config = two_layer()
-    config.sweep = ConfigDict(dict(e=(0.5, 0.9, 1.1, 1.25, 1.4, 1.5), seed=SEEDS[scale][:2]))
+    config.sweep = group(dict(e=(0.5, 0.9, 1.1, 1.25, 1.4, 1.5), seed=SEEDS[scale][:2]))
     noise = dict(sweep=dict(data=dict(kn=(1.0, 4.0, 12.0, 28.0, 60.0))))
     weak = dict(sweep=dict(data=dict(n_weak=(0, 4, 8, 16, 32))))
-    config.arms = ConfigDict(dict(noise=noise, n_weak=weak))
+    config.arms = group(dict(noise=noise, n_weak=weak))
     if scale == "smoke":
         config.sweep.update(e=(0.5, 1.25), seed=(0,))
         config.arms.noise.sweep.data.kn, config.arms.n_weak.sweep.data.n_weak = (4.0, 60.0), (0, 32)
@@ -147,12 +147,12 @@ def phase(scale: str) -> ConfigDict:
     return config
 
 
-def ablate(scale: str) -> ConfigDict:
+def ablate(scale: str) -> Config:
     """What the effect needs and what it does not (spec section 5.5), and the average of the iterates."""
     config = two_layer()
     config.averaging_decay = 0.999
-    config.sweep = ConfigDict(dict(seed=SEEDS[scale]))
-    config.arms = ConfigDict(
+    config.sweep = group(dict(seed=SEEDS[scale]))
+    config.arms = group(
         dict(
             reference=dict(),
             decay_8k=dict(schedule=dict(name="step_decay", milestones=(8000,), factor=0.08)),
@@ -177,22 +177,22 @@ def ablate(scale: str) -> ConfigDict:
     return config
 
 
-def cubic_map(scale: str) -> ConfigDict:
+def cubic_map(scale: str) -> Config:
     """One neuron, one example: z = y f moves by z (1 + e - e z)^2 exactly, up to the first sign flip."""
     config = two_layer()
     config.data.update(n=1, n_weak=0, dim=3, kn=0.0)
     config.model.update(width=1, init="planted", weak_start=0.0)
     config.update(steps=4000, log_every=500, checkpoint_every=4000, lanes_per_device=64)
-    config.probes = ConfigDict()
+    config.probes = group()
     count = {"smoke": 34, "small": 331, "paper": 1651}[scale]
-    config.sweep = ConfigDict(dict(e=tuple(round(1.65 * (i + 1) / count, 6) for i in range(count))))
+    config.sweep = group(dict(e=tuple(round(1.65 * (i + 1) / count, 6) for i in range(count))))
     return config
 
 
 LARGE = dict(name="large_step", growth=1.05)
 
 
-def images(scale: str) -> ConfigDict:
+def images(scale: str) -> Config:
     """Keys of the CIFAR-10 experiments. The paper's settings are unknown; these are ours (spec section 4.3)."""
     config = common.base()
     config.update(
@@ -205,7 +205,7 @@ def images(scale: str) -> ConfigDict:
         log_every=10,
         checkpoint_every=100,
     )
-    config.data = ConfigDict(
+    config.data = group(
         dict(
             name="cifar10",
             num_train=placeholder(int),
@@ -214,9 +214,9 @@ def images(scale: str) -> ConfigDict:
             subset_seed=0,
         )
     )
-    config.data.update(num_train=2048, num_test=1000)
-    config.model = ConfigDict(dict(name="simple_cnn", width=32))
-    config.probes = ConfigDict(dict(accuracy=50))
+    config.data.update(num_train=2048, num_test=2000)
+    config.model = group(dict(name="simple_cnn", width=32))
+    config.probes = group(dict(accuracy=100))
     if scale == "smoke":
         config.data.update(num_train=128, num_test=100)
         config.model.width = 4
@@ -231,12 +231,12 @@ def images(scale: str) -> ConfigDict:
     return config
 
 
-def cifar10(scale: str) -> ConfigDict:
+def cifar10(scale: str) -> Config:
     """E0: natural images, large against small rate."""
     config = images(scale)
     widths = {"smoke": (4, 4), "small": (32, 16), "paper": (32, 64)}[scale]
     simple, resnet = dict(name="simple_cnn", width=widths[0]), dict(name="resnet18", width=widths[1])
-    config.arms = ConfigDict(
+    config.arms = group(
         dict(
             simple_cnn_large=dict(model=simple, optimizer=dict(learning_rate=0.02), schedule=LARGE),
             simple_cnn_small=dict(model=simple, optimizer=dict(learning_rate=0.01)),
@@ -245,14 +245,14 @@ def cifar10(scale: str) -> ConfigDict:
         )
     )
     if scale == "paper":
-        config.sweep = ConfigDict(dict(seed=(0, 1, 2)))
+        config.sweep = group(dict(seed=(0, 1, 2)))
         augmented = dict(model=resnet, augment="crop_flip")
         for name, rate in (("augmented_large", 0.05), ("augmented_small", 0.002)):
-            config.arms[name] = ConfigDict(augmented | dict(optimizer=dict(learning_rate=rate, momentum=0.9, l2=5e-4)))
+            config.arms[name] = group(augmented | dict(optimizer=dict(learning_rate=rate, momentum=0.9, l2=5e-4)))
     return config
 
 
-def planted(scale: str) -> ConfigDict:
+def planted(scale: str) -> Config:
     """E0_planted: a class-coded patch on a fraction 1 - rho of the training images; tested without it. Ours."""
     config = images(scale)
     config.data.update(name="cifar10_planted", rho=0.1, contrast=2.0, patch_size=4)
@@ -264,9 +264,9 @@ def planted(scale: str) -> ConfigDict:
         resnet18_large=dict(model=resnet, optimizer=dict(learning_rate=0.75), schedule=LARGE),
         resnet18_small=dict(model=resnet, optimizer=dict(learning_rate=0.01)),
     )
-    config.arms = ConfigDict(arms)
+    config.arms = group(arms)
     if scale == "paper":
-        config.sweep = ConfigDict(dict(seed=(0, 1, 2), data=dict(rho=(0.01, 0.1, 0.3), contrast=(1.0, 2.0, 4.0))))
+        config.sweep = group(dict(seed=(0, 1, 2), data=dict(rho=(0.01, 0.1, 0.3), contrast=(1.0, 2.0, 4.0))))
     return config
 
 

@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from ml_collections import FrozenConfigDict
 
 from lrjax import data, parallel, probes, step, sweep
-from lrjax.config import to_json
+from lrjax.config import Config, freeze, to_json
 from lrjax.data.order import Orders
 
 
@@ -26,7 +25,7 @@ class Program(NamedTuple):
 
 @functools.lru_cache(maxsize=64)
 def _program(structure_json: str, mesh: Mesh) -> Program:
-    structure = FrozenConfigDict(json.loads(structure_json))
+    structure = freeze(json.loads(structure_json))
     source = data.DATASETS[structure.data.name]
     engine = step.ENGINES[structure.engine](structure, structure.data.num_classes, parallel.batch_sharder(mesh))
     shared = () if source.per_lane else (1,)
@@ -48,7 +47,7 @@ def _program(structure_json: str, mesh: Mesh) -> Program:
     )
 
 
-def program(structure: FrozenConfigDict, mesh: Mesh) -> Program:
+def program(structure: Config, mesh: Mesh) -> Program:
     """The compiled functions of a structure; the same object for the same structure, so nothing compiles twice.
 
     Data that all lanes share is an argument too: its settings are no part of the program.

@@ -71,7 +71,7 @@ class Checkpoints:
     def _read(self, step: int, template: Any) -> tuple[Any, dict[str, Any]]:
         abstract = template and jax.tree.map(lambda a: jax.ShapeDtypeStruct(np.shape(a), np.asarray(a).dtype), template)
         restore = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore())
-        found = self._open().restore(step, args=restore)
+        found: Any = self._open().restore(step, args=restore)
         state = jax.tree.map(np.asarray, found.state)
         if _checksum(state) != found.meta["checksum"]:
             raise ValueError("its checksum does not match")

@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import functools
 import hashlib
 import importlib
 import inspect
@@ -12,11 +13,13 @@ import sys
 import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from ml_collections import ConfigDict, FieldReference, FrozenConfigDict
 
 from lrjax.errors import LrjaxError
+
+Config: TypeAlias = Any  # a ConfigDict or FrozenConfigDict: a type checker cannot know their keys
 
 SCALES = ("smoke", "small", "paper")
 OPEN = ("sweep", "arms", "probes")  # dictionaries whose keys the user chooses
@@ -79,7 +82,7 @@ def _load_module(path: Path) -> types.ModuleType:
     return importlib.import_module(f"{package}.{path.stem}")
 
 
-def load_config(spec: str, overrides: Mapping[str, Any] | None = None) -> ConfigDict:
+def load_config(spec: str, overrides: Mapping[str, Any] | None = None) -> Config:
     """Loads `FILE[:EXPERIMENT][,scale=SCALE]` and applies overrides by dotted key; needs no flags, works in a notebook.
 
     Args:
@@ -128,7 +131,7 @@ def load_config(spec: str, overrides: Mapping[str, Any] | None = None) -> Config
     return _unsweep(config, swept)
 
 
-def _unsweep(config: ConfigDict, keys: Iterable[str]) -> ConfigDict:
+def _unsweep(config: Config, keys: Iterable[str]) -> Config:
     """Removes axes from the sweep: a value that the user gives for a swept key takes the place of the axis."""
     for key in keys:
         *path, leaf = key.split(".")
@@ -140,7 +143,7 @@ def _unsweep(config: ConfigDict, keys: Iterable[str]) -> ConfigDict:
     return config
 
 
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(config: Mapping[str, Any] | Config, prefix: str = "") -> dict[str, Any]:
     """Nested mapping -> {dotted key: leaf}.
 
     Example:
@@ -177,7 +180,8 @@ def _coerce(key: str, value: Any, expected: type) -> Any:
     return value
 
 
-def optimizer_arguments(name: str) -> list[str]:
+@functools.cache
+def optimizer_arguments(name: str) -> tuple[str, ...]:
     """The arguments of an optax optimizer, beside the learning rate.
 
     Raises:
@@ -185,13 +189,14 @@ def optimizer_arguments(name: str) -> list[str]:
 
     Example:
         >>> optimizer_arguments("sgd")[:2]
-        ['momentum', 'nesterov']
+        ('momentum', 'nesterov')
     """
     import optax  # here, because `--list` and a refused flag need no JAX
 
     optimizers = [n for n, f in vars(optax).items() if callable(f) and _takes_learning_rate(f)]
-    check(name in optimizers, f"unknown optimizer.name {name!r}; {nearest(name, optimizers)}")
-    return list(inspect.signature(getattr(optax, name)).parameters)[1:]
+    if name not in optimizers:
+        raise LrjaxError(f"unknown optimizer.name {name!r}; {nearest(name, optimizers)}")
+    return tuple(inspect.signature(getattr(optax, name)).parameters)[1:]
 
 
 def _takes_learning_rate(function: Any) -> bool:
@@ -201,12 +206,12 @@ def _takes_learning_rate(function: Any) -> bool:
         return False
 
 
-def _may_be_none(node: ConfigDict, leaf: str) -> bool:
+def _may_be_none(node: Config, leaf: str) -> bool:
     """A placeholder may be emptied again; any other key needs a value."""
     return node[leaf] is None or isinstance(dict(node.items(preserve_field_references=True))[leaf], FieldReference)
 
 
-def _set_open(config: ConfigDict, dotted: str, value: Any) -> None:
+def _set_open(config: Config, dotted: str, value: Any) -> None:
     """Sets a key of a dictionary whose keys the user chooses; None removes it (an arm, an axis of the sweep, a probe)."""
     *path, leaf = dotted.split(".")
     node = config
@@ -226,7 +231,7 @@ def _set_open(config: ConfigDict, dotted: str, value: Any) -> None:
             node[leaf] = value
 
 
-def apply_overrides(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
+def apply_overrides(config: Config, overrides: Mapping[str, Any]) -> Config:
     """Sets dotted keys in place, with clear errors, and returns the config.
 
     Raises:
@@ -256,9 +261,17 @@ def apply_overrides(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigD
             node[leaf] = None
             continue
         value = _coerce(dotted, value, node.get_type(leaf))
+        _replace(node, leaf, value)
+    return config
+
+
+def _replace(node: Config, leaf: str, value: Any) -> None:
+    """Sets a key whose type may change, as from steps to "3 epochs"; `ignore_type` is slow, and seldom needed."""
+    if type(value) is node.get_type(leaf):
+        node[leaf] = value
+    else:
         with node.ignore_type():
             node[leaf] = value
-    return config
 
 
 def parse_value(text: str) -> Any:
@@ -295,7 +308,7 @@ def to_steps(duration: int | str, steps_per_epoch: int, key: str) -> int:
     return round(value * scale)
 
 
-def resolve_durations(config: ConfigDict, steps_per_epoch: int) -> None:
+def resolve_durations(config: Config, steps_per_epoch: int) -> None:
     """Replaces every duration of an unfrozen config by its number of steps, in place."""
     flat = flatten(config)
     for key in DURATIONS + DURATION_LISTS:
@@ -304,15 +317,18 @@ def resolve_durations(config: ConfigDict, steps_per_epoch: int) -> None:
             node = config
             for part in path:
                 node = node[part]
-            with node.ignore_type():
-                if key in DURATION_LISTS:
-                    node[leaf] = tuple(to_steps(d, steps_per_epoch, key) for d in node[leaf])
-                else:
-                    node[leaf] = to_steps(node[leaf], steps_per_epoch, key)
-    with config.probes.ignore_type():
-        for name, every in config.probes.items():
-            if every != "end":
-                config.probes[name] = to_steps(every, steps_per_epoch, f"probes.{name}")
+            if key in DURATION_LISTS:
+                node[leaf] = tuple(to_steps(d, steps_per_epoch, key) for d in node[leaf])
+            else:
+                _replace(node, leaf, to_steps(node[leaf], steps_per_epoch, key))
+    for name, every in config.probes.items():
+        if every != "end":
+            _replace(config.probes, name, to_steps(every, steps_per_epoch, f"probes.{name}"))
+
+
+def freeze(content: Mapping[str, Any] | Config) -> Config:
+    """A FrozenConfigDict."""
+    return FrozenConfigDict(content)
 
 
 def to_json(config: Mapping[str, Any] | ConfigDict) -> str:
@@ -337,7 +353,7 @@ def fingerprint(config: Mapping[str, Any] | ConfigDict) -> str:
     return hashlib.sha256(to_json(content).encode()).hexdigest()[:10]
 
 
-def _check_names(config: ConfigDict) -> None:
+def _check_names(config: Config) -> None:
     from lrjax import data, models, probes, schedules, step
     from lrjax.data import augment  # the registries stand above the config file in the tree
 
@@ -355,13 +371,14 @@ def _check_names(config: ConfigDict) -> None:
     }
     flat = flatten(config)
     for key, valid in choices.items():
-        names = [name for name in valid if name is not None]
-        check(flat[key] in valid, f"unknown {key} {flat[key]!r}; {nearest(str(flat[key]), names)}")
-    for name in config.probes:
-        check(name in probes.PROBES, f"unknown probe {name!r}; {nearest(name, probes.PROBES)}")
+        if flat[key] not in valid:
+            names = [name for name in valid if name is not None]
+            raise LrjaxError(f"unknown {key} {flat[key]!r}; {nearest(str(flat[key]), names)}")
+    for name in set(config.probes) - set(probes.PROBES):
+        raise LrjaxError(f"unknown probe {name!r}; {nearest(name, probes.PROBES)}")
 
 
-def _check_rates(config: ConfigDict) -> None:
+def _check_rates(config: Config) -> None:
     """What is no number of steps: before anything is derived from it."""
     flat = flatten(config)
     for key in (
@@ -381,7 +398,7 @@ def _check_rates(config: ConfigDict) -> None:
     check(config.data_devices >= 0, f"data_devices={config.data_devices} must be zero (chosen by lrjax) or more")
 
 
-def _check_numbers(config: ConfigDict, num_train: int) -> None:
+def _check_numbers(config: Config, num_train: int) -> None:
     check(config.optimizer.learning_rate is not None, "no learning rate is set; give optimizer.learning_rate")
     for key in ("steps", "log_every", "checkpoint_every", "lanes_per_device"):
         check(config[key] >= 1, f"{key}={config[key]} must be at least 1")
@@ -396,7 +413,7 @@ def _check_numbers(config: ConfigDict, num_train: int) -> None:
         check(multiple, f"probes.{name}={every} must be 'end' or a multiple of log_every={config.log_every}")
 
 
-def resolve(config: ConfigDict) -> FrozenConfigDict:
+def resolve(config: Config) -> Config:
     """Checks one lane's config, turns durations into steps, fills in what follows from other keys, and freezes it.
 
     Args:
@@ -411,19 +428,17 @@ def resolve(config: ConfigDict) -> FrozenConfigDict:
     _check_names(config)
     allowed = (*optimizer_arguments(config.optimizer.name), "name", "learning_rate", "l2")
     for key, value in config.optimizer.items():
-        check(
-            key in allowed or value is None,
-            f"optimizer {config.optimizer.name!r} takes no {key!r}; {nearest(key, allowed)}",
-        )
+        if key not in allowed and value is not None:
+            raise LrjaxError(f"optimizer {config.optimizer.name!r} takes no {key!r}; {nearest(key, allowed)}")
     _check_rates(config)
     source = data.DATASETS[config.data.name]
     source.complete(config)
     num_train = source.num_train(config)
-    with config.ignore_type():
-        config.batch_size = num_train if config.batch_size == "full" else config.batch_size
+    if config.batch_size == "full":
+        _replace(config, "batch_size", num_train)
     resolve_durations(config, max(1, num_train // max(1, config.batch_size)))
     _check_numbers(config, num_train)
-    return FrozenConfigDict(config)
+    return freeze(config)
 
 
 def list_experiments() -> list[dict[str, str]]:
@@ -435,7 +450,8 @@ def list_experiments() -> list[dict[str, str]]:
         Dicts with `config`, `paper`, `experiment`, `claim`, `scales`, `time`.
     """
     folder = next((f for f in config_folders() if f.is_dir()), None)
-    check(folder is not None, "found no configs folder; run from a checkout of lrjax or reinstall the package")
+    if folder is None:
+        raise LrjaxError("found no configs folder; run from a checkout of lrjax or reinstall the package")
     rows = []
     for path in sorted(folder.glob("*.py")):
         header = ast.get_docstring(ast.parse(path.read_text())) or ""

@@ -5,9 +5,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from lrjax import data, step, sweep
+from lrjax.config import Config
 
 
 def _bytes(tree: Any) -> int:
@@ -77,7 +77,7 @@ def _human(number: float, unit: str) -> str:
     raise AssertionError("unreachable")
 
 
-def describe(config: ConfigDict) -> str:
+def describe(config: Config) -> str:
     """The text of `--dry_run`: shapes, parameters, memory, steps and estimated FLOPs of every group of lanes.
 
     Raises:

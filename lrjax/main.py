@@ -1,9 +1,11 @@
 """Flags -> run(config, workdir) -> report. `python -m lrjax.main --config=configs/benign_osc.py[:EXPERIMENT][,scale=S]`."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from lrjax import config as configs
 from lrjax.errors import LrjaxError
@@ -32,6 +34,10 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict]:
     return flags, overrides
 
 
+def _as_written(value: Any) -> str:
+    return value if isinstance(value, str) and configs.parse_value(value) == value else repr(value)
+
+
 def dispatch(arguments: Sequence[str]) -> int:
     """Does what the flags ask for and returns the exit status."""
     flags, overrides = parse(arguments)
@@ -48,8 +54,8 @@ def dispatch(arguments: Sequence[str]) -> int:
         return 0
     from lrjax.report.session import run_and_report
 
-    settings = "".join(f" --config.{key}={value!r}" for key, value in overrides.items() if key != "data_dir")
-    command = f"python -m lrjax.main --config={flags.config}{settings}"
+    settings = [f"--config.{key}={_as_written(value)}" for key, value in overrides.items() if key != "data_dir"]
+    command = shlex.join(["python", "-m", "lrjax.main", f"--config={flags.config}", *settings])
     workdir = Path(flags.workdir) if flags.workdir else None
     return run_and_report(flags.config, config, workdir, command, fresh=flags.fresh, cache=not flags.no_cache)
 

@@ -62,20 +62,20 @@ def _disk_error(path: Path, error: OSError) -> LrjaxError:
     )
 
 
-def _plain(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """JSON has no NaN: a number that is not finite becomes null."""
     if isinstance(value, (np.ndarray, np.generic)):
         value = value.tolist()
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+        return {key: finite(item) for key, item in value.items()}
+    return [finite(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def write_status(workdir: Path, status: Mapping[str, Any]) -> None:
     """Replaces status.json."""
-    write_atomic(workdir / "status.json", json.dumps(_plain(status), indent=1) + "\n")
+    write_atomic(workdir / "status.json", json.dumps(finite(status), indent=1) + "\n")
 
 
 def read_status(workdir: Path) -> dict[str, Any] | None:
@@ -108,7 +108,7 @@ class Writer:
 
     def rows(self, rows: list[dict[str, Any]]) -> None:
         """Appends rows to metrics.jsonl."""
-        text = "".join(json.dumps(_plain(row)) + "\n" for row in rows).encode()
+        text = "".join(json.dumps(finite(row)) + "\n" for row in rows).encode()
         try:
             with open(self._path, "ab") as file:
                 file.write(text)
@@ -134,7 +134,8 @@ class Writer:
         temporary = path.with_name(f".{name}.tmp")
         try:
             with open(temporary, "wb") as file:
-                np.savez(file, **{key.replace("/", "__"): array for key, array in arrays.items()})
+                named: Any = {key.replace("/", "__"): array for key, array in arrays.items()}
+                np.savez(file, **named)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)

@@ -1,5 +1,6 @@
 """How far a run is: a bar with the time left on a terminal, plain lines where there is none."""
 
+import os
 import sys
 import time
 from typing import Any
@@ -7,6 +8,12 @@ from typing import Any
 from tqdm import tqdm
 
 EVERY_S = 10.0  # between plain lines
+
+
+def _width() -> dict[str, Any]:
+    """A terminal that does not know its width (a fresh pty) says 0, and a bar of 0 columns would not be seen."""
+    known = os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    return {"dynamic_ncols": True} if known else {"ncols": 80, "nrows": 24}
 
 
 class Progress:
@@ -27,7 +34,7 @@ class Progress:
         self.total, self.done, self.quiet = total, 0, quiet
         self._before, self._started, self._printed = 0, 0.0, time.monotonic()
         on_terminal = sys.stderr.isatty() and not quiet
-        self._bar: Any = tqdm(total=total, unit="step", unit_scale=True, dynamic_ncols=True) if on_terminal else None
+        self._bar: Any = tqdm(total=total, unit="step", unit_scale=True, **_width()) if on_terminal else None
 
     def __enter__(self) -> "Progress":
         return self

@@ -36,9 +36,9 @@ class TrainState(NamedTuple):
 class Row(NamedTuple):
     """What a step reads beside its state."""
 
-    index: jax.Array  # int32 [batch_size], examples
-    learning_rate: jax.Array
-    active: jax.Array  # bool, False once the lane has done its steps
+    index: Any  # int32 [batch_size], examples
+    learning_rate: Any
+    active: Any  # bool, False once the lane has done its steps
 
 
 class Update(NamedTuple):
@@ -94,7 +94,7 @@ def targets(structure: Any, hyper: Hyper, y: jax.Array, step: jax.Array) -> jax.
 
 def optimizer(structure: Any, hyper: Hyper, learning_rate: jax.Array) -> optax.GradientTransformation:
     """The optax chain for this step; it is built inside the traced function, so that its numbers are arguments."""
-    settings = {k: hyper.get(f"optimizer.{k}", v) for k, v in structure.optimizer.items()}
+    settings: dict[str, Any] = {k: hyper.get(f"optimizer.{k}", v) for k, v in structure.optimizer.items()}
     name, l2 = settings.pop("name"), settings.pop("l2")
     del settings["learning_rate"]
     chain = getattr(optax, name)(learning_rate, **{k: v for k, v in settings.items() if v is not None})

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict, FrozenConfigDict
+from ml_collections import ConfigDict
 
-from lrjax import data
-from lrjax.config import apply_overrides, check, flatten, resolve, to_json
+from lrjax import data, step
+from lrjax.config import Config, apply_overrides, check, flatten, freeze, resolve, to_json
 from lrjax.schedules import table
 
 ARRAYS = {"seed", "label_noise", "averaging_decay", "averaging_start", "divergence_loss"}
@@ -25,7 +25,7 @@ class Lane(NamedTuple):
     index: int
     arm: str
     values: dict[str, Any]  # what the sweep set
-    config: FrozenConfigDict  # resolved
+    config: Config  # resolved
 
     def hyper(self) -> dict[str, Any]:
         """The numbers that are arguments of the compiled step: dotted key -> scalar."""
@@ -53,7 +53,7 @@ class Lane(NamedTuple):
 class Group(NamedTuple):
     """Lanes that one compiled program runs."""
 
-    structure: FrozenConfigDict
+    structure: Config
     lanes: list[Lane]
 
 
@@ -70,8 +70,8 @@ def _array_keys(flat: dict[str, Any]) -> set[str]:
     return {key for key in flat if is_number(key) and (key in named or key.startswith("optimizer."))}
 
 
-def _structure(config: FrozenConfigDict) -> FrozenConfigDict:
-    """The config without names and per-lane tables, every array number replaced by zero (its value is an argument)."""
+def _structure(config: Config) -> dict[str, Any]:
+    """The config as JSON, without names and per-lane tables, every array number replaced by zero (its value is an argument)."""
     content = json.loads(to_json(config))
     for key in (*NAMES, *PER_LANE):
         content.pop(key, None)
@@ -82,7 +82,7 @@ def _structure(config: FrozenConfigDict) -> FrozenConfigDict:
         for part in path:
             node = node[part]
         node[leaf] = 0.0
-    return FrozenConfigDict(content)
+    return content
 
 
 def _product(axes: dict[str, Any]) -> list[dict[str, Any]]:
@@ -90,7 +90,7 @@ def _product(axes: dict[str, Any]) -> list[dict[str, Any]]:
     return [dict(zip(axes, point, strict=True)) for point in itertools.product(*values)]
 
 
-def points(config: ConfigDict) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
+def points(config: Config) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
     """Every (arm, swept values, arm's overrides) of an experiment: each arm crossed with the product of the sweep.
 
     An arm may bring a `sweep` of its own, which adds to the common one. What an arm sets itself is not swept in it.
@@ -119,7 +119,7 @@ def points(config: ConfigDict) -> list[tuple[str, dict[str, Any], dict[str, Any]
     return found
 
 
-def plan(config: ConfigDict) -> list[Group]:
+def plan(config: Config) -> list[Group]:
     """Resolves every lane of an experiment and groups lanes by structure, in the order of their first lane.
 
     Raises:
@@ -130,8 +130,17 @@ def plan(config: ConfigDict) -> list[Group]:
         lane_config = apply_overrides(copy.deepcopy(config), {**values, **overrides})
         lane = Lane(index, arm, values, resolve(lane_config))
         structure = _structure(lane.config)
-        groups.setdefault(to_json(structure), Group(structure, [])).lanes.append(lane)
+        key = to_json(structure)
+        if key not in groups:
+            groups[key] = Group(freeze(structure), [])
+            _check_engine(groups[key].structure, lane.config)
+        groups[key].lanes.append(lane)
     return list(groups.values())
+
+
+def _check_engine(structure: Config, config: Config) -> None:
+    """Lets the engine refuse the model, its options or the optimizer before anything is written."""
+    step.ENGINES[structure.engine](structure, data.DATASETS[structure.data.name].spec(config).num_classes)
 
 
 def blocks(group: Group, size: int) -> list[list[Lane]]:

@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from lrjax import data, parallel, sweep, workdirs
 from lrjax.block import Block
 from lrjax.checkpoint import Checkpoints, finished, read_meta
-from lrjax.config import check
+from lrjax.config import Config, check
 from lrjax.errors import LrjaxError
 from lrjax.metrics import RunResult, Writer, load_run, read_status, write_status
 from lrjax.progress import Progress
@@ -100,7 +99,7 @@ def run_block(
     return lanes
 
 
-def run(config: ConfigDict, workdir: str | Path, *, quiet: bool = True, command: str | None = None) -> RunResult:
+def run(config: Config, workdir: str | Path, *, quiet: bool = True, command: str | None = None) -> RunResult:
     """Runs an experiment, or goes on with it, or reads it when it is done.
 
     Args:

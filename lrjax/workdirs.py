@@ -13,9 +13,7 @@ from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
-from lrjax.config import check, fingerprint, to_json
+from lrjax.config import Config, check, fingerprint, to_json
 from lrjax.errors import LrjaxError
 from lrjax.metrics import read_status, write_atomic
 from lrjax.version import __version__
@@ -28,12 +26,13 @@ OWN = (
     "ckpt",
     "figures",
     "claims.json",
+    "observations.json",
     "report.html",
     ".lock",
 )
 
 
-def default_workdir(spec: str, config: ConfigDict) -> Path:
+def default_workdir(spec: str, config: Config) -> Path:
     """runs/<config>-<experiment>-<scale>-<fingerprint>: the same config always finds its run again."""
     stem = Path(spec.split(".py")[0]).name
     return Path("runs") / f"{stem}-{config.experiment}-{config.scale}-{fingerprint(config)}"
@@ -103,7 +102,7 @@ def _refuse_foreign(workdir: Path) -> None:
     check(known, f"{workdir}/config.json is not that of a run; give another --workdir")
 
 
-def _same_config(workdir: Path, config: ConfigDict) -> None:
+def _same_config(workdir: Path, config: Config) -> None:
     try:
         stored = json.loads((workdir / "config.json").read_text())
     except ValueError as error:
@@ -113,7 +112,7 @@ def _same_config(workdir: Path, config: ConfigDict) -> None:
     check(same, f"{workdir} holds a run of another config ({name}); give another --workdir, or --fresh to replace it")
 
 
-def inspect(workdir: Path, config: ConfigDict) -> dict[str, Any] | None:
+def inspect(workdir: Path, config: Config) -> dict[str, Any] | None:
     """The status of this config's run in a directory, None where there is none yet; changes nothing.
 
     Raises:
@@ -147,7 +146,7 @@ def _locked(workdir: Path) -> Iterator[None]:
 
 
 @contextmanager
-def opened(workdir: Path, config: ConfigDict) -> Iterator[dict[str, Any]]:
+def opened(workdir: Path, config: Config) -> Iterator[dict[str, Any]]:
     """Opens a run directory for one process: makes it, or checks that it is this config's, and locks it.
 
     Yields:

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 import lrjax
-from lrjax import progress, train, workdirs
 from lrjax import config as configs
+from lrjax import progress, train, workdirs
 from lrjax.checkpoint import Checkpoints
 from lrjax.main import main
 from tests.runs import CLEAR, REPOSITORY, assert_same_run, environment, finish, tiny
@@ -104,11 +104,12 @@ BAD = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("arguments, sentence", BAD.values(), ids=BAD)
+@pytest.mark.parametrize(("arguments", "sentence"), BAD.values(), ids=BAD)
 def test_bad_settings_end_in_one_sentence_and_leave_nothing(arguments, sentence, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert sentence in said(capsys, "--no_cache", f"--config={CLEAR}", *arguments)
-    assert [path for path in tmp_path.rglob("*") if path.is_file() and path.name not in (".lock", "config.json")] == []
+    left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert left <= ({".lock", "config.json"} if "device" in sentence else set())
 
 
 SPECS = {
@@ -122,7 +123,7 @@ SPECS = {
 }
 
 
-@pytest.mark.parametrize("spec, sentence", SPECS.items(), ids=SPECS)
+@pytest.mark.parametrize(("spec", "sentence"), SPECS.items(), ids=SPECS)
 def test_an_unknown_experiment_scale_or_file_ends_in_one_sentence(spec, sentence, capsys):
     assert sentence in said(capsys, f"--config={spec}")
 
@@ -144,19 +145,25 @@ def test_an_error_that_nobody_foresaw_is_one_line_too(capsys):
     assert capsys.readouterr().err == "error: ValueError: first line; run again with --debug to see where\n"
 
 
+def timed(arguments):
+    """Exit status, stderr, seconds by the clock, seconds of computing."""
+    before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    status, _, err = finish(arguments)
+    wall, after = time.monotonic() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return status, err, wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
 def test_a_missing_data_set_is_answered_in_three_seconds_with_the_command_that_prepares_it(tmp_path):
     command = ["--config=configs/benign_osc.py:E0,scale=smoke", f"--config.data_dir={tmp_path / 'none'}"]
-    walls = []
-    while not walls or (min(walls) >= 3.0 and len(walls) < 3):  # the best of three: other processes share the machine
-        begun = time.monotonic()
-        status, _, err = finish([*command, f"--workdir={tmp_path / 'run'}"])
-        walls.append(time.monotonic() - begun)
+    status, err, wall, computing = timed([*command, f"--workdir={tmp_path / 'run'}"])
     assert status == 1
     assert err.startswith("error: no cifar10 in array_record format")
     assert err.count("\n") == 1
-    prepare = f"tfds.builder('cifar10', data_dir='{tmp_path / 'none'}').download_and_prepare("
-    assert prepare in err
-    assert min(walls) < 3.0
+    assert f"tfds.builder('cifar10', data_dir='{tmp_path / 'none'}').download_and_prepare(" in err
+    assert computing < 3
+    if wall >= 3:  # other processes share the machine: how slow is it with a command that surely waits for nothing?
+        _, _, list_wall, list_computing = timed(["--list"])
+        assert wall < 3 * max(1.0, list_wall / list_computing)
 
 
 def test_an_unwritable_workdir_is_refused(tmp_path, capsys):
@@ -168,7 +175,12 @@ def test_an_unwritable_workdir_is_refused(tmp_path, capsys):
     assert file.read_text() == "mine"
 
 
-FOREIGN = {"thesis.tex": "mine", "figures/fig1.png": "mine", "config.json": '{"learning_rate": 0.1}', "ckpt/7/x": "mine"}
+FOREIGN = {
+    "thesis.tex": "mine",
+    "figures/fig1.png": "mine",
+    "config.json": '{"learning_rate": 0.1}',
+    "ckpt/7/x": "mine",
+}
 
 
 @pytest.mark.parametrize("fresh", [[], ["--fresh"]], ids=["plain", "fresh"])
@@ -271,7 +283,6 @@ def test_the_default_workdir_is_found_again_by_the_same_command(tmp_path, monkey
 def test_the_command_in_the_status_repeats_the_run(finished):
     command = json.loads((finished / "status.json").read_text())["command"]
     assert command.startswith("python -m lrjax.main --config=configs/benign_osc.py:CLEAR,scale=smoke ")
-    assert "'" in command
     arguments = subprocess.run(
         ["bash", "-c", command.replace("python -m lrjax.main", "printf '%s\\n'")], capture_output=True, text=True
     ).stdout.splitlines()
@@ -359,7 +370,8 @@ def test_without_a_terminal_there_are_plain_lines_only(copied, monkeypatch, caps
     assert "\x1b" not in out + err
     lines = err.splitlines()
     assert lines
-    assert all(re.fullmatch(r".+: \d+/1630 steps, \d+ s left", line) for line in lines)
+    assert all(re.fullmatch(r".+: \d+/1630 steps(, \d+ s left)?", line) for line in lines), lines
+    assert lines[-1].endswith("1630/1630 steps, 0 s left")
 
 
 def test_on_a_terminal_there_is_a_bar_with_the_time_left(monkeypatch):

@@ -95,7 +95,9 @@ def test_any_optax_optimizer_moves_as_optax_does(overrides, chain):
 
 
 def test_optimizer_numbers_are_arguments_so_new_values_do_not_retrace():
-    engine, structure, state, hyper, data = parts(**{"optimizer.momentum": 0.9, "optimizer.l2": 0.1, "label_noise": 0.1})
+    engine, structure, state, hyper, data = parts(
+        **{"optimizer.momentum": 0.9, "optimizer.l2": 0.1, "label_noise": 0.1}
+    )
 
     @jax.jit
     @chex.assert_max_traces(n=1)
@@ -103,7 +105,10 @@ def test_optimizer_numbers_are_arguments_so_new_values_do_not_retrace():
         return step.train_step(engine, structure, state, hyper, data, row(hyper))
 
     results = [move(state, hyper | {"optimizer.momentum": jnp.float32(m)}) for m in (0.9, 0.5, 0.0)]
-    second = [move(s, hyper | {"optimizer.momentum": jnp.float32(m)})[0] for (s, _), m in zip(results, (0.9, 0.5, 0.0))]
+    second = [
+        move(s, hyper | {"optimizer.momentum": jnp.float32(m)})[0]
+        for (s, _), m in zip(results, (0.9, 0.5, 0.0), strict=False)
+    ]
     assert not np.array_equal(second[0].params["filters"], second[2].params["filters"])
 
 

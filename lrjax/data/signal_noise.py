@@ -10,9 +10,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
-from lrjax.config import check
+from lrjax.config import Config, check
 from lrjax.data.dataset import Dataset
 from lrjax.keys import key
 
@@ -21,7 +20,7 @@ PATCHES = 3
 ARRAYS = ("data.u_norm", "data.v_norm", "data.kn", "data.sigma_p", "data.n_weak", "data.rho")
 
 
-def complete(config: ConfigDict) -> None:
+def complete(config: Config) -> None:
     """Fills in, in place, what follows from other keys: sigma_p from kn, and learning rate and e from each other.
 
     e = kappa eta |u|^2 / m is the factor by which a step on a strong example acts on <w, u>; a full batch sees the strong

@@ -11,6 +11,7 @@ from typing import Any
 
 from lrjax.claims import judge
 from lrjax.errors import LrjaxError
+from lrjax.metrics import finite, load_run
 from lrjax.report.page import Picture, render
 
 _DPI = 130
@@ -40,7 +41,6 @@ def write_report(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
     if not (workdir / "config.json").is_file():
         raise LrjaxError(f"{workdir} holds no run (it has no config.json); name the workdir that a run printed.")
     # Imported here, so that a wrong path is answered before jax and the papers are loaded.
-    from lrjax.metrics import load_run
     from lrjax.papers import PAPERS
 
     run = load_run(workdir)
@@ -62,7 +62,8 @@ def write_files(run: Any, paper: Any, workdir: Path) -> list[dict[str, Any]]:
 
     Args:
         run: a `lrjax.metrics.RunResult`.
-        paper: what a module of `lrjax.papers` offers: CLAIMS, figures(run), and optionally NOTE (a string).
+        paper: what a module of `lrjax.papers` offers: CLAIMS, figures(run), and optionally NOTE (a string) and
+            observations(run), a record a lane for observations.json.
         workdir: directory to write into.
 
     Returns:
@@ -70,6 +71,9 @@ def write_files(run: Any, paper: Any, workdir: Path) -> list[dict[str, Any]]:
     """
     entries = judge(paper.CLAIMS, run)
     _write(workdir / "claims.json", (json.dumps(entries, indent=2, allow_nan=False) + "\n").encode())
+    if hasattr(paper, "observations"):
+        seen = json.dumps(finite(paper.observations(run)), indent=1, allow_nan=False)
+        _write(workdir / "observations.json", (seen + "\n").encode())
     (workdir / "figures").mkdir(exist_ok=True)
     pictures = []
     for figure in paper.figures(run):

@@ -5,11 +5,9 @@ import os
 import sys
 from pathlib import Path
 
-from ml_collections import ConfigDict
-
 from lrjax import train, workdirs
 from lrjax.claims import print_table
-from lrjax.config import check, nearest
+from lrjax.config import Config, check, nearest
 from lrjax.papers import PAPERS
 from lrjax.report import write_report
 from lrjax.sweep import plan
@@ -32,7 +30,7 @@ def keep_compiled_programs() -> None:
 
 
 def run_and_report(
-    spec: str, config: ConfigDict, workdir: Path | None, command: str, *, fresh: bool = False, cache: bool = True
+    spec: str, config: Config, workdir: Path | None, command: str, *, fresh: bool = False, cache: bool = True
 ) -> int:
     """Runs an experiment (or resumes it, or shows it when it is done) and writes its report.
 
@@ -56,8 +54,8 @@ def run_and_report(
         print(f"note: {change}", file=sys.stderr)
     try:
         if done:
+            train.run(config, workdir)  # refuses while another process has it open
             print(f"{workdir} is done already; this is its report. --fresh runs it again.", file=sys.stderr)
-            train.run(config, workdir)
         else:
             verb = "going on with" if (workdir / "ckpt").is_dir() else "running"
             print(f"{paper.before(groups)}\n{verb} {workdir}".lstrip(), flush=True)

@@ -22,7 +22,13 @@ PEER_STEPS = 400
 
 def engine_runner(engine: str, loop: str) -> tuple[Callable[[], None], Block]:
     """A function that advances a block of CLEAR by STEPS steps and waits for it."""
-    overrides = {"engine": engine, "lane_loop": loop, "log_every": STEPS, "steps": STEPS, "sweep.seed": tuple(range(LANES))}
+    overrides = {
+        "engine": engine,
+        "lane_loop": loop,
+        "log_every": STEPS,
+        "steps": STEPS,
+        "sweep.seed": tuple(range(LANES)),
+    }
     fixed = {"sweep.e": (1.25,), "arms.small_rate": None, "arms.time_matched": None, "lanes_per_device": LANES}
     probes = {"probes.features": None, "probes.test_accuracy": None, "probes.curvature": None}
     group = plan(lrjax.load_config("configs/benign_osc.py:CLEAR", {**overrides, **fixed, **probes}))[0]

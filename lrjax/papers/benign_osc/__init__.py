@@ -1,6 +1,7 @@
 """Benign oscillation of SGD with large learning rates (Lu, Wu, Yang, Zou; ICLR 2024; arXiv 2310.17074)."""
 
 from lrjax.papers.benign_osc.claims import CLAIMS
+from lrjax.papers.benign_osc.figures import figures
 from lrjax.papers.benign_osc.observe import observations
 from lrjax.papers.benign_osc.preface import before
 
@@ -12,7 +13,3 @@ NOTE = (
     "CIFAR-10 settings are reconstructions. The paper proves that oscillation teaches the weak feature; that a large rate "
     "makes the run oscillate follows here from a map analysis of the orthogonal, strong-feature dominated case."
 )
-
-
-def figures(run):
-    return []

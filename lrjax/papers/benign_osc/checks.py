@@ -50,7 +50,7 @@ def span(values: np.ndarray) -> str:
     return f"{np.mean(values):.3f} [{np.min(values):.3f}, {np.max(values):.3f}]"
 
 
-def verdict(ok: bool) -> str:
+def verdict(ok: bool | np.bool_) -> str:
     """The word for a decided claim."""
     return "supported" if ok else "contradicted"
 

@@ -212,7 +212,7 @@ def drift(run: RunResult) -> Figure | None:
     if not lanes:
         return None
     es = sorted({lane["e"] for lane, _ in lanes})
-    fig, axes = canvas(len(es), 1, height=0.9 + 0.95 * len(es), sharex=True, sharey=True)
+    fig, axes = canvas(len(es), 1, height=0.9 + 1.1 * len(es), sharex=True, sharey=True)
     for axis, e in zip(axes[:, 0], es, strict=True):
         _, arrays = next(pair for pair in lanes if pair[0]["e"] == e)
         kept = sample(len(arrays["step/margin"]))
@@ -221,7 +221,7 @@ def drift(run: RunResult) -> Figure | None:
         axis.plot([], [], ".", color=BLUE, markersize=6, label="$yf=U+V$")
         axis.axhline(1.0, color=GREY, linewidth=0.8, zorder=0)
         axis.axhline(float(capacity(e)), color=VERMILLION, linewidth=0.8, linestyle=":", label="$K=1-1/e$")
-        axis.annotate(f"$e={e:g}$", (0.99, 0.97), xycoords="axes fraction", ha="right", va="top")
+        axis.set_title(f"$e={e:g}$", loc="right", pad=1.0)
     axes[-1, 0].set_xlabel("step $t$")
     axes[len(es) // 2, 0].set_ylabel("$yf$ and $V$")
     thousands(axes[-1, 0])

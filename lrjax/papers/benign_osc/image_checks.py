@@ -7,18 +7,17 @@ from numpy.typing import NDArray
 
 from lrjax.claims import Finding, NotMeasured
 
-BEFORE, SPIKE = 20, 1.5
+BEFORE, LEAST, SPIKE = 20, 3, 1.5
 
 
 def spikes(loss: NDArray[Any]) -> int:
-    """Steps at which the training loss is over 1.5 times the median of the 20 steps before.
+    """Steps at which the training loss is over 1.5 times the median of the (at most) 20 steps before.
 
     Example:
-        >>> spikes(np.array([1.0] * 25 + [2.0] + [1.0] * 5))
+        >>> spikes(np.array([1.0] * 5 + [2.0] + [1.0] * 5))
         1
     """
-    windows = np.lib.stride_tricks.sliding_window_view(loss, BEFORE)[:-1]
-    return int(np.sum(loss[BEFORE:] > SPIKE * np.median(windows, axis=1)))
+    return sum(loss[t] > SPIKE * np.median(loss[max(0, t - BEFORE) : t]) for t in range(LEAST, len(loss)))
 
 
 def _pairs(run: Any) -> dict[str, dict[str, list[int]]]:
