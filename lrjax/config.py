@@ -301,9 +301,8 @@ def to_steps(duration: int | str, steps_per_epoch: int, key: str) -> int:
     try:
         value = float(number)
     except ValueError:
-        scale = None
-        value = 0.0
-    if scale is None:
+        value = math.nan
+    if scale is None or not math.isfinite(value):
         raise LrjaxError(f"{key}={duration!r} is no duration; write a number of steps or, say, '3 epochs'")
     return round(value * scale)
 
@@ -403,6 +402,8 @@ def _check_numbers(config: Config, num_train: int) -> None:
     for key in ("steps", "log_every", "checkpoint_every", "lanes_per_device"):
         check(config[key] >= 1, f"{key}={config[key]} must be at least 1")
     check(1 <= config.batch_size <= num_train, f"batch_size={config.batch_size} must lie in 1..{num_train} (examples)")
+    single = config.lane_loop != "single" or config.lanes_per_device == 1
+    check(single, f"lane_loop='single' needs lanes_per_device=1, not {config.lanes_per_device}")
     milestones = flatten(config).get("schedule.milestones", ())
     ascending = all(a < b for a, b in zip(milestones, milestones[1:], strict=False)) and all(m > 0 for m in milestones)
     check(ascending, f"schedule.milestones={tuple(milestones)} must be positive and in ascending order")
@@ -436,7 +437,7 @@ def resolve(config: Config) -> Config:
     num_train = source.num_train(config)
     if config.batch_size == "full":
         _replace(config, "batch_size", num_train)
-    resolve_durations(config, max(1, num_train // max(1, config.batch_size)))
+    resolve_durations(config, max(1, num_train // max(1, int(config.batch_size))))
     _check_numbers(config, num_train)
     return freeze(config)
 

@@ -34,7 +34,13 @@ def every_dict(config):
 
 @pytest.mark.parametrize(
     "overrides",
-    [{}, {"sweep.data.kn": (1.0, 4.0)}, {"probes.features": 500}, {"arms.new.model.width": 4}, {"optimizer.nesterov": True}],
+    [
+        {},
+        {"sweep.data.kn": (1.0, 4.0)},
+        {"probes.features": 500},
+        {"arms.new.model.width": 4},
+        {"optimizer.nesterov": True},
+    ],
 )
 def test_every_dict_of_a_loaded_config_is_locked(overrides):
     config = load_config(CLEAR, overrides)
@@ -59,7 +65,15 @@ def test_a_resolved_config_cannot_be_changed_and_leaves_the_first_as_it_was():
         resolved.steps = 1
 
 
-VALUES = {"0.1": 0.1, "1e-3": 1e-3, "(1, 2)": (1, 2), "None": None, "True": True, "adam": "adam", "3 epochs": "3 epochs"}
+VALUES = {
+    "0.1": 0.1,
+    "1e-3": 1e-3,
+    "(1, 2)": (1, 2),
+    "None": None,
+    "True": True,
+    "adam": "adam",
+    "3 epochs": "3 epochs",
+}
 
 
 @pytest.mark.parametrize("text, value", VALUES.items())
@@ -116,9 +130,8 @@ def test_epochs_are_whole_passes(epochs, per_epoch):
 
 @given(text=st.text(st.characters(codec="ascii", categories=["L"]), min_size=1, max_size=6))
 def test_a_word_is_no_duration(text):
-    if text.lower() not in ("nan", "inf", "infin"):
-        with pytest.raises(LrjaxError, match=r"log_every='.*' is no duration"):
-            to_steps(text, 10, "log_every")
+    with pytest.raises(LrjaxError, match=r"log_every='.*' is no duration"):
+        to_steps(text, 10, "log_every")
 
 
 @pytest.mark.parametrize("text", ["nan", "inf", "1 epoch 2", "2 weeks", "", "epochs"])

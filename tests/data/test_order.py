@@ -58,7 +58,7 @@ def test_iid_epochs_differ():
 
 
 @settings(max_examples=40, deadline=None)
-@given(data=st.data(), n=st.integers(1, 30), kind=st.sampled_from(["shuffle", "iid", "cyclic"]))
+@given(data=st.data(), n=st.sampled_from([1, 7, 12]), kind=st.sampled_from(["shuffle", "iid", "cyclic"]))
 def test_rows_do_not_depend_on_where_a_run_was_cut(data, n, kind):
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(order, "PAGE", 40)  # a page ends every few epochs

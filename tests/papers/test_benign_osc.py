@@ -137,6 +137,12 @@ def test_T12_half_the_loss_halves_e_and_the_run_does_not_oscillate(tmp_path_fact
     assert observe.oscillation(result.arrays[0], 500, 4000).share_02 <= 0.02
 
 
+def test_trained_single_neuron_follows_the_cubic_map(tmp_path_factory):
+    result = run(tmp_path_factory, "map", {"sweep.e": tuple(np.linspace(0.05, 1.65, 65).round(4).tolist())})
+    for claim in ("map_onset", "map_two_cycle", "map_sign_stability"):
+        assert verdict(result, claim) == "supported"
+
+
 def test_claims_of_the_main_job_come_out_as_recorded_runs_did(clear):
     for claim in ("theorem_5", "edge_of_stability"):
         assert verdict(clear, claim) == "supported"

@@ -3,6 +3,7 @@
 Everything of spec section 3.5 that the probes do not record themselves. Labels are in the order (+1, -1).
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,6 +79,7 @@ def accumulation(arrays: Arrays, label: float, e: float) -> Accumulation:
     return Accumulation(logged, upto, running(x) / e, running(np.square(x)) / e**2, bound, lowest)
 
 
+@functools.cache
 def delta_of(e: float) -> float:
     """delta of Assumption 4 for a rate: the map's smallest residual where that is at least 0.2, else 0.2."""
     floor = float(residual_floor(e)) if 1.0 < e < SIGN_STABLE_LIMIT else 0.0
