@@ -65,6 +65,9 @@ def main(arguments: Sequence[str] | None = None, run: Callable[[Sequence[str]], 
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
         return run(arguments)
+    except BrokenPipeError:  # `--list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except Exception as error:
         if "--debug" in arguments:
             raise

@@ -10,7 +10,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from lrjax import data, step
-from lrjax.config import Config, apply_overrides, check, flatten, freeze, resolve, to_json
+from lrjax.config import Config, apply_overrides, check, flatten, freeze, to_json
+from lrjax.resolve import resolve
 from lrjax.schedules import table
 
 ARRAYS = {"seed", "label_noise", "averaging_decay", "averaging_start", "divergence_loss"}

@@ -33,6 +33,9 @@ def _write_chunk(writer: Writer, block: Block, start: int, metrics: Any, measure
     for probe, values in measured.items():
         arrays |= {f"{probe}/{name}": array[None, :live] for name, array in values.items()}
     writer.collect(arrays)
+    # Not those at the end of a block: a row must not depend on how long the lanes beside it are.
+    every = block.structure.probes
+    regular = [probe for probe in measured if every[probe] != "end" and (start + block.chunk) % every[probe] == 0]
     rows = []
     for place, lane in enumerate(block.lanes):
         stop = min(start + block.chunk, lane.config.steps)
@@ -41,7 +44,7 @@ def _write_chunk(writer: Writer, block: Block, start: int, metrics: Any, measure
             row = {"lane": lane.index, "arm": lane.arm, "step": stop, **lane.values}
             row |= {name: float(array[-1]) for name, array in own.items()} | {"mean_loss": float(np.mean(own["loss"]))}
             scalars = {
-                f"{p}/{n}": a[place] for p, v in measured.items() for n, a in v.items() if a.ndim == 1 and n != "step"
+                f"{p}/{n}": a[place] for p in regular for n, a in measured[p].items() if a.ndim == 1 and n != "step"
             }
             rows.append(row | {name: float(value) for name, value in scalars.items()})
     writer.rows(rows)

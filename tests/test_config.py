@@ -12,14 +12,13 @@ from lrjax.config import (
     apply_overrides,
     fingerprint,
     flatten,
-    list_experiments,
     load_config,
     parse_value,
-    resolve,
     to_json,
-    to_steps,
 )
 from lrjax.errors import LrjaxError
+from lrjax.report.listing import list_experiments
+from lrjax.resolve import resolve, to_steps
 
 CLEAR = "configs/benign_osc.py:CLEAR,scale=smoke"
 IMAGES = "configs/benign_osc.py:E0,scale=paper"
@@ -76,7 +75,7 @@ VALUES = {
 }
 
 
-@pytest.mark.parametrize("text, value", VALUES.items())
+@pytest.mark.parametrize(("text", "value"), VALUES.items())
 def test_command_line_values_are_read_as_python_reads_them(text, value):
     assert parse_value(text) == value
     assert type(parse_value(text)) is type(value)

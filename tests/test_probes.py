@@ -62,6 +62,6 @@ def test_curvature_formula_is_the_spec_s_and_power_iteration_agrees_where_fitted
 def test_test_accuracy_counts_points_of_both_labels(probed):
     for arrays in probed.arrays:
         weak, strong = (arrays[f"test_accuracy/{name}_accuracy"] for name in ("weak", "strong"))
-        assert np.all((0 <= weak) & (weak <= 1))
+        assert np.all((weak >= 0) & (weak <= 1))
         assert np.allclose(arrays["test_accuracy/mixture_accuracy"], (28 * strong + 4 * weak) / 32, atol=1e-6)
         assert np.max(np.abs(weak * 400 - np.round(weak * 400))) < 1e-3

@@ -39,7 +39,7 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize("name, settings, rate", TABLE)
+@pytest.mark.parametrize(("name", "settings", "rate"), TABLE)
 def test_a_table_holds_the_formula_at_every_step(name, settings, rate):
     rates = table({"name": name, **settings}, PEAK, T)
     assert rates.dtype == np.float32

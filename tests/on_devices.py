@@ -1,0 +1,136 @@
+"""What `tests/test_parallel.py` runs in a process with simulated devices: `python -m tests.on_devices TASK ... OUT`."""
+
+import json
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import lrjax
+from lrjax import block, data, parallel, step, sweep
+from lrjax.data.dataset import Dataset, Source
+from tests.runs import tiny
+
+COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
+STEPS = 20
+
+
+def random_images(config):
+    """A fixed random problem of the size of a batch or two."""
+    random = np.random.default_rng(0)
+    split = {
+        "x": random.normal(size=(32, 16, 16, 3)).astype(np.float32),
+        "y": random.integers(0, 10, 32).astype(np.int32),
+    }
+    return Dataset(train=split, tests={"test": split}, num_classes=10)
+
+
+def shapes(config):
+    """The shapes of `random_images`."""
+    train, tests, num_classes = random_images(config)
+    train, tests = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), (train, tests))
+    return Dataset(train, tests, num_classes)
+
+
+def image_config(**overrides):
+    """One lane of a small convolutional network on random images, far from chaos."""
+    config = lrjax.load_config(
+        "configs/benign_osc.py:E0,scale=smoke",
+        {
+            "optimizer.learning_rate": 0.01,
+            "model.width": 4,
+            "batch_size": 16,
+            "steps": STEPS,
+            "log_every": 10,
+            **overrides,
+        },
+    )
+    with config.unlocked():
+        config.arms, config.data.name, config.probes = type(config)(), "random_images", type(config)({"accuracy": 10})
+    return config
+
+
+def collectives(program, state, hyper, arrays, rows, mesh):
+    """Which collective operations the compiled step holds."""
+    with jax.set_mesh(mesh):
+        text = program.advance.compiled.lower(state, hyper, arrays, rows).compile().as_text()
+    return [name for name in COLLECTIVES if name in text]
+
+
+def first_block(config):
+    """The first block of a run, ready to advance."""
+    group = sweep.plan(config)[0]
+    mesh = parallel.make_mesh(config.data_devices, len(group.lanes), group.structure.batch_size)
+    source = data.DATASETS[group.structure.data.name]
+    shared = None
+    if not source.per_lane:
+        loaded = source.load(group.lanes[0].config)
+        shared = parallel.put_shared({"train": loaded.train, "tests": loaded.tests}, mesh)
+    size = group.structure.lanes_per_device * parallel.sweep_devices(mesh)
+    made = block.Block(0, group, sweep.blocks(group, size)[0], mesh, shared)
+    state = parallel.put_lanes(made.template(), mesh)
+    rows = block.rows_of(made.lanes, made.size, made.orders, made.tables, 0, made.chunk)
+    if group.structure.step_loop == "host":
+        rows = jax.tree.map(lambda a: a[:, :1], rows)
+    return made, state, parallel.put_lanes(rows, mesh)
+
+
+def sweep_task(engine, out):
+    """Runs 15 lanes, which no number of devices but one divides."""
+    config = tiny({"engine": engine, "sweep.e": (0.5, 1.1, 1.25), "sweep.seed": (0, 1, 2)})
+    lrjax.run(config, out)
+    made, state, rows = first_block(config)
+    return collectives(made.program, state, made.hyper, made.data, rows, made.mesh)
+
+
+def data_task(out):
+    """Runs one lane whose batch all devices share."""
+    data.DATASETS["random_images"] = Source(random_images, shapes)
+    config = image_config()
+    lrjax.run(config, out)
+    made, state, rows = first_block(config)
+    return collectives(made.program, state, made.hyper, made.data, rows, made.mesh)
+
+
+def pmap_task(out):
+    """Takes the pure step through `jax.pmap` over the batch and, beside it, through `jax.jit` on the whole batch."""
+    data.DATASETS["random_images"] = Source(random_images, shapes)
+    group = sweep.plan(image_config(data_devices=1))[0]
+    lane, structure, count = group.lanes[0], group.structure, jax.device_count()
+    engine = step.ENGINES["direct"](structure, 10)
+    hyper = {name: jnp.asarray(value) for name, value in lane.hyper().items()}
+    arrays = jax.tree.map(jnp.asarray, {"train": random_images(None).train})
+    rates = lane.learning_rates()
+    start = step.init_state(engine, structure, hyper, arrays)
+    index = data.order.Orders([0], ["shuffle"], 32, structure.batch_size).rows(0, STEPS)[0]
+
+    whole = jax.jit(lambda s, r: step.train_step(engine, structure, s, hyper, arrays, r))
+    parts = jax.pmap(
+        lambda s, r: step.train_step(engine, structure, s, hyper, arrays, r, axis_name="data"), axis_name="data"
+    )
+    one, many = start, jax.tree.map(lambda a: jnp.broadcast_to(a[None], (count, *a.shape)), start)
+    losses = []
+    for t in range(STEPS):
+        rate, active = jnp.asarray(rates[t]), jnp.asarray(True)
+        one, metrics = whole(one, step.Row(jnp.asarray(index[t]), rate, active))
+        shards = step.Row(index[t].reshape(count, -1), np.full(count, rate), np.full(count, True))
+        many, spread = parts(many, shards)
+        losses.append([float(metrics["loss"]), float(spread["loss"][0])])
+    Path(out).mkdir()
+    named = {"one": one.params, "many": many.params}
+    flat = {
+        f"{which}{jax.tree_util.keystr(path)}": np.asarray(leaf)
+        for which, tree in named.items()
+        for path, leaf in jax.tree.leaves_with_path(tree)
+    }
+    np.savez(Path(out) / "params.npz", losses=np.array(losses), **flat)
+    return []
+
+
+TASKS = {"sweep": sweep_task, "data": data_task, "pmap": pmap_task}
+
+if __name__ == "__main__":
+    found = TASKS[sys.argv[1]](*sys.argv[2:])
+    print(json.dumps({"devices": jax.device_count(), "collectives": found}))
