@@ -1,15 +1,20 @@
 """What a person at a terminal sees: predictions before the run, progress, claims and the place of the report after it."""
 
+import argparse
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 from lrjax import train, workdirs
 from lrjax.claims import print_table
-from lrjax.config import Config, check, nearest
+from lrjax.config import Config, check, load_config, nearest, parse_value
+from lrjax.dry_run import describe
 from lrjax.papers import PAPERS
 from lrjax.report import write_report
+from lrjax.report.listing import experiments
 from lrjax.sweep import plan
 
 PREEMPTED = 75
@@ -29,9 +34,39 @@ def keep_compiled_programs() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
-def run_and_report(
-    spec: str, config: Config, workdir: Path | None, command: str, *, fresh: bool = False, cache: bool = True
-) -> int:
+def _as_written(value: Any) -> str:
+    return value if isinstance(value, str) and parse_value(value) == value else repr(value)
+
+
+def start(flags: argparse.Namespace, overrides: dict[str, Any]) -> int:
+    """Does what the flags of `lrjax.main` ask for.
+
+    Args:
+        flags: config, workdir, list, dry_run, fresh, no_cache.
+        overrides: dotted config key -> value.
+
+    Returns:
+        The exit status: 0 done, 75 preempted.
+
+    Raises:
+        LrjaxError: see `lrjax.run`.
+    """
+    if flags.list:
+        print(experiments())
+        return 0
+    config = load_config(flags.config, overrides)
+    if flags.dry_run:
+        print(describe(config))
+        return 0
+    if not flags.no_cache:
+        keep_compiled_programs()
+    settings = [f"--config.{key}={_as_written(value)}" for key, value in overrides.items() if key != "data_dir"]
+    command = shlex.join(["python", "-m", "lrjax.main", f"--config={flags.config}", *settings])
+    workdir = Path(flags.workdir) if flags.workdir else workdirs.default_workdir(flags.config, config)
+    return run_and_report(config, workdir, command, fresh=flags.fresh)
+
+
+def run_and_report(config: Config, workdir: Path, command: str, *, fresh: bool = False) -> int:
     """Runs an experiment (or resumes it, or shows it when it is done) and writes its report.
 
     Returns:
@@ -40,9 +75,6 @@ def run_and_report(
     Raises:
         LrjaxError: see `lrjax.run`.
     """
-    if cache:
-        keep_compiled_programs()
-    workdir = workdir or workdirs.default_workdir(spec, config)
     check(config.paper in PAPERS, f"unknown paper {config.paper!r}; {nearest(config.paper, PAPERS)}")
     paper, groups = PAPERS[config.paper], plan(config)
     if fresh:
