@@ -14,12 +14,15 @@ import orbax.checkpoint as ocp
 from lrjax.errors import LrjaxError
 
 
+def _leaves(state: Any) -> dict[str, Any]:
+    """Path -> leaf; the paths are the same for a NamedTuple and the dict that orbax makes of it."""
+    return {jax.tree_util.keystr(p, simple=True, separator="/"): a for p, a in jax.tree.leaves_with_path(state)}
+
+
 def _checksum(state: Any) -> int:
-    """Of the leaves in the order of their paths, which are the same for a NamedTuple and the dict that orbax makes of it."""
-    leaves = {jax.tree_util.keystr(p, simple=True, separator="/"): a for p, a in jax.tree.leaves_with_path(state)}
     crc = 0
-    for path in sorted(leaves):
-        crc = zlib.crc32(path.encode() + np.ascontiguousarray(leaves[path]).tobytes(), crc)
+    for path, leaf in sorted(_leaves(state).items()):
+        crc = zlib.crc32(path.encode() + np.ascontiguousarray(leaf).tobytes(), crc)
     return crc
 
 
@@ -69,13 +72,22 @@ class Checkpoints:
             ) from error
 
     def _read(self, step: int, template: Any) -> tuple[Any, dict[str, Any]]:
-        abstract = template and jax.tree.map(lambda a: jax.ShapeDtypeStruct(np.shape(a), np.asarray(a).dtype), template)
-        restore = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore())
-        found: Any = self._open().restore(step, args=restore)
+        restore = ocp.args.Composite(state=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore())
+        found = self._open().restore(step, args=restore)
         state = jax.tree.map(np.asarray, found.state)
         if _checksum(state) != found.meta["checksum"]:
             raise ValueError("its checksum does not match")
-        return state, dict(found.meta)
+        return state if template is None else self._fitted(state, template), dict(found.meta)
+
+    def _fitted(self, state: Any, template: Any) -> Any:
+        stored, wanted = _leaves(state), _leaves(template)
+        fits = stored.keys() == wanted.keys() and all(
+            (stored[path].shape, stored[path].dtype) == (np.shape(leaf), np.asarray(leaf).dtype)
+            for path, leaf in wanted.items()
+        )
+        if not fits:
+            raise LrjaxError(f"the state in {self.folder} is not one of this version's; run with --fresh to start over")
+        return jax.tree.unflatten(jax.tree.structure(template), [stored[path] for path in wanted])
 
     def restore(self, template: Any = None) -> tuple[Any, dict[str, Any]] | None:
         """The newest whole checkpoint as (state, meta), or None where there is none.
@@ -84,12 +96,17 @@ class Checkpoints:
 
         Args:
             template: a state of the same shapes and dtypes; without one, nested dicts and lists come back.
+
+        Raises:
+            LrjaxError: the newest whole checkpoint has other shapes than the template.
         """
         if not self.folder.is_dir():
             return None
         for step in sorted(self._open().all_steps(), reverse=True):
             try:
                 return self._read(step, template)
+            except LrjaxError:
+                raise  # whole, but not ours: never removed
             except Exception as error:  # orbax, tensorstore and json each have their own; any of them means damaged
                 print(
                     f"checkpoint {self.folder.name}/{step} is damaged ({_first_line(error)}); falling back to the one before",

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from lrjax.config import check, parse_value
+from lrjax.config import check, parse_value, refuse
 from lrjax.errors import LrjaxError
 
 
@@ -19,6 +19,7 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict]:
     parser.add_argument("--fresh", action="store_true", help="start over instead of resuming or showing a finished run")
     parser.add_argument("--no_cache", action="store_true", help="keep no compiled programs on disk")
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
+    parser.error = refuse  # one sentence and status 1, instead of the usage and status 2
     parser.epilog = "Any config key: --config.KEY=VALUE, for example --config.seed=3 --config.sweep.e='(1.1, 1.25)'"
     flags, rest = parser.parse_known_args(arguments)
     overrides = {}

@@ -89,11 +89,12 @@ def test_a_checksum_sees_leaves_that_changed_places(checkpoints, capsys):
     assert "checksum does not match" in capsys.readouterr().err
 
 
-def test_a_state_of_other_shapes_is_not_taken(checkpoints, capsys):
+@pytest.mark.parametrize("params", [{"w": np.zeros((5, 4), np.float32), "b": np.float32(0)}, {"w": np.float32(0)}])
+def test_a_whole_state_of_other_shapes_is_refused_and_kept(params, checkpoints):
     checkpoints.save(4, state_at(4), {})
-    other = state_at(0)._replace(params={"w": np.zeros((5, 4), np.float32), "b": np.zeros((), np.float32)})
-    assert checkpoints.restore(other) is None
-    assert "block-000/4 is damaged" in capsys.readouterr().err
+    with pytest.raises(LrjaxError, match="is not one of this version's; run with --fresh"):
+        checkpoints.restore(state_at(0)._replace(params=params))
+    assert checkpoints.restore(state_at(0))[1]["step"] == 4
 
 
 def test_a_block_is_finished_when_its_last_whole_checkpoint_says_so(checkpoints):

@@ -19,6 +19,7 @@ from lrjax import config as configs
 from lrjax import progress, train, workdirs
 from lrjax.checkpoint import Checkpoints
 from lrjax.main import main
+from lrjax.report import session
 from tests.runs import CLEAR, REPOSITORY, assert_same_run, environment, finish, tiny
 
 TINY = [
@@ -137,11 +138,12 @@ def test_debug_shows_the_trace():
         main([f"--config={CLEAR}", "--config.sed=3", "--debug"])
 
 
-def test_an_error_that_nobody_foresaw_is_one_line_too(capsys):
-    def broken(arguments):
+def test_an_error_that_nobody_foresaw_is_one_line_too(capsys, monkeypatch):
+    def broken(flags, overrides):
         raise ValueError("first line\nsecond line")
 
-    assert main([], run=broken) == 1
+    monkeypatch.setattr(session, "start", broken)
+    assert main([f"--config={CLEAR}"]) == 1
     assert capsys.readouterr().err == "error: ValueError: first line; run again with --debug to see where\n"
 
 

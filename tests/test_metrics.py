@@ -9,8 +9,6 @@ import pytest
 from lrjax.errors import LrjaxError
 from lrjax.metrics import Writer, load_run, read_status, write_atomic, write_status
 
-RATES = {1: 0.1, 2: 0.2}
-
 
 def lane(index, steps, diverged_at=None):
     return {"lane": index, "arm": "main", "seed": 0, "values": {}, "steps": steps, "diverged_at": diverged_at}
@@ -56,7 +54,7 @@ CUTS = [  # (steps, diverged_at) -> entries of the step stream, measurements kep
 ]
 
 
-@pytest.mark.parametrize("own, entries, measured", CUTS, ids=str)
+@pytest.mark.parametrize(("own", "entries", "measured"), CUTS, ids=str)
 def test_a_lane_is_cut_at_its_own_length_or_after_the_step_at_which_it_diverged(own, entries, measured, tmp_path):
     steps, diverged_at = own
     last = steps if diverged_at is None else diverged_at
@@ -105,7 +103,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     writer.collect({"step/loss": np.zeros((1, 1))})
     with pytest.raises(LrjaxError, match="No space left on device"):
         writer.flush(0, 1)
-    assert [path.name for path in tmp_path.iterdir() if path.is_file() and path.name != "metrics.jsonl"] == ["status.json"]
+    assert {path.name for path in tmp_path.iterdir()} == {"status.json", "metrics.jsonl", "arrays"}
     assert (tmp_path / "status.json").read_text() == "old"
     assert list((tmp_path / "arrays").iterdir()) == []
 
