@@ -26,7 +26,7 @@ DEFAULT = "CLEAR"
 
 
 def two_layer() -> Config:
-    """Keys of the synthetic experiments; the numbers are those of CLEAR (spec section 5.1)."""
+    """Keys of the synthetic experiments; the numbers are those of CLEAR."""
     config = common.base()
     config.update(
         paper="benign_osc",
@@ -102,7 +102,7 @@ def clear(scale: str) -> Config:
 
 
 def single_example(scale: str) -> Config:
-    """E1: one strong example without noise, started at U = 0.3, V = 1e-5 (spec section 5, single)."""
+    """E1: one strong example without noise, started at U = 0.3, V = 1e-5."""
     config = two_layer()
     config.data.update(n=1, n_weak=0, dim=4, kn=0.0)
     config.model.update(width=8, init="planted")
@@ -116,7 +116,7 @@ def single_example(scale: str) -> Config:
 
 
 def paper_sizes(scale: str) -> Config:
-    """E2: d = 64, n = 16, m = 8 as in the paper; what the paper leaves out is set as in spec section 4.2 (SMALL)."""
+    """E2: d = 64, n = 16, m = 8 as in the paper; what the paper leaves out is our choice."""
     config = two_layer()
     config.data.update(n=16, n_weak=2, dim=64, kn=None, sigma_p=0.03)
     config.model.update(width=8, init_scale=0.1)
@@ -132,7 +132,7 @@ def paper_sizes(scale: str) -> Config:
 
 
 def phase(scale: str) -> Config:
-    """Two phase tables (spec section 5.4): noise strength kn against e, and number of weak examples against e."""
+    """Two phase tables: noise strength kn against e, and number of weak examples against e."""
     config = two_layer()
     config.sweep = group(dict(e=(0.5, 0.9, 1.1, 1.25, 1.4, 1.5), seed=SEEDS[scale][:2]))
     noise = dict(sweep=dict(data=dict(kn=(1.0, 4.0, 12.0, 28.0, 60.0))))
@@ -148,7 +148,7 @@ def phase(scale: str) -> Config:
 
 
 def ablate(scale: str) -> Config:
-    """What the effect needs and what it does not (spec section 5.5), and the average of the iterates."""
+    """What the effect needs and what it does not, and the average of the iterates."""
     config = two_layer()
     config.averaging_decay = 0.999
     config.sweep = group(dict(seed=SEEDS[scale]))
@@ -193,7 +193,7 @@ LARGE = dict(name="large_step", growth=1.05)
 
 
 def images(scale: str) -> Config:
-    """Keys of the CIFAR-10 experiments. The paper's settings are unknown; these are ours (spec section 4.3)."""
+    """Keys of the CIFAR-10 experiments. The paper's settings are unknown; these are ours."""
     config = common.base()
     config.update(
         paper="benign_osc",

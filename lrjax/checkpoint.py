@@ -74,10 +74,10 @@ class Checkpoints:
     def _read(self, step: int, template: Any) -> tuple[Any, dict[str, Any]]:
         restore = ocp.args.Composite(state=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore())
         found = self._open().restore(step, args=restore)
-        state = jax.tree.map(np.asarray, found.state)
-        if _checksum(state) != found.meta["checksum"]:
+        state = jax.tree.map(np.asarray, found["state"])
+        if _checksum(state) != found["meta"]["checksum"]:
             raise ValueError("its checksum does not match")
-        return state if template is None else self._fitted(state, template), dict(found.meta)
+        return state if template is None else self._fitted(state, template), dict(found["meta"])
 
     def _fitted(self, state: Any, template: Any) -> Any:
         stored, wanted = _leaves(state), _leaves(template)

@@ -2,7 +2,7 @@
 
 Every gradient of that network is a combination of the patches, so W(t) = W(0) + C(t) B with the basis B = [u, v, xi_1, ..],
 and the network sees W only through A = W B^T. The step keeps A and C; a step costs O(m n) whatever the dimension d, and
-W is rebuilt on demand. Source: benign oscillation spec, section 7.2; equal to `direct` up to rounding.
+W is rebuilt on demand. Derived here, not in the paper; equal to `direct` up to rounding.
 """
 
 from typing import Any

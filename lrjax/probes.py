@@ -56,7 +56,7 @@ def _active(products: jax.Array) -> jax.Array:
 
 
 def features(weights: Any, structure: Any, state: TrainState, hyper: Any, data: Any) -> dict[str, jax.Array]:
-    """Inner products and the signal components of benign oscillation (spec section 3.5, item 1).
+    """Inner products and the signal components of benign oscillation.
 
     Returns:
         inner_u, inner_v [2, m] and inner_xi [2, m, n]: <w_jr, u> and so on, j = +1 first; strong, weak [2]: U_y, V_y by
@@ -103,7 +103,7 @@ def test_accuracy(weights: Any, structure: Any, state: TrainState, hyper: Any, d
     """Accuracy on fresh noise: weak-only, strong-only, and the paper's mixture of 28 strong and 4 weak points.
 
     Every test noise is paired with both labels, so each accuracy is over 2 x num_test points. `margin` [2] is V_y against
-    the noise of a test point, (1/m) sum_r sigma(<w_yr, xi>) on average (spec section 3.4).
+    the noise of a test point, (1/m) sum_r sigma(<w_yr, xi>) on average.
     """
     on_strong, on_weak, on_noise = _slots(weights, structure)
     u, v = data["basis"][0], data["basis"][1]
@@ -143,7 +143,7 @@ def curvature(weights: Any, structure: Any, state: TrainState, hyper: Any, data:
 
     Returns:
         example [k] int32; formula [k]: d2l/df2 |grad f|^2, the value at a fitted point, that is
-        (8/m)(U |u|^2 + V |v|^2 + N |xi|^2) for the loss (f - y)^2 (spec section 3.4); power [k]: by Hessian-vector power
+        (8/m)(U |u|^2 + V |v|^2 + N |xi|^2) for the loss (f - y)^2; power [k]: by Hessian-vector power
         iteration from the gradient; output [k].
     """
     model = models.build_model(structure.model, 1)

@@ -1,4 +1,4 @@
-"""Plain NumPy of the paper's algorithm (spec section 2.5), written from the formulas alone, to hold the engines against."""
+"""Plain NumPy of the paper's algorithm, written from the formulas alone, to hold the engines against."""
 
 import numpy as np
 

@@ -65,7 +65,7 @@ WEAK_SLOTS = {  # what stands in the first patch of a weak example: (column, sig
 
 
 def generate(structure: Any, hyper: dict[str, jax.Array]) -> dict[str, Any]:
-    """One lane's data, a pure function of its seed and scales (section 1.2 of the spec).
+    """One lane's data, a pure function of its seed and scales.
 
     Args:
         structure: needs data.{n, dim, num_test, balanced_labels, weak_by_chance, noise_projected, weak_slot, patch_order}.

@@ -1,4 +1,4 @@
-"""The two-layer ReLU^2 patch network of "Benign Oscillation" (spec section 2): only the first layer is trained."""
+"""The two-layer ReLU^2 patch network of "Benign Oscillation": only the first layer is trained."""
 
 from typing import Any
 
@@ -42,7 +42,7 @@ def normal_filters(structure: Any, hyper: dict[str, jax.Array], data: dict[str, 
 
 
 def planted_filters(structure: Any, hyper: dict[str, jax.Array], data: dict[str, Any], key: jax.Array) -> dict:
-    """All neurons of class +1 alike with U = strong_start and V = weak_start, those of class -1 zero (spec section 3)."""
+    """All neurons of class +1 alike with U = strong_start and V = weak_start, those of class -1 zero."""
     u, v = data["basis"][0], data["basis"][1]
     strong = jnp.sqrt(hyper["model.strong_start"]) * u / jnp.sum(u * u)
     weak = jnp.sqrt(hyper["model.weak_start"]) * v / jnp.sum(v * v)

@@ -1,4 +1,4 @@
-"""Acceptance tests T2 to T12 of the benign oscillation spec (section 7.6), on real runs; T1 is in the cubic map's tests."""
+"""Acceptance tests T2 to T12 of benign oscillation, on real runs; T1 is in the cubic map's tests."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Checks behind the claims on synthetic data: run files -> finding. Thresholds are those of spec sections 5.3 and 7.6."""
+"""Checks behind the claims on synthetic data: run files -> finding. Thresholds were set before the runs."""
 
 from collections.abc import Callable, Iterable
 from typing import Any

@@ -40,7 +40,7 @@ def _nearest(lanes: list[Lane], e: float) -> Lane | None:
 
 
 def inner_dynamics(run: RunResult) -> Figure | None:
-    """What happens inside one run at a small and one at a large rate (the paper's Figure 3, rebuilt; spec E3)."""
+    """What happens inside one run at a small and one at a large rate (the paper's Figure 3, rebuilt)."""
     lanes = recorded(run, "features/inner_u", "step/example")
     lanes = [pair for pair in lanes if pair[0]["arm"] != _CONTROL]
     chosen = [
@@ -206,7 +206,7 @@ def _delta_quarter(axis: Axes, es: list[float]) -> None:
 
 
 def drift(run: RunResult) -> Figure | None:
-    """y f = U + V of a single example through time above e = 1: oscillation that ends by itself (spec section 3.4)."""
+    """y f = U + V of a single example through time above e = 1: oscillation that ends by itself."""
     lanes = recorded(run, "features/weak", "step/margin")
     lanes = [pair for pair in lanes if pair[0]["e"] > 1.0 and not diverged(pair[0])]
     if not lanes:

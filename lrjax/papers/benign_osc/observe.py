@@ -1,6 +1,6 @@
 """What a run on the synthetic data did, from its files: visits of strong examples, accumulation, oscillation, end values.
 
-Everything of spec section 3.5 that the probes do not record themselves. Labels are in the order (+1, -1).
+All that the probes do not record themselves. Labels are in the order (+1, -1).
 """
 
 import functools
@@ -37,13 +37,13 @@ def visits(arrays: Arrays, label: float) -> Visits:
 
 
 class Accumulation(NamedTuple):
-    """Running sums over the strong visits of one label at the logged steps (spec section 3.3).
+    """Running sums over the strong visits of one label at the logged steps.
 
     Attributes:
         step: logged steps [T].
         count, total, squares: visits, S = sum (1 - z) and sum (1 - z)^2 so far [T].
         bound: lower bound of S from the growth of <w, y u> of one neuron, (log(a_T / a_0) + sum x^2 / (2 (1 + max(x, 0)))) / e
-            with x = e (1 - z) [T]. It is that of the spec, kept per visit, because the closed form needs z >= 0.
+            with x = e (1 - z) [T]. The closed form e sum (1 - z)^2 / (2 (1 + e)) needs z >= 0.
         min_q: smallest multiplier 1 + e (1 - z) so far [T]; the bound is meant while it is positive.
     """
 
@@ -93,7 +93,7 @@ def first_hit(step: NDArray[Any], values: NDArray[Any], threshold: float) -> int
 
 
 class Oscillation(NamedTuple):
-    """Residuals |y f - 1| on strong visits of both labels within a window (spec section 3.5, item 3)."""
+    """Residuals |y f - 1| on strong visits of both labels within a window."""
 
     visits: int
     minimum: float
