@@ -7,14 +7,14 @@ units of the threshold: the paper's window m/(4|u|^2) <= eta <= 2m/(5|u|^2) is 1
 Run:    python -m lrjax.main --config=configs/benign_osc.py[:EXPERIMENT][,scale=smoke|small|paper]
 
 experiment | claim | scales | run time (small, two CPU cores)
-CLEAR | the switch at e = 1: every weak-only point right above it, chance below | smoke, small, paper | 30 s
-E1 | one example: the weak feature grows on the logistic curve to capacity 1 - 1/e | smoke, small, paper | 15 s
-E2 | the paper's sizes: 99.38 % against 93.75 % test accuracy | smoke, small, paper | 20 s
-phase | where oscillation helps: noise, and the number of weak examples, against e | smoke, small, paper | 60 s
+CLEAR | the switch at e = 1: every weak-only point right above it, chance below | smoke, small, paper | 25 s
+E1 | one example: the weak feature grows on the logistic curve to capacity 1 - 1/e | smoke, small, paper | 10 s
+E2 | the paper's sizes: 99.38 % against 93.75 % test accuracy | smoke, small, paper | 15 s
+phase | where oscillation helps: noise, and the number of weak examples, against e | smoke, small, paper | 40 s
 ablate | schedule, full batch, label noise, order, width, length of v, averaging | smoke, small, paper | 60 s
-map | the cubic map behind it: 2-cycle, chaos, sign flips | smoke, small, paper | 20 s
-E0 | CIFAR-10: a large rate oscillates and generalises better (SimpleCNN, ResNet-18) | smoke, small, paper | 8 min
-E0_planted | CIFAR-10 with a planted strong feature, tested without it (our own analogue) | smoke, small, paper | 8 min
+map | the cubic map behind it: 2-cycle, chaos, sign flips | smoke, small, paper | 15 s
+E0 | CIFAR-10: a large rate oscillates and generalises better (SimpleCNN, ResNet-18) | smoke, small, paper | 5 min
+E0_planted | CIFAR-10 with a planted strong feature, tested without it (our own analogue) | smoke, small, paper | 6 min
 """
 
 from ml_collections.config_dict import placeholder

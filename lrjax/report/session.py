@@ -4,7 +4,11 @@ import argparse
 import json
 import os
 import shlex
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +70,20 @@ def start(flags: argparse.Namespace, overrides: dict[str, Any]) -> int:
     return run_and_report(config, workdir, command, fresh=flags.fresh)
 
 
+@contextmanager
+def _preemptible() -> Iterator[None]:
+    """SIGTERM before or after the training, as while the report is written: nothing to save, and the same exit status."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(PREEMPTED))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+@_preemptible()
 def run_and_report(config: Config, workdir: Path, command: str, *, fresh: bool = False) -> int:
     """Runs an experiment (or resumes it, or shows it when it is done) and writes its report.
 

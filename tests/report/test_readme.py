@@ -1,8 +1,10 @@
 import json
+from pathlib import Path
 
 import pytest
 
 from lrjax.errors import LrjaxError
+from lrjax.report.listing import list_experiments
 from lrjax.report.readme import END, START, TITLES, main, results_table, rewrite
 
 
@@ -150,3 +152,19 @@ def test_a_missing_readme_is_answered_in_one_sentence(tmp_path, capsys):
     err = capsys.readouterr().err
     assert "README.md" in err
     assert err.count("\n") == 1
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_table_of_this_repository_is_what_its_results_say():
+    assert main(["--check", "--root", str(ROOT)]) == 0
+
+
+def test_every_experiment_has_the_result_of_a_real_run_with_its_wall_time():
+    experiments = {row["experiment"] for row in list_experiments()}
+    files = (ROOT / "docs/results").glob("*.json")
+    found = {path.stem.split("-", 1)[1]: json.loads(path.read_text()) for path in files}
+    assert set(found) == experiments
+    for entries in found.values():
+        assert all(entry["wall_time_s"] > 0 and entry["scale"] == "small" for entry in entries)
