@@ -14,6 +14,9 @@ import tempfile
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Tests compile far more than they compute; one level less of LLVM's optimisation halves their time. What users run, the
+# main job and the wheel of `.ci/run`, is compiled in full.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 
 import jax
 import pytest

@@ -1,7 +1,8 @@
 """Benign oscillation of SGD with large learning rates (Lu, Wu, Yang, Zou; ICLR 2024; arXiv 2310.17074)."""
 
+from typing import Any
+
 from lrjax.papers.benign_osc.claims import CLAIMS
-from lrjax.papers.benign_osc.figures import figures
 from lrjax.papers.benign_osc.observe import observations
 from lrjax.papers.benign_osc.preface import before
 
@@ -13,3 +14,10 @@ NOTE = (
     "CIFAR-10 settings are reconstructions. The paper proves that oscillation teaches the weak feature; that a large rate "
     "makes the run oscillate follows here from a map analysis of the orthogonal, strong-feature dominated case."
 )
+
+
+def figures(run: Any) -> list[Any]:
+    """The figures of a run, see `lrjax.papers.benign_osc.figures`; matplotlib is loaded only to draw."""
+    from lrjax.papers.benign_osc.figures import figures as draw
+
+    return draw(run)
