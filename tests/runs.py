@@ -63,10 +63,16 @@ def environment(devices=None):
     return os.environ | kept | flags
 
 
-def start(arguments, **options):
-    """Starts `python -m lrjax.main` with pipes; --no_cache leaves the compiled programs to `environment`."""
+def start(arguments, prefix=(), **options):
+    """Starts `python -m lrjax.main` with pipes; --no_cache leaves the compiled programs to `environment`.
+
+    Args:
+        arguments: flags.
+        prefix: a command that runs the rest of the command line.
+        options: of `subprocess.Popen`.
+    """
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment()} | options
-    return subprocess.Popen([*PROGRAM, "--no_cache", *map(str, arguments)], cwd=REPOSITORY, **options)
+    return subprocess.Popen([*prefix, *PROGRAM, "--no_cache", *map(str, arguments)], cwd=REPOSITORY, **options)
 
 
 def finish(arguments, **options):

@@ -1,5 +1,6 @@
 """Killed, stopped and damaged runs end with the bits of a run that nothing happened to."""
 
+import contextlib
 import json
 import random
 import signal
@@ -24,6 +25,8 @@ LONG = [
     "--config.checkpoint_every=250",
 ]
 KILLS, KILLS_A_RUN = 20, 5
+# A read that fails leaves an answer of tensorstore to an event loop that orbax has closed by then.
+ABANDONED = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 class Killed(BaseException):
@@ -138,6 +141,7 @@ def spoil_the_record(checkpoint):
     (checkpoint / "meta" / "metadata").write_text('{"step": 2')
 
 
+@ABANDONED
 @pytest.mark.parametrize("damage", [truncate, flip_one_bit, empty_all_files, spoil_the_record])
 def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(damage, reference, tmp_path, capsys):
     stopped_after(3, tmp_path)
@@ -150,6 +154,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(damage, r
     assert_same_run(tmp_path, reference)
 
 
+@ABANDONED
 def test_with_all_checkpoints_damaged_the_run_starts_again(reference, tmp_path, capsys):
     stopped_after(3, tmp_path)
     for checkpoint in (tmp_path / "ckpt" / "block-000").iterdir():
@@ -159,6 +164,7 @@ def test_with_all_checkpoints_damaged_the_run_starts_again(reference, tmp_path, 
     assert_same_run(tmp_path, reference)
 
 
+@ABANDONED
 def test_a_damaged_last_checkpoint_of_a_finished_block_is_made_again_with_all_that_stood_behind_it(
     reference, tmp_path, capsys
 ):
@@ -193,8 +199,13 @@ def long_reference(tmp_path_factory):
     return workdir
 
 
-def unfinished_checkpoint(workdir):
-    return any((workdir / "ckpt").glob("*/*tmp*"))
+def unfinished_checkpoint(workdir, since):
+    """Whether a checkpoint that was begun after a moment has not been finished."""
+    for path in (workdir / "ckpt").glob("*/*tmp*"):
+        with contextlib.suppress(FileNotFoundError):  # finished meanwhile
+            if path.stat().st_mtime > since:
+                return True
+    return False
 
 
 def wait_until(condition, process, seconds=60.0):
@@ -214,7 +225,7 @@ def kill_once(workdir, during_save, chance):
         status_file = workdir / "status.json"
         if during_save:
             wait_until(lambda: status_file.exists() and status_file.stat().st_mtime > begun, process)
-            wait_until(lambda: unfinished_checkpoint(workdir), process)
+            wait_until(lambda: unfinished_checkpoint(workdir, begun), process)
         elif chance.random() < 0.3:
             time.sleep(chance.uniform(0.2, 3.0))  # also while it starts
         else:
@@ -222,7 +233,7 @@ def kill_once(workdir, during_save, chance):
             time.sleep(chance.uniform(0.0, 1.5))
         process.kill()
         process.communicate()
-        return process.returncode, unfinished_checkpoint(workdir)
+        return process.returncode, unfinished_checkpoint(workdir, begun)
 
 
 @pytest.mark.slow
