@@ -58,6 +58,8 @@ def program(structure: Config, mesh: Mesh) -> Program:
         content["data"] = {"name": structure.data.name}
     if content["lane_loop"] == "auto":
         content["lane_loop"] = parallel.best_lane_loop(structure.engine)
+    content["probes"] = dict.fromkeys(content["probes"], 0)  # when to measure or save is the loop's affair
+    content["checkpoint_every"] = 0
     content["data"]["num_classes"] = source.spec(structure).num_classes
     return _program(to_json(content | {"data_dir": ""}), mesh)
 

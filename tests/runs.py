@@ -12,6 +12,8 @@ import numpy as np
 
 import lrjax
 from lrjax.checkpoint import Checkpoints
+from lrjax.config import parse_value
+from lrjax.main import main
 
 REPOSITORY = Path(__file__).parents[1]
 CLEAR = "configs/benign_osc.py:CLEAR,scale=smoke"
@@ -123,3 +125,29 @@ def assert_same_run(workdir, reference):
         for name in mine:
             assert equal_trees(mine[name], theirs[name]), name
     assert equal_trees(final_states(workdir), final_states(reference))
+
+
+TINY = [
+    "--config.sweep.e=(0.5, 1.25)", "--config.sweep.seed=(0,)", "--config.steps=400", "--config.log_every=50",
+    "--config.checkpoint_every=100", "--config.arms.small_rate.steps=330", "--config.arms.time_matched.steps=500",
+    "--config.lanes_per_device=2", "--config.probes.features=100", "--config.probes.test_accuracy=200",
+    "--config.data.num_test=50", "--config.data.dim=40", "--config.model.width=8",
+]  # fmt: skip
+RUN = ["--no_cache", f"--config={CLEAR}", *TINY]
+
+
+def said(capsys, *arguments, status=1):
+    """The one line on stderr of a command that fails."""
+    assert main([str(argument) for argument in arguments]) == status
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert err.endswith("\n")
+    assert "Traceback" not in err
+    return err
+
+
+def configs_of(arguments):
+    for argument in arguments:
+        key, _, value = argument.removeprefix("--config.").partition("=")
+        yield key, parse_value(value)

@@ -143,6 +143,11 @@ def test_trained_single_neuron_follows_the_cubic_map(tmp_path_factory):
         assert verdict(result, claim) == "supported"
 
 
+def test_a_probe_that_was_off_makes_its_claims_inconclusive(single):
+    off = [{k: v for k, v in arrays.items() if not k.startswith("features/")} for arrays in single.arrays]
+    assert verdict(single._replace(arrays=off), "theorem_2") == "inconclusive"
+
+
 def test_claims_of_the_main_job_come_out_as_recorded_runs_did(clear):
     for claim in ("theorem_5", "edge_of_stability"):
         assert verdict(clear, claim) == "supported"

@@ -1,7 +1,7 @@
 """Checks behind the claims on synthetic data: run files -> finding. Thresholds were set before the runs."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -16,6 +16,13 @@ CHANCE, FULL = 0.58, 0.995  # of weak-only accuracy: at most the first is "not l
 Lanes = list[tuple[dict[str, Any], dict[str, Any]]]
 
 
+class Recorded(dict):
+    """A lane's arrays; one that its probe did not record makes the claim inconclusive."""
+
+    def __missing__(self, name: str) -> NoReturn:
+        raise NotMeasured(f"{name} was not recorded: its probe was off")
+
+
 def lanes(run: Any, arms: str | Iterable[str] = "main", e: float | None = None) -> Lanes:
     """(lane, arrays) of some arms that did not diverge, in the order of the run.
 
@@ -23,7 +30,8 @@ def lanes(run: Any, arms: str | Iterable[str] = "main", e: float | None = None) 
         NotMeasured: there is none, or one of them diverged.
     """
     arms = {arms} if isinstance(arms, str) else set(arms)
-    found = [(lane, arrays) for lane, arrays in zip(run.lanes, run.arrays, strict=True) if lane["arm"] in arms]
+    pairs = zip(run.lanes, run.arrays, strict=True)
+    found = [(lane, Recorded(arrays)) for lane, arrays in pairs if lane["arm"] in arms]
     if e is not None:
         found = [(lane, arrays) for lane, arrays in found if abs(lane["e"] - e) < 1e-9]
     if not found:
@@ -240,7 +248,7 @@ def table(run: Any, arm: str, key: str) -> dict[tuple[float, float], float | Non
     for lane, arrays in zip(run.lanes, run.arrays, strict=True):
         if lane["arm"] == arm:
             diverged = lane["diverged_at"] is not None
-            value = None if diverged else float(arrays["test_accuracy/weak_accuracy"][-1])
+            value = None if diverged else float(Recorded(arrays)["test_accuracy/weak_accuracy"][-1])
             cells.setdefault((float(lane["values"][key]), float(lane["e"])), []).append(value)
     return {cell: None if None in values else float(np.mean(values)) for cell, values in cells.items()}
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrjax.claims import Finding, NotMeasured
+from lrjax.papers.benign_osc.checks import Recorded
 
 BEFORE, LEAST, SPIKE = 20, 3, 1.5
 
@@ -37,7 +38,7 @@ def _compare(run: Any, test: str, wants_spikes: bool) -> Finding:
             raise NotMeasured(f"{model} was not run with both rates")
         finals, rough = {}, {}
         for size, members in arms.items():
-            values = [float(run.arrays[i][f"accuracy/{test}_accuracy"][-1]) for i in members]
+            values = [float(Recorded(run.arrays[i])[f"accuracy/{test}_accuracy"][-1]) for i in members]
             finals[size] = float(np.mean(values)), len(values)
             rough[size] = int(np.sum([spikes(run.arrays[i]["step/loss"]) for i in members]))
         diverged = [i for members in arms.values() for i in members if run.lanes[i]["diverged_at"] is not None]
