@@ -13,7 +13,7 @@ from lrjax.papers.benign_osc.theory import half_capacity_time, single_example_en
 OSCILLATES = 0.95  # share of strong visits with |yf - 1| >= 0.2 from which Assumption 4 counts as met
 CHANCE, FULL = 0.58, 0.995  # of weak-only accuracy: at most the first is "not learned", at least the second "learned"
 
-Lanes = list[tuple[dict[str, Any], dict[str, Any]]]
+Lanes = list[tuple[dict[str, Any], "Recorded"]]
 
 
 class Recorded(dict):
