@@ -18,7 +18,7 @@ def spikes(loss: NDArray[Any]) -> int:
         >>> spikes(np.array([1.0] * 5 + [2.0] + [1.0] * 5))
         1
     """
-    return sum(loss[t] > SPIKE * np.median(loss[max(0, t - BEFORE) : t]) for t in range(LEAST, len(loss)))
+    return sum(bool(loss[t] > SPIKE * np.median(loss[max(0, t - BEFORE) : t])) for t in range(LEAST, len(loss)))
 
 
 def _pairs(run: Any) -> dict[str, dict[str, list[int]]]:
