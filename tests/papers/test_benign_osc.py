@@ -6,7 +6,8 @@ import pytest
 import lrjax
 from lrjax.claims import judge
 from lrjax.papers.benign_osc import CLAIMS, observe
-from lrjax.papers.benign_osc.checks import end, lanes, table
+from lrjax.papers.benign_osc.checks import end, lanes
+from lrjax.papers.benign_osc.variation_checks import table
 
 SPEC = "configs/benign_osc.py"
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from lrjax.claims import Claim
-from lrjax.papers.benign_osc import checks, image_checks, map_checks
+from lrjax.papers.benign_osc import checks, image_checks, map_checks, variation_checks
 
 PAPER = "benign_osc"
 SECOND_HAND = "as quoted in a public review of the paper"
@@ -116,7 +116,7 @@ CLAIMS = [
     _claim(
         "noise_conditions",
         ("phase",),
-        checks.noise_edges,
+        variation_checks.noise_edges,
         "The effect lies between two noise levels: n_wy < kn < n_sy.",
         DERIVED + " (R1, R2)",
         "kn = 4 succeeds (>= 0.95) already at e = 0.5; kn = 60 fails (< 0.7, or diverges) at e = 1.25",
@@ -124,7 +124,7 @@ CLAIMS = [
     _claim(
         "no_weak_examples",
         ("phase",),
-        checks.no_weak_examples,
+        variation_checks.no_weak_examples,
         "The weak feature is learned from strong examples that oscillate.",
         DERIVED,
         f"with no weak example: >= 0.95 at e = 1.25 and <= {checks.CHANCE} at e = 0.9",
@@ -132,7 +132,7 @@ CLAIMS = [
     _claim(
         "full_batch",
         ("ablate",),
-        checks.full_batch,
+        variation_checks.full_batch,
         "Instability is the cause, not SGD noise: full-batch gradient descent works too.",
         DERIVED,
         f"e_gd = 1.25 >= {checks.FULL}, e_gd = 0.9 <= {checks.CHANCE}, every seed",
@@ -140,7 +140,7 @@ CLAIMS = [
     _claim(
         "schedule",
         ("ablate",),
-        checks.schedule,
+        variation_checks.schedule,
         "What was learned while oscillating is kept after a decay, if the phase was long enough.",
         DERIVED,
         "decay after 8k steps >= 0.98, after 2k <= 0.65 (means)",
@@ -148,7 +148,7 @@ CLAIMS = [
     _claim(
         "label_noise",
         ("ablate",),
-        checks.label_noise,
+        variation_checks.label_noise,
         "Label noise is another driver of the same accumulation.",
         DERIVED,
         f"+-0.4 on targets at e = 0.9 >= {checks.FULL} in every seed; at e = 0.2 too slow (<= 0.65)",
@@ -156,7 +156,7 @@ CLAIMS = [
     _claim(
         "robust",
         ("ablate",),
-        checks.robust,
+        variation_checks.robust,
         "The effect depends neither on width nor on the order of examples nor on shared filters.",
         DERIVED,
         f"each >= {checks.FULL} in every seed at e = 1.25",
@@ -164,7 +164,7 @@ CLAIMS = [
     _claim(
         "time_scale",
         ("ablate",),
-        checks.time_scale,
+        variation_checks.time_scale,
         "The time to learn the weak feature goes as |u|^2 / |v|^2.",
         DERIVED,
         f"|v| = 0.05: mean <= 0.75 at 16k steps, >= {checks.FULL} in every seed at 64k",
@@ -172,7 +172,7 @@ CLAIMS = [
     _claim(
         "averaging",
         ("ablate",),
-        checks.averaging,
+        variation_checks.averaging,
         "Averaging the iterates of an oscillating run improves it.",
         "Chen et al. 2023 (arXiv 2310.01687), on a related cubic map",
         "averaged iterates: mean weak-only accuracy no lower, training loss no higher in any seed",
