@@ -37,7 +37,14 @@ def _program(structure_json: str, mesh: Mesh) -> Program:
                 engine, structure, state, hyper, arrays, jax.tree.map(lambda a: a[0], rows)
             )
             return state, jax.tree.map(lambda a: a[None], metrics)
-        return jax.lax.scan(lambda s, row: step.train_step(engine, structure, s, hyper, arrays, row), state, rows)
+        known = step.row_metrics(rows)  # before the steps, so that the scan need not carry it out
+
+        def one(state: Any, row: step.Row) -> Any:
+            state, metrics = step.train_step(engine, structure, state, hyper, arrays, row)
+            return state, {name: value for name, value in metrics.items() if name not in known}
+
+        state, metrics = jax.lax.scan(one, state, rows)
+        return state, metrics | known
 
     return Program(
         init=parallel.lanes(lambda h, d: step.init_state(engine, structure, h, d), mesh, loop, shared=shared),

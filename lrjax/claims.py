@@ -75,14 +75,14 @@ def judge(claims: Iterable[Claim], run: Any) -> list[dict[str, Any]]:
     Returns:
         One dict a claim with id, paper, experiment, statement, source, verdict, measured, expected, paper_reports,
         command, wall_time_s, version, scale: an entry of `claims.json`. A check that raises `NotMeasured` gives
-        "inconclusive" and the reason as what was measured; any other exception is a fault and propagates.
+        "inconclusive" and the reason as what was measured, and so does scale=smoke; any other exception propagates.
 
     Raises:
         ValueError: a check returned a verdict that is not in `VERDICTS`.
 
     Example:
         >>> from types import SimpleNamespace
-        >>> run = SimpleNamespace(config={"experiment": "E2", "scale": "smoke"}, status={})
+        >>> run = SimpleNamespace(config={"experiment": "E2", "scale": "small"}, status={})
         >>> check = lambda run: Finding("contradicted", "ratio 2")
         >>> claim = Claim("c1", "p", ("E2",), "Loss falls.", "eq. 1", "ratio < 1", check)
         >>> [(entry["verdict"], entry["paper_reports"]) for entry in judge([claim], run)]
@@ -97,6 +97,8 @@ def _entry(claim: Claim, experiment: str, run: Any) -> dict[str, Any]:
         verdict, measured = claim.check(run)
     except NotMeasured as reason:
         verdict, measured = "inconclusive", f"not measured: {reason}"
+    if run.config.get("scale") == "smoke" and verdict in VERDICTS:
+        verdict, measured = "inconclusive", f"smoke scale is too short to judge: {measured}"
     if verdict not in VERDICTS:
         raise ValueError(f"claim {claim.id!r} returned the verdict {verdict!r}; a verdict is one of {VERDICTS}")
     return {

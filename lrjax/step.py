@@ -172,6 +172,12 @@ def _averaged(structure: Any, hyper: Hyper, state: TrainState, params: Tree) -> 
     return jax.tree.map(lambda old, new: old + weight.astype(old.dtype) * (new - old), state.average, params)
 
 
+def row_metrics(row: Row) -> dict[str, jax.Array]:
+    """What a row already says of its step (or of several): the learning rate and, of a single example, its index."""
+    example = {"example": row.index[..., 0]} if row.index.shape[-1] == 1 else {}
+    return {"learning_rate": row.learning_rate, **example}
+
+
 def train_step(
     engine: Engine,
     structure: Any,
@@ -212,8 +218,7 @@ def train_step(
         diverged_at=jnp.where(running & ~finite, state.step, state.diverged_at),
         last_finite_loss=jnp.where(moves, new.loss.astype(jnp.float32), state.last_finite_loss),
     )
-    example = {"example": row.index[0]} if row.index.size == 1 else {}
-    return state, {"loss": new.loss, "learning_rate": row.learning_rate, **new.metrics, **example}
+    return state, {"loss": new.loss, **new.metrics, **row_metrics(row)}
 
 
 def eval_step(model: models.Model, loss: str, params: Tree, model_state: Tree, batch: Tree) -> dict[str, jax.Array]:

@@ -143,3 +143,12 @@ def test_colours_appear_on_a_terminal_only(run, monkeypatch, stream, no_color, p
 def test_a_run_without_claims_says_so():
     assert table([]) == "This experiment judges no claim."
     assert summary([]).startswith("0 claims")
+
+
+def test_a_smoke_run_decides_nothing_but_shows_its_numbers():
+    claim = Claim("c1", "p", ("E2",), "Loss falls.", "eq. 1", "ratio < 1", lambda run: Finding("contradicted", "ratio 2"))
+    runs = [SimpleNamespace(config={"experiment": "E2", "scale": scale}, status={}) for scale in ("smoke", "small")]
+    smoke, small = (judge([claim], run)[0] for run in runs)
+    assert smoke["verdict"] == "inconclusive"
+    assert "ratio 2" in smoke["measured"]
+    assert small["verdict"] == "contradicted"

@@ -26,12 +26,13 @@ class TwoLayer(nn.Module):
         """Patches [B, P, d] -> f [B]."""
         slots = 1 if self.share_filters else x.shape[1]
         filters = self.param("filters", nn.initializers.normal(1.0), (2, self.width, slots, x.shape[2]))
-        if self.share_filters:
-            products = jnp.einsum("jrd,bpd->bjrp", filters[:, :, 0], x)
+        if self.share_filters:  # one plain matmul: its gradient is one too
+            flat = filters.reshape(2 * self.width, x.shape[2]) @ x.reshape(-1, x.shape[2]).T
+            products = flat.reshape(2, self.width, *x.shape[:2])
         else:
-            products = jnp.einsum("jrpd,bpd->bjrp", filters, x)
+            products = jnp.einsum("jrpd,bpd->jrbp", filters, x)
         active = jnp.maximum(products, 0.0)
-        return jnp.einsum("bjrp,j->b", jnp.square(active), jnp.array(HEAD, x.dtype)) / self.width
+        return jnp.einsum("jrbp,j->b", jnp.square(active), jnp.array(HEAD, x.dtype)) / self.width
 
 
 def normal_filters(structure: Any, hyper: dict[str, jax.Array], data: dict[str, Any], key: jax.Array) -> dict:

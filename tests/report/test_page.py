@@ -97,7 +97,7 @@ def run():
         "command": "python -m lrjax.main --config=configs/benign_osc.py --config.seed=3",
         "versions": {"jax": "0.10.2"},
     }
-    config = {"paper": "benign_osc", "experiment": "CLEAR", "scale": "smoke", "data": {"rho": 0.1}}
+    config = {"paper": "benign_osc", "experiment": "CLEAR", "scale": "small", "data": {"rho": 0.1}}
     return SimpleNamespace(config=config, status=status, lanes=lanes, metrics=[], arrays=[])
 
 
@@ -194,7 +194,7 @@ def test_a_lane_that_diverged_at_step_0_counts_as_diverged(run, paper, tmp_path)
 
 def test_command_versions_config_and_wall_time_are_shown(html):
     text = Page(html).text
-    for shown in ("--config.seed=3", "0.10.2", "abc1234", '"rho": 0.1', "38 s", "smoke"):
+    for shown in ("--config.seed=3", "0.10.2", "abc1234", '"rho": 0.1', "38 s", "small"):
         assert shown in text
 
 
