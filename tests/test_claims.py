@@ -146,7 +146,9 @@ def test_a_run_without_claims_says_so():
 
 
 def test_a_smoke_run_decides_nothing_but_shows_its_numbers():
-    claim = Claim("c1", "p", ("E2",), "Loss falls.", "eq. 1", "ratio < 1", lambda run: Finding("contradicted", "ratio 2"))
+    claim = Claim(
+        "c1", "p", ("E2",), "Loss falls.", "eq. 1", "ratio < 1", lambda run: Finding("contradicted", "ratio 2")
+    )
     runs = [SimpleNamespace(config={"experiment": "E2", "scale": scale}, status={}) for scale in ("smoke", "small")]
     smoke, small = (judge([claim], run)[0] for run in runs)
     assert smoke["verdict"] == "inconclusive"

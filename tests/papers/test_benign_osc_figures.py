@@ -132,7 +132,9 @@ def test_any_single_lane_is_drawn_without_the_others(experiment):
     run = full(experiment)
     different = {(entry["arm"], entry.get("e", 0.0) > 1.0): i for i, entry in enumerate(run.lanes)}
     for i in different.values():
-        figures(run._replace(lanes=run.lanes[i : i + 1], arrays=run.arrays[i : i + 1]))
+        found = figures(run._replace(lanes=run.lanes[i : i + 1], arrays=run.arrays[i : i + 1]))
+        assert {figure.name for figure in found} <= set(EXPECTED[experiment])
+        assert all(figure.fig.axes for figure in found)
 
 
 @pytest.mark.parametrize("experiment", EXPECTED)
@@ -157,8 +159,11 @@ def test_a_run_of_which_every_lane_diverged_is_laid_out_too(experiment):
     run = full(experiment)
     for arrays in run.arrays:
         arrays["step/loss"] = np.where(np.arange(len(arrays.get("step/loss", ""))) % 7, 1.0, np.inf)
-    for figure in figures(run._replace(lanes=[entry | {"diverged_at": STEPS - 1} for entry in run.lanes])):
+    found = figures(run._replace(lanes=[entry | {"diverged_at": STEPS - 1} for entry in run.lanes]))
+    assert found
+    for figure in found:
         figure.fig.draw_without_rendering()
+        assert all(np.all(np.isfinite([*axis.get_xlim(), *axis.get_ylim()])) for axis in figure.fig.axes)
 
 
 def test_experiments_without_figures_give_none():

@@ -1,4 +1,4 @@
-"""Checks behind the claims on synthetic data: run files -> finding. Thresholds were set before the runs."""
+"""Checks behind the claims on synthetic data: run files -> finding."""
 
 from collections.abc import Iterable
 from typing import Any, NoReturn
