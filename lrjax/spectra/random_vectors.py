@@ -1,0 +1,105 @@
+"""What the stochastic estimators share: random vectors, products in blocks, and the standard error of a few samples."""
+
+import functools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.special import ndtr, stdtrit
+
+from lrjax.config import check
+from lrjax.spectra.bound import Bound
+
+HIGHEST = jax.lax.Precision.HIGHEST
+
+
+class Estimate(NamedTuple):
+    """A number and its standard error."""
+
+    value: float
+    stderr: float
+
+
+@functools.partial(jax.jit, static_argnames=("size", "dtype"))
+def _normal(key: jax.Array, numbers: jax.Array, size: int, dtype: Any) -> jax.Array:
+    def one(number: jax.Array) -> jax.Array:
+        v = jax.random.normal(jax.random.fold_in(key, number), (size,), dtype)
+        return v * (jnp.sqrt(jnp.asarray(size, dtype)) / jnp.linalg.norm(v))
+
+    return jax.vmap(one)(numbers)
+
+
+@functools.partial(jax.jit, static_argnames=("size", "dtype"))
+def _signs(key: jax.Array, numbers: jax.Array, size: int, dtype: Any) -> jax.Array:
+    return jax.vmap(lambda number: jax.random.rademacher(jax.random.fold_in(key, number), (size,), dtype))(numbers)
+
+
+def sphere(key: jax.Array, numbers: range, bound: Bound) -> jax.Array:
+    """Vectors uniform on the sphere of radius sqrt(D): as rows, one a number, the same in whatever block they are drawn."""
+    return _normal(key, jnp.arange(numbers.start, numbers.stop), bound.size, np.dtype(bound.dtype))
+
+
+def signs(key: jax.Array, numbers: range, bound: Bound) -> jax.Array:
+    """Vectors of random signs, drawn as in `sphere`."""
+    return _signs(key, jnp.arange(numbers.start, numbers.stop), bound.size, np.dtype(bound.dtype))
+
+
+def units(numbers: range, bound: Bound) -> jax.Array:
+    """Unit vectors: products with all of them are the matrix itself."""
+    return jnp.asarray(np.arange(bound.size)[None] == np.asarray(numbers)[:, None], bound.dtype)
+
+
+def blocks(count: int, chunk: int | None) -> Iterator[range]:
+    """The numbers 0 .. count - 1 in ranges of `chunk`; all at once for None.
+
+    Raises:
+        LrjaxError: chunk below 1.
+    """
+    check(chunk is None or chunk >= 1, f"chunk={chunk} vectors cannot be multiplied; set it to 1 or more, or to None")
+    step = chunk or max(count, 1)
+    return (range(start, min(start + step, count)) for start in range(0, count, step))
+
+
+def multiply(bound: Bound, rows: jax.Array, chunk: int | None) -> jax.Array:
+    """A v for every row: one pass over the data, or one for every `chunk` rows."""
+    parts = [bound.matmat(rows[block.start : block.stop]) for block in blocks(rows.shape[0], chunk)]
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+
+
+@jax.jit
+def dots(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Inner products of the rows of a with those of b, pair by pair."""
+    return jnp.einsum("kd,kd->k", a, b, precision=HIGHEST)
+
+
+def check_finite(bound: Bound, numbers: Any) -> None:
+    """Raises LrjaxError where products with the operator gave NaN or infinity."""
+    finite = bool(np.all(np.isfinite(numbers)))
+    check(
+        finite,
+        f"products with {bound.name} are not finite: its parameters or its data hold NaN, infinity or huge numbers",
+    )
+
+
+def small_sample(count: int) -> float:
+    """Factor on a standard error from `count` samples, so that two of them cover as often as two normal deviations, 95.4 %.
+
+    A deviation estimated from few samples is often too small by chance. The factor is half of Student's quantile,
+    t_{count - 1}(97.7 %) / 2: 7.0 for two samples, 1.16 for ten; infinite for one (Guide to the expression of uncertainty in
+    measurement, JCGM 100:2008, G.3).
+
+    Example:
+        >>> round(small_sample(2), 2), round(small_sample(10), 2), small_sample(1)
+        (6.98, 1.16, inf)
+    """
+    return float(stdtrit(count - 1, ndtr(2.0)) / 2) if count > 1 else float("inf")
+
+
+def mean(samples: np.ndarray) -> Estimate:
+    """The mean of independent samples [k], and its standard error with the `small_sample` factor."""
+    if samples.size < 2:
+        return Estimate(float(np.mean(samples)), float("inf"))
+    stderr = np.std(samples, ddof=1) / np.sqrt(samples.size) * small_sample(samples.size)
+    return Estimate(float(np.mean(samples)), float(stderr))

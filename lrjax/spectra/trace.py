@@ -1,0 +1,248 @@
+"""The trace of a bound operator: XTrace, XNysTrace, Hutch++ and Hutchinson, each with a standard error.
+
+Which one: `xtrace` for any symmetric matrix; `xnystrace` where A is positive semi-definite (GGN, Fisher, K): half the
+products and one pass over the data; `hutch++` as a check of the first; `hutchinson` for a budget of one to three products, or
+for memory (it stores no basis). A Hessian with outliers is what the first three are made for: they find the large
+eigenvalues and leave only the bulk to chance.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lrjax.config import check, nearest, refuse
+from lrjax.spectra import leave_one_out
+from lrjax.spectra.bound import Bound
+from lrjax.spectra.random_vectors import HIGHEST, blocks, check_finite, dots, multiply, sphere, units
+
+
+class Trace(NamedTuple):
+    """An estimate of Tr A.
+
+    Attributes:
+        value: the mean of the samples.
+        stderr: one standard deviation of `value`, rounding included: 2 stderr cover Tr A in about 95 % of all keys.
+        samples: [*] float64, one a test vector. Those of `xtrace` and `xnystrace` are correlated: their spread alone
+            understates the error.
+        products: matrix-vector products spent.
+        method: as asked for, or "exact".
+    """
+
+    value: float
+    stderr: float
+    samples: np.ndarray
+    products: int
+    method: str
+
+
+class _Samples(NamedTuple):
+    values: np.ndarray
+    variance: float  # of their mean
+    magnitude: float  # sum of what was added up: rounding is relative to it
+    products: int
+
+
+def _inner(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.matmul(a, b.T, precision=HIGHEST)
+
+
+def _project_out(q: jax.Array, rows: jax.Array) -> jax.Array:
+    # Twice: after once, what cancelled is orthogonal to q only relative to what it was.
+    for _ in range(2):
+        rows = rows - jnp.matmul(_inner(rows, q), q, precision=HIGHEST)
+    return rows
+
+
+@jax.jit
+def _orthonormal(product: jax.Array, vectors: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """(q, r, w, gram): orthonormal rows q, product^T = q^T r, w = q vectors^T, gram = vectors vectors^T.
+
+    By Householder reflections, so that the rows of the product may be dependent.
+    """
+    q, r = jnp.linalg.qr(product.T)
+    return q.T, r, _inner(q.T, vectors), _inner(vectors, vectors)
+
+
+@jax.jit
+def _projected(q: jax.Array, product: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """(h, outside, lengths): Q^T A Q, the Gram matrix of what A Q has outside the span of Q, and |A q|."""
+    rest = _project_out(q, product)
+    return _inner(q, product), _inner(rest, rest), jnp.sqrt(dots(product, product))
+
+
+@jax.jit
+def _complement(q: jax.Array, g: jax.Array) -> jax.Array:
+    """g without its part in the span of q, brought to the length sqrt(D - k)."""
+    g = _project_out(q, g)
+    # Every direction of the complement is as likely as any other; one length for all takes a source of chance away.
+    return g * jnp.sqrt((q.shape[1] - q.shape[0]) / dots(g, g))[:, None]
+
+
+def _form(g: jax.Array, product: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    x, squared = dots(g, product), dots(g, g)
+    tangent = product - g * (x / squared)[:, None]
+    return x, dots(tangent, tangent), jnp.sqrt(dots(product, product))
+
+
+@jax.jit
+def _quadratic(g: jax.Array, product: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """x = g^T B g, |B g - g x / |g|^2|^2 and |B g|, a row each."""
+    return _form(g, product)
+
+
+@jax.jit
+def _split(q: jax.Array, g: jax.Array, product: jax.Array) -> tuple[jax.Array, ...]:
+    """q^T A q and |A q| for the rows of q, then `_quadratic` for g and (I - Q Q^T) A."""
+    first = product[: q.shape[0]]
+    return dots(q, first), jnp.sqrt(dots(first, first)), *_form(g, _project_out(q, product[q.shape[0] :]))
+
+
+def _host(*arrays: jax.Array) -> list[np.ndarray]:
+    return [np.asarray(array, np.float64) for array in arrays]
+
+
+def _eps(bound: Bound) -> float:
+    return float(np.finfo(np.dtype(bound.dtype)).eps)
+
+
+def _exact(bound: Bound, chunk: int | None) -> _Samples:
+    parts = []
+    for block in blocks(bound.size, chunk):
+        rows = units(block, bound)
+        parts.append(np.asarray(dots(rows, bound.matmat(rows)), np.float64))
+    diagonal = np.concatenate(parts)
+    return _Samples(np.array([np.sum(diagonal)]), 0.0, float(np.sum(np.abs(diagonal))), bound.size)
+
+
+def _hutchinson(bound: Bound, key: jax.Array, num_probes: int, chunk: int | None) -> _Samples:
+    """Samples g^T A g, g uniform on the sphere of radius sqrt(D); their variance is 2 E|A g - g (g^T A g) / D|^2."""
+    parts = []
+    for block in blocks(num_probes, chunk):
+        g = sphere(key, block, bound)
+        parts.append(_host(*_quadratic(g, bound.matmat(g))))
+    values, tangents, lengths = (np.concatenate(part) for part in zip(*parts, strict=True))
+    variance = 2 * np.mean(tangents) / num_probes
+    return _Samples(values, float(variance), float(np.mean(np.abs(values) + lengths)), num_probes)
+
+
+def _hutch_plus_plus(bound: Bound, key: jax.Array, num_probes: int, chunk: int | None) -> _Samples:
+    """The trace on the range of A S exactly, and Hutchinson on its orthogonal complement."""
+    check(num_probes >= 3, f"hutch++ needs at least 3 probes, not {num_probes}; 'hutchinson' works with one")
+    kept = num_probes // 3
+    probes = num_probes - 2 * kept
+    sketch = sphere(key, range(kept), bound)
+    q = _orthonormal(multiply(bound, sketch, chunk), sketch)[0]
+    g = _complement(q, sphere(key, range(kept, kept + probes), bound))
+    product = multiply(bound, jnp.concatenate([q, g]), chunk)
+    captured, norms, values, tangents, lengths = _host(*_split(q, g, product))
+    magnitude = np.sum(norms) + np.mean(np.abs(values) + lengths)
+    return _Samples(np.sum(captured) + values, float(2 * np.mean(tangents) / probes), float(magnitude), num_probes)
+
+
+def _xtrace(bound: Bound, key: jax.Array, num_probes: int, chunk: int | None) -> _Samples:
+    """Every test vector both finds the range of A and, left out of it, measures the rest: two products each."""
+    check(num_probes >= 4, f"xtrace needs at least 4 probes, not {num_probes}; 'hutchinson' works with one")
+    count = num_probes // 2
+    vectors = sphere(key, range(count), bound)
+    q, r, w, _ = _orthonormal(multiply(bound, vectors, chunk), vectors)
+    del vectors
+    r, w, h, outside, norms = _host(r, w, *_projected(q, multiply(bound, q, chunk)))
+    check_finite(bound, [r.sum(), h.sum()])
+    values, variance = leave_one_out.xtrace(r, w, (h + h.T) / 2, outside, bound.size, _eps(bound))
+    return _Samples(values, variance, float(np.sum(norms) + np.mean(np.abs(values))), 2 * count)
+
+
+def _xnystrace(bound: Bound, key: jax.Array, num_probes: int, chunk: int | None) -> _Samples:
+    """As XTrace, with the Nystrom approximation of a positive semi-definite A: one product each."""
+    check(
+        bound.psd,
+        f"xnystrace is for positive semi-definite matrices, which a {bound.name} need not be; use method='xtrace'",
+    )
+    check(num_probes >= 2, f"xnystrace needs at least 2 probes, not {num_probes}; 'hutchinson' works with one")
+    vectors = sphere(key, range(num_probes), bound)
+    r, w, gram = _host(*_orthonormal(multiply(bound, vectors, chunk), vectors)[1:])
+    check_finite(bound, r.sum())
+    length = float(np.linalg.norm(r))
+    if length == 0:
+        return _Samples(np.zeros(num_probes), 0.0, 0.0, num_probes)
+    inner = w.T @ r
+    inner = (inner + inner.T) / 2
+    lowest, highest = np.linalg.eigvalsh(inner)[[0, -1]]
+    check(
+        lowest >= -1e3 * _eps(bound) * abs(highest),
+        f"{bound.name} has negative curvature though it is said to be positive semi-definite; use method='xtrace'",
+    )
+    # A + shift I instead of A: `inner` is then positive definite in spite of rounding. It is taken off the trace again.
+    shift = 4 * _eps(bound) * length / np.sqrt(bound.size)
+    spread, axes = np.linalg.eigh(gram - w.T @ w)
+    outside = np.sqrt(np.maximum(spread, 0.0))[:, None] * axes.T
+    factor = np.concatenate([r + shift * w, shift * outside])
+    found = leave_one_out.xnystrace(factor, inner + shift * gram, gram, bound.size, floor=shift * bound.size / 4)
+    values = found.samples - shift * bound.size
+    return _Samples(values, found.variance, float(np.mean(np.abs(values)) + length), num_probes)
+
+
+METHODS: dict[str, Callable[[Bound, jax.Array, int, int | None], _Samples]] = {
+    "xtrace": _xtrace,
+    "hutchinson": _hutchinson,
+    "hutch++": _hutch_plus_plus,
+    "xnystrace": _xnystrace,
+}
+
+
+def trace(bound: Bound, key: jax.Array, *, num_probes: int, method: str = "xtrace", chunk: int | None = None) -> Trace:
+    """Tr A from `num_probes` matrix-vector products, with a standard error.
+
+    hutchinson: mean of g^T A g, g uniform on the sphere of radius sqrt(D); variance 2 (|A|_F^2 - Tr(A)^2 / D) / k.
+    hutch++: Tr(Q^T A Q) + Hutchinson on (I - Q Q^T) A (I - Q Q^T), Q a basis of A S, S random; a third of the budget each.
+    xtrace: mean over i of Tr(Q_i^T A Q_i) + Hutchinson with w_i on the rest, Q_i a basis of A w_j for all j but i.
+    xnystrace: the same with the Nystrom approximation A W (W^T A W)^-1 W^T A in place of Q Q^T A.
+
+    The standard errors are unbiased in their square. Of a test vector on a sphere one product tells the variance; the
+    estimates of xtrace and xnystrace are correlated, and their covariances are estimated too (`lrjax.spectra.leave_one_out`).
+    The spread of the samples, as is usual, is too small by up to a half. A floor for rounding is added.
+
+    Args:
+        bound: the operator.
+        key: typed random key; the same key gives the same numbers.
+        num_probes: matrix-vector products to spend, all told. xtrace leaves an odd one over. From D on, the diagonal is read
+            off exactly, by D products.
+        method: of `METHODS`; "xnystrace" only where `bound.psd`.
+        chunk: vectors multiplied at once; None for one pass over the data a stage (hutchinson and xnystrace have one
+            stage, the others two). Peak memory, measured, in vectors of length D beside what a product needs: 3 x num_probes
+            for xtrace and hutch++, 5 x num_probes for xnystrace, 4 x min(chunk, num_probes) for hutchinson.
+
+    Returns:
+        Trace(value, stderr, samples, products, method).
+
+    Raises:
+        LrjaxError: unknown method, too few probes for it, a matrix that is not positive semi-definite for xnystrace, or
+            products that are not finite.
+
+    References:
+        Hutchinson 1990. Meyer, Musco, Musco and Woodruff 2021, "Hutch++: optimal stochastic trace estimation", arXiv
+        2010.09649, algorithm 1. Epperly, Tropp and Webber 2024, "XTrace: making the most of every sample in stochastic
+        trace estimation", SIAM J. Matrix Anal. Appl. 45(1), arXiv 2301.07825.
+
+    Example:
+        >>> import jax, numpy as np
+        >>> from lrjax.spectra.bound import matrix
+        >>> bound = matrix(np.diag(np.r_[100.0, -20.0, np.full(98, 0.5)]))  # two outliers and a bulk: Tr = 129
+        >>> found = trace(bound, jax.random.key(0), num_probes=8)
+        >>> abs(found.value - 129) < 2 * found.stderr < 2, found.products
+        (True, 8)
+    """
+    if method not in METHODS:
+        refuse(f"unknown trace method {method!r}; {nearest(method, METHODS)}")
+    check(num_probes >= 1, f"num_probes={num_probes} leaves no product to spend; set it to 1 or more")
+    if num_probes >= bound.size:
+        found, method = _exact(bound, chunk), "exact"
+    else:
+        found = METHODS[method](bound, key, num_probes, chunk)
+    check_finite(bound, found.values)
+    rounding = 4 * _eps(bound) * found.magnitude
+    stderr = float(np.hypot(np.sqrt(found.variance), rounding))
+    return Trace(float(np.mean(found.values)), stderr, found.values, found.products, method)
