@@ -1,0 +1,297 @@
+"""Curvature along given directions, and what single examples contribute: their curvatures and their gradient norms."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from lrjax.config import check
+from lrjax.spectra import inspection
+from lrjax.spectra.bound import Bound
+from lrjax.spectra.gram import each, flat_gradient, measured
+from lrjax.spectra.operators import gradient_covariance, hessian
+from lrjax.spectra.selection import Selection, Tree, Where
+
+CHUNK = 8
+
+
+def _scaled(vectors: jax.Array, what: str) -> jax.Array:
+    """Rows with a largest entry of one, so that squares of tiny gradients do not vanish."""
+    largest = jnp.max(jnp.abs(vectors), axis=-1, keepdims=True)
+    check(bool(jnp.all(jnp.isfinite(largest) & (largest > 0))), f"{what} is zero, NaN or infinite: it has no direction")
+    return vectors / largest
+
+
+def quadratic_form(bound: Bound, directions: Any) -> np.ndarray:
+    """Rayleigh quotients v^T A v / v^T v along each direction; one pass over the data for all.
+
+    Along the gradient, the update or an eigenvector of another matrix; A the Hessian gives the curvature there.
+
+    Args:
+        bound: a bound operator.
+        directions: [k, D], one flat [D], or a list of flat vectors and trees like `bound.params`.
+
+    Returns:
+        [k], float64.
+
+    Raises:
+        LrjaxError: a direction of zero length, or of another size.
+
+    Example:
+        >>> from lrjax.spectra.bound import matrix
+        >>> quadratic_form(matrix(np.diag([1.0, 3.0])), [jnp.array([2.0, 0.0]), jnp.array([1.0, 1.0])]).tolist()
+        [1.0, 2.0]
+    """
+    several = isinstance(directions, (list, tuple)) and not hasattr(directions, "_fields")
+    if not several:
+        directions = directions if getattr(directions, "ndim", 0) == 2 else [directions]
+    check(len(directions) > 0, "there are no directions")
+    rows = _scaled(jnp.stack([bound.ravel(direction) for direction in directions]), "a direction")
+    return np.asarray(jnp.sum(rows * bound.matmat(rows), axis=1) / jnp.sum(rows * rows, axis=1), np.float64)
+
+
+def _tangent(selection: Selection, selected: Tree, direction: Any) -> jax.Array:
+    """A direction as a flat vector: flat already, a tree of the selected parameters, or one of all parameters."""
+    leaves = jax.tree.leaves(direction)
+    whole = len(leaves) == len(selection.mask) and not all(selection.mask)
+    vector = ravel_pytree(selection.split(direction)[0] if whole else direction)[0]
+    like = ravel_pytree(selected)[0]
+    check(
+        vector.size == like.size,
+        f"a direction here has {like.size} numbers, one a selected parameter, not {vector.size}",
+    )
+    return vector.astype(like.dtype)
+
+
+@functools.partial(jax.jit, static_argnames=("example_loss", "selection"))
+def _second_derivatives(
+    example_loss: Callable, selection: Selection, selected: Tree, rest: Tree, batch: Tree, tangent: jax.Array
+) -> jax.Array:
+    direction = ravel_pytree(selected)[1](tangent)
+
+    def slope(p: Tree) -> jax.Array:
+        return jax.jvp(lambda q: example_loss(selection.merge(q, rest), batch), (p,), (direction,))[1]
+
+    return jax.jvp(slope, (selected,), (direction,))[1]
+
+
+def curvature_along(
+    example_loss: Callable,
+    params: Tree,
+    direction: Any,
+    batches: Any,
+    *,
+    where: Where = None,
+    normalise: bool = True,
+) -> np.ndarray:
+    """Per-example curvatures H_i = d^2/de^2 l_i(theta + e d) at e = 0 along one direction d.
+
+    Their mean is d^T H d, and their variance along the top eigenvector of H is s^2 in the stability condition of
+    `lrjax.spectra.stability.stability_lhs`. Forward mode twice over the vector of losses: the memory of a few forward
+    passes, no backward pass.
+
+    Args:
+        example_loss: `(params, batch) -> [n]`, a loss an example; pass the same function each time, the compiled program
+            is kept by function.
+        params: a pytree of any library.
+        direction: flat [D], or a tree like `params`.
+        batches: a list of batches, or a function that returns an iterator over them.
+        where: the parameters that d moves: see `lrjax.spectra.selection.select`.
+        normalise: give d the length one.
+
+    Returns:
+        [n], float64, in the order of the examples.
+
+    Raises:
+        LrjaxError: a direction of zero length or another size, NaN parameters, or losses that are not one an example.
+
+    Source: Wu et al. 2018, How SGD selects the global minima; Jastrzebski et al. 2020, The Break-Even Point, section 3.
+
+    Example:
+        >>> x = jnp.array([[1.0, 0.0], [2.0, 5.0]])
+        >>> curvature_along(lambda w, x: (x @ w) ** 2 / 2, jnp.zeros(2), jnp.array([3.0, 0.0]), [x]).tolist()
+        [1.0, 4.0]
+    """
+    selection, selected, rest = measured(params, where, "curvature")
+    tangent = _tangent(selection, selected, direction)
+    if normalise:
+        tangent = _scaled(tangent, "the direction")
+        tangent = tangent / jnp.linalg.norm(tangent)
+    found = []
+    for batch, size in each(batches):
+        if not found:
+            inspection.loss(gradient_covariance(example_loss), params, batch, size)
+        with jax.default_matmul_precision("highest"):
+            found.append(_second_derivatives(example_loss, selection, selected, rest, batch, tangent))
+    check(bool(found), "there are no batches: the function gave an empty iterator")
+    return np.concatenate([np.asarray(part, np.float64) for part in found])
+
+
+class BatchSharpness(NamedTuple):
+    """Curvature of each mini-batch along its own gradient.
+
+    Attributes:
+        value: the mean over batches.
+        stderr: of that mean, std / sqrt(number of batches); NaN for one batch.
+        values: [number of batches].
+    """
+
+    value: float
+    stderr: float
+    values: np.ndarray
+
+
+@functools.partial(jax.jit, static_argnames=("loss_fn", "selection"))
+def _along_own_gradient(
+    loss_fn: Callable, selection: Selection, selected: Tree, rest: Tree, batch: Tree
+) -> tuple[jax.Array, jax.Array]:
+    unravel = ravel_pytree(selected)[1]
+    gradient, product = jax.linearize(jax.grad(lambda s: loss_fn(selection.merge(s, rest), batch)), selected)
+    flat = ravel_pytree(gradient)[0]
+    largest = jnp.max(jnp.abs(flat))
+    flat = flat / jnp.where(largest > 0, largest, 1)
+    return jnp.vdot(flat, ravel_pytree(product(unravel(flat)))[0]) / jnp.vdot(flat, flat), largest
+
+
+def batch_sharpness(loss_fn: Callable, params: Tree, batches: Any, *, where: Where = None) -> BatchSharpness:
+    """E_B[ g_B^T H_B g_B / |g_B|^2 ]: the curvature of each mini-batch along its own gradient.
+
+    For SGD it rises to about 2 / learning rate and hovers there, while lambda_1 of the full-batch Hessian stays below.
+    One linearised gradient a batch, which serves gradient and product alike.
+
+    Args:
+        loss_fn: `(params, batch) -> scalar`, the mean over the batch's examples; pass the same function each time.
+        params: a pytree of any library.
+        batches: a list of mini-batches of the training batch size, or a function that returns an iterator over them.
+        where: which parameters: see `lrjax.spectra.selection.select`.
+
+    Raises:
+        LrjaxError: a batch whose gradient is zero or NaN, NaN parameters, or a loss that is not a scalar.
+
+    Source: Andreyev & Beneventano, Edge of Stochastic Stability, arXiv 2412.20553, definition of batch sharpness.
+
+    Example:
+        >>> loss = lambda w, x: jnp.mean((x @ w) ** 2) / 2
+        >>> batch_sharpness(loss, jnp.ones(2), [jnp.array([[1.0, 0.0]]), jnp.array([[0.0, 2.0]])]).values.tolist()
+        [1.0, 4.0]
+    """
+    selection, selected, rest = measured(params, where, "batch sharpness")
+    found, sizes = [], []
+    for batch, size in each(batches):
+        if not found:
+            inspection.loss(hessian(loss_fn), params, batch, size)
+        with jax.default_matmul_precision("highest"):
+            ratio, largest = _along_own_gradient(loss_fn, selection, selected, rest, batch)
+        found.append(ratio)
+        sizes.append(largest)
+    lengths = np.asarray(jnp.stack(sizes))
+    check(
+        bool(np.all(np.isfinite(lengths) & (lengths > 0))),
+        "the gradient of a batch is zero or NaN: it has no direction",
+    )
+    values = np.asarray(jnp.stack(found), np.float64)
+    stderr = float(np.std(values, ddof=1) / np.sqrt(values.size)) if values.size > 1 else float("nan")
+    return BatchSharpness(float(values.mean()), stderr, values)
+
+
+@functools.partial(jax.jit, static_argnames=("example_loss", "selection", "treedef", "axes"))
+def _squared_distances(
+    example_loss: Callable, selection: Selection, treedef: Any, axes: tuple, selected: Tree, rest: Tree, leaves, center
+) -> jax.Array:
+    """|g_i - center|^2 of the examples in a chunk; `axes` is 0 for leaves that hold examples, else None."""
+
+    def one(*parts: jax.Array) -> jax.Array:
+        batch = treedef.unflatten(
+            [part if axis is None else part[None] for part, axis in zip(parts, axes, strict=True)]
+        )
+        gradient = jax.grad(lambda s: example_loss(selection.merge(s, rest), batch)[0])(selected)
+        parts = jax.tree.map(lambda g, c: jnp.sum(jnp.square(g - c)), gradient, center)
+        return jnp.sum(jnp.stack(jax.tree.leaves(parts)))
+
+    return jax.vmap(one, in_axes=axes)(*leaves)
+
+
+def gradient_norms(
+    example_loss: Callable,
+    params: Tree,
+    batches: Any,
+    *,
+    where: Where = None,
+    center: Any = None,
+    chunk: int = CHUNK,
+) -> np.ndarray:
+    """Squared norms |g_i|^2 of per-example gradients, or |g_i - c|^2, with no more than `chunk` gradients in memory.
+
+    A convolution that is mapped over examples becomes a grouped one, which a CPU runs no faster: SimpleCNN took about
+    5 ms an example alone and with a chunk of 4 or 8, and 7 ms with 16. A GPU wants a larger chunk.
+
+    Args:
+        example_loss: `(params, batch) -> [n]`, a loss an example; pass the same function each time.
+        params: a pytree of any library.
+        batches: a list of batches, or a function that returns an iterator over them.
+        where: which parameters: see `lrjax.spectra.selection.select`.
+        center: c, flat [D] or a tree like `params`; zero by default.
+        chunk: gradients computed at once.
+
+    Returns:
+        [n], float64, in the order of the examples.
+
+    Raises:
+        LrjaxError: NaN parameters, or losses that are not one an example.
+
+    Example:
+        >>> gradient_norms(lambda w, x: x @ w, jnp.zeros(2), [jnp.array([[3.0, 4.0], [0.0, 2.0]])]).tolist()
+        [25.0, 4.0]
+    """
+    check(chunk >= 1, f"chunk must be 1 or more, not {chunk}")
+    selection, selected, rest = measured(params, where, "gradient")
+    like, unravel = ravel_pytree(selected)
+    middle = unravel(jnp.zeros_like(like) if center is None else _tangent(selection, selected, center))
+    found = []
+    for batch, size in each(batches):
+        if not found:
+            inspection.loss(gradient_covariance(example_loss), params, batch, size)
+        leaves, treedef = jax.tree.flatten(jax.tree.map(np.asarray, batch))
+        axes = tuple(0 if leaf.ndim and leaf.shape[0] == size else None for leaf in leaves)
+        for start in range(0, size, chunk):
+            # The last chunk repeats an example to keep its shape, hence its program.
+            index = np.minimum(np.arange(start, start + chunk), size - 1)
+            taken = [leaf if axis is None else leaf[index] for leaf, axis in zip(leaves, axes, strict=True)]
+            with jax.default_matmul_precision("highest"):
+                norms = _squared_distances(example_loss, selection, treedef, axes, selected, rest, taken, middle)
+            found.append(norms[: size - start])
+    check(bool(found), "there are no batches: the function gave an empty iterator")
+    return np.concatenate([np.asarray(part, np.float64) for part in found])
+
+
+def covariance_trace(
+    example_loss: Callable, params: Tree, batches: Any, *, where: Where = None, chunk: int = CHUNK
+) -> float:
+    """The exact trace of the per-example gradient covariance, Tr K = mean_i |g_i - g|^2 = mean_i |g_i|^2 - |g|^2.
+
+    The mean gradient is subtracted before squaring, so that nothing cancels where it outweighs the noise.
+
+    Args:
+        example_loss, params, batches, where, chunk: as in `gradient_norms`; `batches` are read twice.
+
+    Raises:
+        LrjaxError: as `gradient_norms`.
+
+    Example:
+        >>> covariance_trace(lambda w, x: x @ w, jnp.zeros(2), [jnp.array([[3.0, 4.0]]), jnp.array([[1.0, 4.0]])])
+        1.0
+    """
+    selection, selected, rest = measured(params, where, "gradient covariance")
+    total, count = jnp.zeros_like(ravel_pytree(selected)[0]), 0
+    for batch, size in each(batches):
+        with jax.default_matmul_precision("highest"):
+            total += size * flat_gradient(example_loss, selection, selected, rest, batch)
+        count += size
+    check(count > 0, "there are no batches: the function gave an empty iterator")
+    center = total / count
+    norms = gradient_norms(example_loss, params, batches, where=where, center=center, chunk=chunk)
+    return float(norms.mean())

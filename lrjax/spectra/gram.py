@@ -1,0 +1,257 @@
+"""The gradient covariance K from L mini-batch gradients, through their L x L Gram matrix, and its exact trace.
+
+This is how the break-even paper measures K. The per-example matrix without sampling of batches, for any number of
+examples, is the operator `gradient_covariance`.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from lrjax.config import check
+from lrjax.spectra import inspection
+from lrjax.spectra.operators import hessian
+from lrjax.spectra.selection import Selection, Tree, Where, select
+
+
+class Gram(NamedTuple):
+    """What L gradients say of their covariance; float64 on the host but for the vectors.
+
+    Attributes:
+        values: non-zero eigenvalues, descending: min(L - 1, D) of them (min(L, D) where not centred).
+        vectors: [k, D] unit eigenvectors in parameter space; a direction without variance is the zero vector.
+        trace: the sum of all eigenvalues, exact: no eigensolver behind it.
+        inner: [L, L] inner products of the (centred) gradients, not divided: enough to resample.
+        divisor: what `inner` is divided by, L or L - 1.
+        centred: whether the mean of the L gradients was subtracted.
+        dimension: D, number of parameters.
+        scale: factor from here to the covariance of per-example gradients; None where batch sizes were not given.
+    """
+
+    values: np.ndarray
+    vectors: jax.Array
+    trace: float
+    inner: np.ndarray
+    divisor: int
+    centred: bool
+    dimension: int
+    scale: float | None = None
+
+    @property
+    def lambda_1(self) -> float:
+        """The largest eigenvalue; biased up by about (trace - lambda_1) / L."""
+        return float(self.values[0])
+
+    @property
+    def lambda_star(self) -> float:
+        """The smallest non-zero eigenvalue, number L - 1; it depends on L above all."""
+        return float(self.values[-1])
+
+    def per_example(self) -> "Gram":
+        """The same on the scale of per-example gradients: values, trace and inner products times `scale`.
+
+        Raises:
+            LrjaxError: `batch_size` and `num_examples` were not given to `gram`.
+        """
+        check(self.scale is not None, "per-example values need gram(..., batch_size=M, num_examples=N)")
+        factor = float(self.scale or 1.0)
+        scaled = {"values": self.values * factor, "trace": self.trace * factor, "inner": self.inner * factor}
+        return self._replace(**scaled, scale=1.0)
+
+
+def _rows(gradients: Any) -> jax.Array:
+    """[L, D] from an array, a pytree of [L, ...] leaves, or a list, tuple or iterator of L vectors or pytrees."""
+    several = isinstance(gradients, (list, tuple, Iterator)) and not hasattr(gradients, "_fields")
+    trees = list(gradients) if several else [gradients]
+    leaves = jax.tree.leaves(trees)
+    check(bool(leaves), "there are no gradients; give L of them, stacked or in a list")
+    if several:
+        flat = [ravel_pytree(tree)[0] for tree in trees]
+        sizes = sorted({vector.size for vector in flat})
+        check(len(sizes) == 1, f"the gradients must be of one size; these have {', '.join(map(str, sizes))} numbers")
+        rows = jnp.stack(flat)
+    else:
+        counts = sorted({leaf.shape[0] if leaf.ndim else 0 for leaf in leaves})
+        check(len(counts) == 1, f"stacked gradients must share their first axis, L; these have {counts}")
+        check(
+            len(leaves) > 1 or leaves[0].ndim > 1,
+            "gradients must be [L, D]; put vectors of one gradient each in a list",
+        )
+        dtype = jnp.result_type(*leaves)
+        rows = jnp.concatenate([jnp.asarray(leaf, dtype).reshape(leaf.shape[0], -1) for leaf in leaves], axis=1)
+    return rows.astype(jnp.promote_types(rows.dtype, jnp.float32))
+
+
+@functools.partial(jax.jit, static_argnames="center")
+def _centred_products(rows: jax.Array, center: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
+    # Before the products: a mean that outweighs the noise would take its digits with it.
+    kept = rows - jnp.mean(rows, axis=0, keepdims=True) if center else rows
+    return kept, jnp.matmul(kept, kept.T, precision="highest"), ~jnp.all(jnp.isfinite(rows), axis=1)
+
+
+def recentred(inner: np.ndarray) -> np.ndarray:
+    """H Q H with H = I - 1 1^T / m: inner products of m vectors after their own mean is subtracted.
+
+    Example:
+        >>> vectors = np.array([[1.0, 0.0], [3.0, 4.0]])
+        >>> centred = vectors - vectors.mean(axis=0)
+        >>> np.array_equal(recentred(vectors @ vectors.T), centred @ centred.T)
+        True
+    """
+    mean = inner.mean(axis=0)
+    return inner - mean[:, None] - mean[None, :] + mean.mean()
+
+
+def eigenvalues(inner: np.ndarray, divisor: int, centred: bool, dimension: int) -> np.ndarray:
+    """The non-zero eigenvalues of inner / divisor, descending; `inner` is already centred where `centred` says so."""
+    number = min(len(inner) - int(centred), dimension)
+    return np.maximum(np.linalg.eigvalsh(inner / divisor)[::-1][:number], 0.0)
+
+
+@jax.jit
+def _unit_rows(combinations: jax.Array, kept: jax.Array, real: jax.Array) -> jax.Array:
+    """B^T u / |B^T u| for each row u; zero where the eigenvalue is rounding and the direction would be noise."""
+    vectors = jnp.matmul(combinations, kept, precision="highest")
+    norms = jnp.linalg.norm(vectors, axis=1, keepdims=True)
+    return jnp.where(real[:, None], vectors / jnp.where(norms > 0, norms, 1), 0)
+
+
+def _per_example_scale(batch_size: int, num_examples: int, disjoint: bool, num_gradients: int, divisor: int) -> float:
+    check(
+        1 <= batch_size < num_examples,
+        f"batch_size must be from 1 to {num_examples - 1}, one less than the examples, not {batch_size}",
+    )
+    needed = num_gradients * batch_size
+    check(
+        not disjoint or needed <= num_examples,
+        f"{num_gradients} disjoint batches of {batch_size} need {needed} examples; there are {num_examples}",
+    )
+    shared = num_examples if disjoint else num_examples - batch_size
+    return batch_size * (num_examples - 1) / shared * divisor / (num_gradients - 1)
+
+
+def gram(
+    gradients: Any,
+    *,
+    center: bool = True,
+    divisor: str = "L",
+    batch_size: int | None = None,
+    num_examples: int | None = None,
+    disjoint: bool = False,
+    k: int | None = None,
+) -> Gram:
+    """Eigenvalues, eigenvectors and trace of the covariance of L gradients b_j, from their L x L Gram matrix.
+
+    The non-zero eigenvalues of K_M = (1/c) sum_j (b_j - b)(b_j - b)^T, b the mean of the b_j, are those of
+    Q_jk = (b_j - b).(b_k - b) / c; an eigenvector u of Q gives B^T u / |B^T u|, B the centred gradients. If each b_j is the
+    mean over M of N examples, E K_M = K (N - M) / (M (N - 1)) with c = L - 1, K the covariance of per-example gradients with
+    divisor N; `scale` is the inverse of that factor (of 1/M N/(N - 1) for disjoint batches), whichever the divisor.
+
+    How far to trust it is a matter of L, not M. lambda_1 is biased up by about (trace - lambda_1) / L, the trace with
+    divisor L - 1 is unbiased, so trace / lambda_1 is biased down and never above L - 1; lambda_star / lambda_1 is mostly a
+    function of L. Compare at equal L, M and examples; see `lrjax.spectra.subset.intervals`. In float32, eigenvalues below
+    1e-6 of the largest are rounding.
+
+    Args:
+        gradients: [L, D], a pytree with leaves [L, ...], or a list, tuple or iterator of L vectors or pytrees.
+        center: subtract the mean of the L gradients; False gives the second moment, (1/c) sum b_j b_j^T.
+        divisor: "L", as in the paper's K, or "L-1".
+        batch_size: M, examples behind each gradient. With num_examples it gives `scale`.
+        num_examples: N, examples that the batches are drawn from.
+        disjoint: batches share no example (slices of one permutation), rather than being drawn independently.
+        k: number of eigenvectors; all by default.
+
+    Raises:
+        LrjaxError: fewer than two gradients, NaN, too large a k, or sizes that no batches can have.
+
+    Source: Jastrzebski et al. 2020, The Break-Even Point on Optimization Trajectories, sections 3 and 4.
+
+    Example:
+        >>> found = gram(jnp.array([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 3.0, 0.0], [0.0, -3.0, 0.0]]))
+        >>> found.values.tolist(), found.trace, np.abs(found.vectors[0]).tolist()
+        ([4.5, 0.5, 0.0], 5.0, [0.0, 1.0, 0.0])
+    """
+    rows = _rows(gradients)
+    count, dimension = rows.shape
+    check(count >= 2, f"a covariance needs two gradients or more, not {count}")
+    check(divisor in ("L", "L-1"), f"divisor must be 'L' or 'L-1', not {divisor!r}")
+    check(center or (divisor == "L" and batch_size is None), "divisor='L-1' and batch_size are for centred gradients")
+    check((batch_size is None) == (num_examples is None), "give batch_size and num_examples together")
+    number = min(count - int(center), dimension)
+    wanted = number if k is None else k
+    check(0 <= wanted <= number, f"k={k}, but {count} gradients in {dimension} dimensions have {number} eigenvectors")
+
+    kept, products, holes = _centred_products(rows, center)
+    inner = np.asarray(products, np.float64)
+    bad = np.flatnonzero(np.asarray(holes))
+    check(bad.size == 0, f"gradient {bad[:1]} holds NaN or infinity; look at the parameters and the loss")
+    check(bool(np.isfinite(inner).all()), f"the gradients are too large to square in {kept.dtype}; scale the loss down")
+    inner = recentred(inner) if center else inner
+    c = count if divisor == "L" else count - 1
+    values, combinations = np.linalg.eigh(inner / c)
+    values = np.maximum(values[::-1][:number], 0.0)
+    chosen = jnp.asarray(combinations[:, ::-1][:, :wanted].T, kept.dtype)
+    vectors = _unit_rows(chosen, kept, jnp.asarray(values[:wanted] > count * jnp.finfo(kept.dtype).eps * values[0]))
+    scale = None
+    if batch_size is not None and num_examples is not None:
+        scale = _per_example_scale(batch_size, num_examples, disjoint, count, c)
+    return Gram(values, vectors, float(np.trace(inner) / c), inner, c, center, dimension, scale)
+
+
+def measured(params: Tree, where: Where, name: str) -> tuple[Selection, Tree, Tree]:
+    """Selection, selected parameters (half precision as float32) and the others; NaN is refused, and `name` is named."""
+    selection = select(params, where)
+    selected, rest = selection.split(params)
+    selected = jax.tree.map(lambda a: jnp.asarray(a, jnp.promote_types(jnp.result_type(a), jnp.float32)), selected)
+    inspection.finite(selected, name)
+    return selection, selected, rest
+
+
+def each(batches: Any) -> Iterator[tuple[Tree, int]]:
+    """(batch, number of examples) of a list of batches, or of a function that streams them."""
+    source = inspection.batch_list(batches)
+    for number, batch in enumerate(source() if callable(source) else source):
+        yield batch, inspection.count(batch, number)
+
+
+@functools.partial(jax.jit, static_argnames=("loss_fn", "selection"))
+def flat_gradient(loss_fn: Callable, selection: Selection, selected: Tree, rest: Tree, batch: Tree) -> jax.Array:
+    """The gradient [D] of the mean loss of a batch; the loss may be that mean or one number an example."""
+    return ravel_pytree(jax.grad(lambda s: jnp.mean(loss_fn(selection.merge(s, rest), batch)))(selected))[0]
+
+
+def batch_gradients(loss_fn: Callable, params: Tree, batches: Any, where: Where = None) -> jax.Array:
+    """The gradient of each mini-batch: one compiled gradient, a loop on the host, L x D numbers.
+
+    Args:
+        loss_fn: `(params, batch) -> scalar`, the mean over the batch's examples. The compiled program is kept by function:
+            pass the same one each time.
+        batches: a list of L pytrees of arrays [M, ...], of one size, or a function that returns an iterator over them.
+        where: which parameters, by path: see `lrjax.spectra.selection.select`.
+
+    Returns:
+        [L, D], for `gram`.
+
+    Raises:
+        LrjaxError: no batches, batches of different sizes, NaN parameters, or a loss that is not a scalar.
+
+    Example:
+        >>> batch_gradients(lambda w, x: jnp.mean(x @ w), jnp.zeros(2), [jnp.eye(2), jnp.ones((2, 2))]).tolist()
+        [[0.5, 0.5], [1.0, 1.0]]
+    """
+    selection, selected, rest = measured(params, where, "gradient")
+    found, sizes = [], set()
+    for batch, size in each(batches):
+        sizes.add(size)
+        check(len(sizes) == 1, f"K needs batches of one size; these have {sorted(sizes)} examples: drop the short one")
+        if not found:
+            inspection.loss(hessian(loss_fn), params, batch, size)
+        with jax.default_matmul_precision("highest"):
+            found.append(flat_gradient(loss_fn, selection, selected, rest, batch))
+    check(bool(found), "there are no batches: the function gave an empty iterator")
+    return jnp.stack(found)

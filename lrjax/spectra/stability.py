@@ -1,0 +1,232 @@
+"""Where training stops being stable: edges for optimizers, the stability condition of SGD, and Adam's preconditioner."""
+
+from collections.abc import Callable
+from inspect import signature
+from typing import Any
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from lrjax.config import check, nearest
+from lrjax.spectra.selection import Tree
+
+
+def gradient_descent(learning_rate: Any) -> Any:
+    """2 / eta, from |1 - eta lambda| = 1."""
+    return 2 / learning_rate
+
+
+def heavy_ball(learning_rate: Any, momentum: Any) -> Any:
+    """2 (1 + b) / eta: m <- b m + g, theta <- theta - eta m (Cohen et al. 2021, arXiv 2103.00065)."""
+    return 2 * (1 + momentum) / learning_rate
+
+
+def nesterov(learning_rate: Any, momentum: Any) -> Any:
+    """2 (1 + b) / (eta (1 + 2 b)), from z^2 - (1 + b)(1 - eta lambda) z + b (1 - eta lambda) = 0 at z = -1."""
+    return 2 * (1 + momentum) / (learning_rate * (1 + 2 * momentum))
+
+
+def adam(learning_rate: Any, b1: Any = 0.9) -> Any:
+    """2 (1 + b1) / ((1 - b1) eta), for P^(-1/2) H P^(-1/2) (Cohen et al. 2022, arXiv 2207.14484): 38 / eta at 0.9."""
+    return 2 * (1 + b1) / ((1 - b1) * learning_rate)
+
+
+def adamw(learning_rate: Any, b1: Any = 0.9, weight_decay: Any = 0.0) -> Any:
+    """(2 - eta w)(1 + b1) / ((1 - b1) eta): Adam's edge, lowered by decoupled decay theta <- (1 - eta w) theta - ..."""
+    return (2 - learning_rate * weight_decay) * (1 + b1) / ((1 - b1) * learning_rate)
+
+
+EDGES: dict[str, Callable] = {
+    "gradient_descent": gradient_descent,
+    "heavy_ball": heavy_ball,
+    "nesterov": nesterov,
+    "adam": adam,
+    "adamw": adamw,
+}
+
+
+def edge(optimizer: str, learning_rate: Any, **settings: Any) -> Any:
+    """The value of lambda_1 above which full-batch training oscillates and grows along the top eigenvector.
+
+    On a quadratic, theta diverges above it and converges below it. Networks rise to it and hover: the edge of stability.
+    For Adam and AdamW lambda_1 is that of the preconditioned Hessian, P from `adam_preconditioner`, and bias correction of
+    the momentum has died out. A penalty (w / 2) |theta|^2 in the loss adds w to lambda_1 of the loss without it.
+
+    Args:
+        optimizer: a name in `EDGES`.
+        learning_rate: number or array.
+        **settings: `momentum` for heavy_ball and nesterov; `b1` (0.9) for adam and adamw; `weight_decay` (0) for adamw.
+
+    Returns:
+        The threshold, of the shape of the arguments.
+
+    Raises:
+        LrjaxError: an unknown optimizer, or settings that it does not have.
+
+    Source: Cohen et al. 2021, Gradient Descent on Neural Networks Typically Occurs at the Edge of Stability (arXiv
+    2103.00065); Cohen et al. 2022, Adaptive Gradient Methods at the Edge of Stability (arXiv 2207.14484); Nesterov's and
+    that of weight decay derived here.
+
+    Example:
+        >>> edge("gradient_descent", 0.5), edge("heavy_ball", 0.5, momentum=0.5), round(edge("adam", 1.0), 6)
+        (4.0, 6.0, 38.0)
+    """
+    check(optimizer in EDGES, f"no edge is known for optimizer {optimizer!r}; {nearest(optimizer, EDGES)}")
+    threshold = EDGES[optimizer]
+    parameters = signature(threshold).parameters
+    names = [name for name in parameters if name != "learning_rate"]
+    needed = [name for name in names if parameters[name].default is parameters[name].empty]
+    right = set(needed) <= set(settings) <= set(names)
+    check(
+        right,
+        f"the edge of {optimizer!r} takes {names or 'no settings'} and needs {needed or 'none'}, not {list(settings)}",
+    )
+    return threshold(learning_rate, **settings)
+
+
+def sampling_factor(batch_size: Any, num_examples: Any) -> Any:
+    """kappa = (N - S) / (S (N - 1)): variance of the mean of S of N values drawn without replacement, over theirs.
+
+    Example:
+        >>> sampling_factor(1, 10), sampling_factor(10, 10)
+        (1.0, 0.0)
+    """
+    return (num_examples - batch_size) / (batch_size * (num_examples - 1))
+
+
+def stability_lhs(sharpness: Any, curvatures: Any, learning_rate: Any, batch_size: Any, num_examples: Any) -> jax.Array:
+    """(1 - eta lambda_1)^2 + s^2 eta^2 (N - S) / (S (N - 1)): SGD is stable along the top eigenvector while it is <= 1.
+
+    It is the factor by which E (psi - psi*)^2 grows in a step of plain SGD along e, the losses being quadratic along e.
+    The first step at which it reaches 1 is the break-even point. A pure function; may be jitted and mapped.
+
+    Args:
+        sharpness: lambda_1 of the Hessian, on the examples of `curvatures`.
+        curvatures: [n], H_i = e^T H_i e (`lrjax.spectra.directions.curvature_along`); s^2 is their variance, divisor n.
+        learning_rate: eta.
+        batch_size: S.
+        num_examples: N of the training set, which may be more than n.
+
+    Returns:
+        Scalar.
+
+    Source: Jastrzebski et al. 2020, The Break-Even Point on Optimization Trajectories, equation 1; Wu et al. 2018.
+
+    Example:
+        >>> curvatures = jnp.array([1.0, 3.0])  # lambda_1 = 2, s^2 = 1
+        >>> [round(float(stability_lhs(2.0, curvatures, 0.5, size, 100)), 4) for size in (1, 100)]
+        [0.25, 0.0]
+    """
+    noise = jnp.var(jnp.asarray(curvatures)) * sampling_factor(batch_size, num_examples)
+    return jnp.square(1 - learning_rate * sharpness) + noise * jnp.square(learning_rate)
+
+
+def break_even_sharpness(
+    learning_rate: Any, batch_size: Any, num_examples: Any, *, std: Any = None, variation: Any = None
+) -> jax.Array:
+    """The largest lambda_1 at which SGD is stable: where lambda + kappa s^2 / lambda = 2 / eta, kappa as in `sampling_factor`.
+
+    With s given it is (1 + sqrt(1 - eta^2 kappa s^2)) / eta; with s = c lambda, 2 / (eta (1 + kappa c^2)). Without noise
+    (S = N) both are 2 / eta. A pure function.
+
+    Args:
+        learning_rate: eta.
+        batch_size: S.
+        num_examples: N.
+        std: s, standard deviation of the curvatures H_i.
+        variation: c = s / lambda, their coefficient of variation. Give it or `std`.
+
+    Returns:
+        Of the shape of the arguments; NaN where the noise alone is unstable, eta s sqrt(kappa) > 1.
+
+    Raises:
+        LrjaxError: both or neither of `std` and `variation`.
+
+    Source: derived from equation 1 of the break-even paper.
+
+    Example:
+        >>> float(break_even_sharpness(0.5, 100, 100, std=1.0)), float(break_even_sharpness(0.5, 1, 100, variation=1.0))
+        (4.0, 2.0)
+    """
+    check((std is None) != (variation is None), "give std or variation, one of them")
+    kappa = sampling_factor(batch_size, num_examples)
+    if variation is not None:
+        return jnp.asarray(2 / (learning_rate * (1 + kappa * jnp.square(variation))))
+    return (1 + jnp.sqrt(1 - jnp.square(learning_rate * std) * kappa)) / learning_rate
+
+
+def break_even_learning_rate(sharpness: Any, std: Any, batch_size: Any, num_examples: Any) -> Any:
+    """2 lambda / (lambda^2 + kappa s^2): SGD is stable along the top eigenvector at this learning rate and below.
+
+    Args:
+        sharpness: lambda_1, positive.
+        std: s, standard deviation of the curvatures H_i.
+        batch_size: S.
+        num_examples: N.
+
+    Source: derived from equation 1 of the break-even paper.
+
+    Example:
+        >>> break_even_learning_rate(4.0, 0.0, 1, 100), break_even_learning_rate(4.0, 4.0, 1, 100)
+        (0.5, 0.25)
+    """
+    return 2 * sharpness / (sharpness**2 + sampling_factor(batch_size, num_examples) * std**2)
+
+
+def adam_state(opt_state: Any) -> optax.ScaleByAdamState:
+    """The moments of Adam inside any optax state: chains, masks, injected hyper-parameters.
+
+    Returns:
+        The `optax.ScaleByAdamState`, with `count`, `mu` and `nu`.
+
+    Raises:
+        LrjaxError: there is none, or there are several.
+
+    Example:
+        >>> chain = optax.chain(optax.clip(1.0), optax.adamw(1e-3))
+        >>> adam_state(chain.init(jnp.zeros(2))).nu.tolist()
+        [0.0, 0.0]
+    """
+    leaves = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, optax.ScaleByAdamState))
+    found = [leaf for leaf in leaves if isinstance(leaf, optax.ScaleByAdamState)]
+    remedy = "pass the state of optax.adam, adamw or nadam" if not found else "pass the state of one of them"
+    check(len(found) == 1, f"the optimizer state holds {len(found)} ScaleByAdamState, and one is needed; {remedy}")
+    return found[0]
+
+
+def adam_preconditioner(nu: Tree, step: Any, b2: Any, eps: Any, eps_root: Any = 0.0) -> Tree:
+    """P = sqrt(nu / (1 - b2^t) + eps_root) + eps, by which Adam divides its momentum; the diagonal for `preconditioned`.
+
+    Where gradients vanish P is eps, and the preconditioned lambda_1 is that of H there divided by eps: measure it at several
+    eps before trusting it.
+
+    Args:
+        nu: second moments, a pytree (`adam_state(opt_state).nu`).
+        step: t, number of updates made (`adam_state(opt_state).count`), 1 or more.
+        b2, eps, eps_root: Adam's.
+
+    Returns:
+        A pytree like `nu`.
+
+    Raises:
+        LrjaxError: step 0, where nu holds nothing yet.
+
+    Source: Cohen et al. 2022, Adaptive Gradient Methods at the Edge of Stability; optax.scale_by_adam.
+
+    Example:
+        >>> adam_preconditioner({"w": jnp.array([0.001, 0.004])}, 1, b2=0.999, eps=0.0)["w"].round(3).tolist()
+        [1.0, 2.0]
+    """
+    if not isinstance(step, jax.core.Tracer):
+        check(
+            bool(np.all(np.asarray(step) >= 1)), "Adam has no second moments before its first update; measure after it"
+        )
+
+    def root(moment: jax.Array) -> jax.Array:
+        corrected = moment / (1 - jnp.asarray(b2, moment.dtype) ** step)
+        return jnp.sqrt(corrected + eps_root) + eps
+
+    return jax.tree.map(root, nu)
