@@ -138,6 +138,24 @@ def put_shared(tree: Any, mesh: Mesh) -> Any:
     return jax.device_put(tree, NamedSharding(mesh, P()))
 
 
+def put_examples(batch: Any, mesh: Mesh | None) -> Any:
+    """Places a batch with its examples spread over all devices of a mesh, or whole on each where they do not divide.
+
+    With several processes each passes the same batch; arrays that are already spread over the processes stay as they are.
+    """
+    if mesh is None:
+        return jax.tree.map(jnp.asarray, batch)
+
+    def put(leaf: Any) -> jax.Array:
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+            return leaf
+        leaf = np.asarray(leaf)
+        divides = leaf.ndim > 0 and leaf.shape[0] % mesh.size == 0
+        return jax.device_put(leaf, NamedSharding(mesh, P(mesh.axis_names) if divides else P()))
+
+    return jax.tree.map(put, batch)
+
+
 def fetch(tree: Any) -> Any:
     """Device arrays -> numpy arrays on this host."""
     return jax.tree.map(np.asarray, jax.device_get(tree))

@@ -1,0 +1,256 @@
+"""Extreme eigenpairs by Lanczos: a host loop over one compiled product, with full reorthogonalisation and residuals."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lrjax.config import check
+from lrjax.spectra.basis import Basis
+from lrjax.spectra.bound import Bound
+
+WHICH = ("LA", "SA", "LM", "BE")
+
+
+class Eigen(NamedTuple):
+    """Eigenvalues with what it takes to judge them.
+
+    Attributes:
+        values: [k] float64. Descending; ascending for "SA"; by magnitude for "LM".
+        vectors: [k, D], unit rows; None from the values-only form. `bound.unravel(vectors[0])` is a tree like the parameters.
+        residuals: [k] |A v - lambda v|, to rounding; for the values-only form a bound on the distance to an eigenvalue.
+        products: vectors multiplied.
+        converged: [k] residual <= tol |lambda|.
+        nodes, weights: all Ritz values and, for a single start vector, their quadrature weights (squared first components).
+    """
+
+    values: np.ndarray
+    vectors: jax.Array | None
+    residuals: np.ndarray
+    products: int
+    converged: np.ndarray
+    nodes: np.ndarray
+    weights: np.ndarray
+
+
+def order(values: np.ndarray, k: int, which: str) -> np.ndarray:
+    """Places of the k wanted ones among values."""
+    if which == "LM":
+        return np.argsort(-np.abs(values), kind="stable")[:k]
+    ascending = np.argsort(values, kind="stable")
+    if which == "SA":
+        return ascending[:k]
+    if which == "BE":
+        below = k // 2
+        return np.concatenate([ascending[::-1][: k - below], ascending[:below][::-1]])[: len(values)]
+    return ascending[::-1][:k]
+
+
+def is_converged(values: np.ndarray, residuals: np.ndarray, tol: float, scale: float, dtype: Any) -> np.ndarray:
+    """Relative to each eigenvalue; one that is zero to rounding is compared with rounding."""
+    floor = 10 * np.finfo(np.dtype(dtype)).eps * scale
+    return residuals <= np.maximum(tol * np.abs(values), floor)
+
+
+def check_product(bound: Bound, number: float) -> None:
+    """Refuses a product that is not finite.
+
+    Raises:
+        LrjaxError: it is not.
+    """
+    reason = "the parameters are too large, or the loss has no second derivative there"
+    check(bool(np.isfinite(number)), f"a product with {bound.name} is not finite: {reason}")
+
+
+def check_request(bound: Bound, k: int, which: str, max_steps: int) -> None:
+    """Refuses what no operator of this size can give.
+
+    Raises:
+        LrjaxError: says which argument to change.
+    """
+    check(which in WHICH, f"which={which!r} is unknown; choose one of {', '.join(WHICH)}")
+    check(1 <= k <= bound.size, f"k={k} must lie in 1..{bound.size}, the number of parameters of {bound.name}")
+    check(max_steps >= k, f"max_steps={max_steps} is fewer than the k={k} eigenvalues asked for")
+
+
+def _start_rows(bound: Bound, start: Any, block: int, key: jax.Array) -> jax.Array:
+    """The first block: random, or the given vectors dealt out over it and summed, with a little noise.
+
+    What is given is never all, so that eigenvectors orthogonal to it are found too. Several eigenvectors as one sum make
+    one Krylov space for all of them; as a block each would have a short one of its own.
+    """
+    random = jax.random.normal(key, (block, bound.size), bound.dtype)
+    random = random / jnp.linalg.norm(random, axis=1, keepdims=True)
+    if start is None:
+        return random
+    rows = jnp.asarray(start, bound.dtype) if np.ndim(start) == 2 else bound.ravel(start)[None]
+    check(rows.shape[1] == bound.size, f"start vectors have {rows.shape[1]} numbers, the operator {bound.size}")
+    check(bool(jnp.all(jnp.isfinite(rows))), "start vectors hold NaN or infinity; leave `start` out for a random one")
+    rows = rows / jnp.maximum(jnp.linalg.norm(rows, axis=1, keepdims=True), jnp.finfo(bound.dtype).tiny)
+    sums = jnp.stack([jnp.sum(rows[place::block], axis=0) for place in range(min(block, rows.shape[0]))])
+    return random.at[: sums.shape[0]].multiply(NOISE).at[: sums.shape[0]].add(sums)
+
+
+NOISE = 0.03  # norm of the random part beside given unit vectors
+
+
+class _Krylov:
+    """A Krylov basis Q whose first `done` vectors were multiplied, and the projected matrix T = Q^T A Q in float64.
+
+    The rest of Q are pending: A Q_done = Q T, so the residual of a Ritz pair (theta, Q_done s) is |T_pending s|. One vector
+    in work is plain Lanczos, several are block (band) Lanczos; a vector that vanishes shrinks the block, and an exhausted
+    space goes on with a random vector.
+    """
+
+    def __init__(self, bound: Bound, rows: int, keep: int, key: jax.Array):
+        self.bound, self.key = bound, key
+        self.basis = Basis(bound.size, bound.dtype, rows, keep)
+        self.coupling = np.zeros((rows, rows))  # coupling[i, j] = q_i^T A q_j for the multiplied j
+        self.lost = np.zeros(rows)  # what of the product of each vector no longer fitted into the basis
+        self.done, self.scale, self.randoms = 0, 0.0, 0
+
+    def begin(self, rows: jax.Array) -> None:
+        """Adds the start vectors; a loop of its own, since a name that outlives it would hold one vector more."""
+        for row in rows:
+            self.add(row)
+
+    def add(self, vector: jax.Array, column: int | None = None) -> None:
+        """Orthonormalises a vector, which is given up, into the basis; `column`: the basis vector it is the product of."""
+        coefficients, rest = self.basis.project_out(vector)
+        length = float(jnp.linalg.norm(rest))
+        check_product(self.bound, length)
+        if column is not None:
+            self.coupling[: coefficients.size, column] = coefficients
+            self.scale = max(self.scale, float(np.linalg.norm(coefficients)), length)
+        vanished = length <= 100 * np.finfo(np.dtype(self.bound.dtype)).eps * (
+            self.scale if column is not None else 1.0
+        )
+        if vanished:
+            return
+        if self.basis.count == self.basis.capacity:
+            self.lost[column] = length
+            return
+        self.basis.append(rest, 1.0 / length)
+        if column is not None:
+            self.coupling[self.basis.count - 1, column] = length
+
+    def multiply(self, block: int) -> None:
+        """Multiplies the next `block` pending vectors and adds what is new."""
+        if self.done == self.basis.count:
+            self.add(
+                jax.random.normal(jax.random.fold_in(self.key, self.randoms), (self.bound.size,), self.bound.dtype)
+            )
+            self.randoms += 1
+        stop = min(self.done + block, self.basis.count)
+        products = self.bound.matmat(self.basis.rows(self.done, stop))
+        for place in range(stop - self.done):
+            self.add(products[place], self.done + place)
+        self.done = stop
+
+    def ritz(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`(values, columns s, residuals)` of the projected matrix."""
+        projected = self.coupling[: self.done, : self.done]
+        # coupling[i, j] was measured when q_j was multiplied; above the diagonal it is as precise as below.
+        values, vectors = np.linalg.eigh((projected + projected.T) / 2)
+        pending = self.coupling[self.done : self.basis.count, : self.done] @ vectors
+        residuals = np.linalg.norm(pending, axis=0) + self.lost[: self.done] @ np.abs(vectors)
+        return values, vectors, np.maximum(residuals, np.finfo(np.dtype(self.bound.dtype)).eps * self.scale)
+
+    def restart(self, wanted: np.ndarray, ritz: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+        """Thick restart: the wanted Ritz vectors and the pending ones are the new basis."""
+        values, vectors, _ = ritz
+        pending = self.basis.count - self.done
+        rotation = np.zeros((wanted.size + pending, self.basis.count))
+        rotation[: wanted.size, : self.done] = vectors[:, wanted].T
+        rotation[wanted.size :, self.done :] = np.eye(pending)
+        coupling = self.coupling[self.done : self.basis.count, : self.done] @ vectors[:, wanted]
+        self.basis.rotate(rotation)
+        self.done = wanted.size
+        self.coupling[:] = 0.0
+        self.coupling[: self.done, : self.done] = np.diag(values[wanted])
+        self.coupling[self.done : self.basis.count, : self.done] = coupling
+
+
+def lanczos(
+    bound: Bound,
+    k: int,
+    *,
+    which: str = "LA",
+    tol: float = 1e-3,
+    max_steps: int | None = None,
+    basis: int | None = None,
+    block: int = 1,
+    start: Any = None,
+    key: jax.Array | None = None,
+) -> Eigen:
+    """The k extreme eigenpairs of a bound operator, each with its residual.
+
+    Lanczos with full reorthogonalisation, done twice, as matmuls; products in the operator's precision, the projected
+    problem in float64. It stops when each wanted pair has |A v - lambda v| <= tol |lambda|. Memory: (max_steps + 3) vectors
+    of the size of the parameters, or (basis + 3), beside what one product needs.
+
+    Args:
+        bound: any bound operator.
+        k: how many pairs.
+        which: "LA" largest, "SA" smallest, "LM" largest in magnitude, "BE" half from each end (the larger half above).
+        tol: relative residual asked of each pair.
+        max_steps: vectors to multiply at most; default the larger of 10 k and 100, or the size if that is less.
+        basis: vectors to hold at most; a full basis is restarted from the best ones (thick restart). Default: all.
+        block: vectors multiplied in one pass over the data. An eigenvalue of multiplicity m is found m times only if block is
+            at least m; more also pay where data streams.
+        start: vectors to begin with: [D], a tree or [s, D], such as the gradient or the eigenvectors of the step before.
+        key: for the random start; default `jax.random.key(0)`.
+
+    Returns:
+        The pairs; `converged` says which of them reached tol.
+
+    Raises:
+        LrjaxError: k larger than the size, impossible sizes, products that are not finite.
+
+    Source: Lanczos 1950; thick restart after Wu & Simon 2000; residuals after Parlett, The symmetric eigenvalue problem,
+    section 13.2.
+
+    Example:
+        >>> from lrjax.spectra import matrix
+        >>> found = lanczos(matrix(np.diag([5.0, 3.0, 1.0, -4.0])), 2)
+        >>> found.values.round(4).tolist(), found.converged.all().item()
+        ([5.0, 3.0], True)
+    """
+    max_steps = min(bound.size, max(10 * k, 100)) if max_steps is None else max_steps
+    basis = min(max_steps, bound.size) if basis is None else min(basis, bound.size)
+    restarts = basis < min(max_steps, bound.size)
+    check_request(bound, k, which, max_steps)
+    check(1 <= block <= bound.size, f"block={block} must lie in 1..{bound.size}")
+    least = min(bound.size, k + 2 * block)
+    check(basis >= least or not restarts, f"basis={basis} is too small: k={k} and two blocks need {least} vectors")
+    key = jax.random.key(0) if key is None else key
+    keep = min(2 * k, basis - 2 * block) if restarts else k
+    krylov = _Krylov(bound, basis, max(k, keep), key)
+    krylov.begin(_start_rows(bound, start, block, jax.random.fold_in(key, 2**31)))
+    products = 0
+    while True:
+        block_now = min(block, max_steps - products)
+        before = krylov.done
+        krylov.multiply(block_now)
+        products += krylov.done - before
+        ritz = values, _, residuals = krylov.ritz()
+        wanted = order(values, k, which)
+        converged = is_converged(values[wanted], residuals[wanted], tol, krylov.scale, bound.dtype)
+        if (wanted.size == k and converged.all()) or products >= max_steps or krylov.done == bound.size:
+            break
+        if restarts and krylov.basis.count + block > basis:
+            krylov.restart(order(values, keep, which), ritz)
+    return _result(krylov, ritz, wanted, converged, products, single=block == 1 and krylov.randoms == 0)
+
+
+def _result(
+    krylov: _Krylov, ritz: Any, wanted: np.ndarray, converged: np.ndarray, products: int, single: bool
+) -> Eigen:
+    values, vectors, residuals = ritz
+    weights = vectors[0] ** 2 if single else np.full(values.size, np.nan)
+    rotation = np.zeros((wanted.size, krylov.basis.count))
+    rotation[:, : krylov.done] = vectors[:, wanted].T
+    krylov.basis.rotate(rotation)
+    rows = krylov.basis.pages.pop()[: wanted.size]
+    return Eigen(values[wanted], rows, residuals[wanted], products, converged, values, weights)

@@ -1,0 +1,1 @@
+"""The tests of `lrjax.spectra`; they share `tests.spectra.problems`."""
