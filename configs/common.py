@@ -2,7 +2,7 @@
 
 from typing import Any, TypeAlias
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 from ml_collections.config_dict import placeholder
 
 Config: TypeAlias = Any  # a ConfigDict: a type checker cannot know its keys
@@ -13,6 +13,20 @@ Config: TypeAlias = Any  # a ConfigDict: a type checker cannot know its keys
 def group(keys: dict | None = None) -> Config:
     """A ConfigDict."""
     return ConfigDict(keys)
+
+
+SPECTRA = dict(
+    matrices=("hessian",),  # any of `lrjax.probes.spectrum.MATRICES`
+    k=5,  # eigenpairs of each
+    tol=1e-3,  # relative residual at which a pair is good enough
+    max_steps=60,  # products a matrix and measurement at most
+    examples=0,  # size of the fixed subset; 0: 5 % of the training set, but 4096 at least
+    batch_size=0,  # examples a product sees at once; 0: `lrjax.parallel.examples_at_once`
+    batch_statistics=False,  # BatchNorm: of each batch, rather than the running ones
+    noise_batches=25,  # mini-batch gradients behind the noise
+    noise_batch_size=128,  # examples of each, or fewer where the subset is small
+    seed=0,  # of the choice of examples and of start vectors
+)
 
 
 def base() -> Config:
@@ -44,7 +58,9 @@ def base() -> Config:
             steps=1000,
             log_every=100,
             checkpoint_every=1000,
-            probes=group(),  # name -> how often; "end" for once, when the lane is done
+            keep_checkpoints=FieldReference(2, field_type=object),  # the newest ones, or "all"
+            probes=group(),  # name -> how often: 250, "3 epochs", "10 until 200, 1 epochs", or "end" for once
+            spectra=group(SPECTRA),  # of the probes spectrum and noise
             lane_loop="auto",  # "vmap", "map" (one after the other in one program), "single" (one lane a device)
             step_loop="scan",  # "scan": a chunk is one program; "host": a step is (where a model convolves on a CPU)
             lanes_per_device=8,

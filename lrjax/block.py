@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from lrjax import data, parallel, probes, step, sweep
 from lrjax.config import Config, freeze, to_json
 from lrjax.data.order import Orders
+from lrjax.resolve import due
 
 
 class Program(NamedTuple):
@@ -20,7 +21,7 @@ class Program(NamedTuple):
     init: Callable  # (hyper, data) -> TrainState
     advance: Callable  # (state, hyper, data, rows) -> (state, metrics [lanes, K])
     generate: Callable | None  # hyper -> data, where each lane has its own
-    probes: dict[str, Callable]  # name -> (state, hyper, data) -> arrays [lanes, ...]
+    probes: dict[str, probes.Probe]
 
 
 @functools.lru_cache(maxsize=64)
@@ -66,7 +67,7 @@ def program(structure: Config, mesh: Mesh) -> Program:
     if content["lane_loop"] == "auto":
         content["lane_loop"] = parallel.best_lane_loop(structure.engine)
     content["probes"] = dict.fromkeys(content["probes"], 0)  # when to measure or save is the loop's affair
-    content["checkpoint_every"] = 0
+    content["checkpoint_every"] = content["keep_checkpoints"] = 0
     content["data"]["num_classes"] = source.spec(structure).num_classes
     return _program(to_json(content | {"data_dir": ""}), mesh)
 
@@ -82,6 +83,13 @@ def rows_of(
         own = table[start : start + count]
         rates[place, : own.size], active[place, : own.size] = own, True
     return step.Row(index, rates, active)
+
+
+class Saved(NamedTuple):
+    """What a checkpoint of a block holds: every lane's state, and what each probe remembers."""
+
+    state: step.TrainState
+    memory: dict[str, Any]
 
 
 class Block:
@@ -101,9 +109,11 @@ class Block:
         self.chunk = structure.log_every
         self.length = -(-max(table.size for table in self.tables) // self.chunk) * self.chunk
 
-    def template(self) -> Any:
-        """A state of the right shapes, for restoring."""
-        return parallel.fetch(self.program.init(self.hyper, self.data))
+    def start(self) -> Saved:
+        """Where a run begins, on the host; also the shapes of what is restored."""
+        state = self.program.init(self.hyper, self.data)
+        memory = {name: probe.start(state, self.hyper, self.data) for name, probe in self.program.probes.items()}
+        return parallel.fetch(Saved(state, memory))
 
     @property
     def name(self) -> str:
@@ -128,13 +138,18 @@ class Block:
             pieces.append(metrics)
         return state, jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *map(parallel.fetch, pieces))
 
-    def measure(self, state: Any, at: int) -> dict[str, Any]:
-        """What the probes due at step `at` read; they change nothing. Still on the device."""
-        due = {}
-        for name, every in self.structure.probes.items():
-            if at == self.length if every == "end" else at % every == 0 or at == self.length:
-                due[name] = {"step": state.step + 0, **self.program.probes[name](state, self.hyper, self.data)}
-        return due
+    def measure(self, state: Any, memory: dict[str, Any], at: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What the probes due at step `at` and at the end read, and what they remember; they change nothing else.
+
+        Arrays may still be on the device.
+        """
+        measured = {}
+        for name, when in self.structure.probes.items():
+            if due(when, at) or at == self.length:
+                probe = self.program.probes[name]
+                arrays, kept = probe.measure(state, self.hyper, self.data, memory[name], len(self.lanes))
+                measured[name], memory = {"step": state.step + 0, **arrays}, memory | {name: kept}
+        return measured, memory
 
     def outcome(self, state: Any) -> list[dict[str, Any]]:
         """How each lane stands: whether and when it diverged."""

@@ -26,13 +26,36 @@ def _checksum(state: Any) -> int:
     return crc
 
 
-class Checkpoints:
-    """The newest checkpoints of one block of lanes.
+def _checked(state: Any, meta: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    state = jax.tree.map(np.asarray, state)
+    if _checksum(state) != meta["checksum"]:
+        raise ValueError("its checksum does not match")
+    return state, dict(meta)
 
-    Saving is atomic; the newest two are kept, so that a damaged one falls back to the one before.
+
+def fitted(state: Any, template: Any) -> Any | None:
+    """A state of nested dicts and lists in the containers of the template; None where shapes or dtypes differ.
+
+    Example:
+        >>> fitted({"w": np.ones(2)}, {"w": np.zeros(2)})
+        {'w': array([1., 1.])}
+    """
+    stored, wanted = _leaves(state), _leaves(template)
+    fits = stored.keys() == wanted.keys() and all(
+        (stored[path].shape, stored[path].dtype) == (np.shape(leaf), np.asarray(leaf).dtype)
+        for path, leaf in wanted.items()
+    )
+    return jax.tree.unflatten(jax.tree.structure(template), [stored[path] for path in wanted]) if fits else None
+
+
+class Checkpoints:
+    """The newest checkpoints of one block of lanes, or all of them.
+
+    Saving is atomic; two or more are kept, so that a damaged one falls back to the one before.
 
     Args:
         folder: made if missing.
+        keep: how many stay on disk, the newest ones; "all" for every one, so that they can be measured afterwards.
 
     Example:
         >>> import tempfile, numpy as np
@@ -43,13 +66,15 @@ class Checkpoints:
         ([1.0, 1.0], 4, 10)
     """
 
-    def __init__(self, folder: Path):
-        self.folder = folder.resolve()
+    def __init__(self, folder: Path, keep: int | str = 2):
+        self.folder, self._keep = folder.resolve(), None if keep == "all" else int(keep)
         self._manager: ocp.CheckpointManager | None = None
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
-            options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False, create=True)
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=self._keep, enable_async_checkpointing=False, create=True
+            )
             self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=("state", "meta"))
         return self._manager
 
@@ -74,20 +99,13 @@ class Checkpoints:
     def _read(self, step: int, template: Any) -> tuple[Any, dict[str, Any]]:
         restore = ocp.args.Composite(state=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore())
         found = self._open().restore(step, args=restore)
-        state = jax.tree.map(np.asarray, found["state"])
-        if _checksum(state) != found["meta"]["checksum"]:
-            raise ValueError("its checksum does not match")
-        return state if template is None else self._fitted(state, template), dict(found["meta"])
-
-    def _fitted(self, state: Any, template: Any) -> Any:
-        stored, wanted = _leaves(state), _leaves(template)
-        fits = stored.keys() == wanted.keys() and all(
-            (stored[path].shape, stored[path].dtype) == (np.shape(leaf), np.asarray(leaf).dtype)
-            for path, leaf in wanted.items()
-        )
-        if not fits:
+        state, meta = _checked(found["state"], found["meta"])
+        if template is None:
+            return state, meta
+        state = fitted(state, template)
+        if state is None:
             raise LrjaxError(f"the state in {self.folder} is not one of this version's; run with --fresh to start over")
-        return jax.tree.unflatten(jax.tree.structure(template), [stored[path] for path in wanted])
+        return state, meta
 
     def restore(self, template: Any = None) -> tuple[Any, dict[str, Any]] | None:
         """The newest whole checkpoint as (state, meta), or None where there is none.
@@ -146,3 +164,27 @@ def read_meta(folder: Path) -> list[dict[str, Any]]:
         except (OSError, ValueError):
             continue
     return records
+
+
+def stored_steps(folder: Path) -> list[int]:
+    """The steps of a block's checkpoints, ascending; opens none of them."""
+    return sorted(
+        int(path.parents[1].name) for path in folder.glob("*/meta/metadata") if path.parents[1].name.isdigit()
+    )
+
+
+def read(folder: Path, step: int) -> tuple[Any, dict[str, Any]]:
+    """One checkpoint as (state, meta), the state as nested dicts and lists; nothing on disk changes.
+
+    Raises:
+        LrjaxError: it is damaged.
+    """
+    place = folder.resolve() / str(step)
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:  # not a manager: it would say that it may not write
+            state = checkpointer.restore(place / "state")
+        return _checked(state, json.loads((place / "meta" / "metadata").read_text()))
+    except Exception as error:  # as in `restore`: each library has its own
+        raise LrjaxError(
+            f"checkpoint {folder.name}/{step} is damaged ({_first_line(error)}); leave step {step} out, or run with --fresh"
+        ) from error

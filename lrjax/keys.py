@@ -2,7 +2,7 @@
 
 import jax
 
-PURPOSES = ("data", "init", "order", "step", "test")
+PURPOSES = ("data", "init", "order", "step", "test", "probe")
 
 
 def key(seed: jax.typing.ArrayLike, purpose: str, step: jax.typing.ArrayLike | None = None) -> jax.Array:

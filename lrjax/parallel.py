@@ -90,6 +90,14 @@ def best_lane_loop(engine: str) -> str:
     return "map" if engine == "direct" and jax.default_backend() == "cpu" else "vmap"
 
 
+def examples_at_once(batch_statistics: bool = False) -> int:
+    """How many examples a curvature product should see at once: on a CPU so few that a convolution stays in its cache.
+
+    Statistics of a batch need a batch. Measured by `python -m tests.benchmarks.spectra --parts=batches`.
+    """
+    return 16 if jax.default_backend() == "cpu" and not batch_statistics else 256
+
+
 LANE_LOOPS = {"vmap": _vectorised, "map": _one_by_one, "single": _alone}
 
 

@@ -1,6 +1,7 @@
 """From one lane's config to the numbers that run: checked, durations in steps, derived keys filled in, frozen."""
 
 import math
+from collections.abc import Iterable
 
 from lrjax.config import (
     DURATION_LISTS,
@@ -36,6 +37,50 @@ def to_steps(duration: int | str, steps_per_epoch: int, key: str) -> int:
     return round(value * scale)
 
 
+def phases(when: int | str, steps_per_epoch: int, key: str) -> tuple[tuple[int, int | None], ...]:
+    """How often a probe measures, as (every, until) pairs: every so many steps up to and with step `until`.
+
+    Args:
+        when: "EVERY until STEP, ..., EVERY", each a duration; "end" in place of the last for no more; one EVERY alone.
+        steps_per_epoch: of the lane.
+        key: for messages.
+
+    Raises:
+        LrjaxError: it cannot be read, or the steps do not ascend.
+
+    Example:
+        >>> phases("10 until 200, 100 until 1 epochs, 1 epochs", 500, "probes.spectrum")
+        ((10, 200), (100, 500), (500, None))
+        >>> phases("10 until 200, end", 500, "probes.spectrum"), phases("end", 500, "probes.spectrum")
+        (((10, 200),), ())
+    """
+    *early, last = (piece.strip() for piece in str(when).split(","))
+    found: list[tuple[int, int | None]] = []
+    for piece in early:
+        every, until, stop = piece.partition(" until ")
+        check(bool(until), f"{key}={when!r}: {piece!r} has no end; write, say, '10 until 200, 1 epochs'")
+        found.append((to_steps(every, steps_per_epoch, key), to_steps(stop, steps_per_epoch, key)))
+    check(
+        " until " not in last,
+        f"{key}={when!r} does not say what comes after; end it with ', end' or, say, ', 1 epochs'",
+    )
+    stops = [0, *(stop for _, stop in found)]
+    ascending = all(a < b for a, b in zip(stops, stops[1:], strict=False))
+    check(ascending, f"{key}={when!r}: the steps after 'until' must be positive and ascend; here they are {stops[1:]}")
+    return tuple(found) if last == "end" else (*found, (to_steps(last, steps_per_epoch, key), None))
+
+
+def due(when: Iterable[tuple[int, int | None]], at: int) -> bool:
+    """Whether (every, until) pairs ask for a measurement at a step.
+
+    Example:
+        >>> [at for at in range(0, 60, 5) if due(((5, 10), (20, None)), at)]
+        [0, 5, 10, 20, 40]
+    """
+    every = next((every for every, until in when if until is None or at <= until), None)
+    return every is not None and at % every == 0
+
+
 def resolve_durations(config: Config, steps_per_epoch: int) -> None:
     """Replaces every duration of an unfrozen config by its number of steps, in place."""
     flat = flatten(config)
@@ -49,9 +94,8 @@ def resolve_durations(config: Config, steps_per_epoch: int) -> None:
                 node[leaf] = tuple(to_steps(d, steps_per_epoch, key) for d in node[leaf])
             else:
                 replace(node, leaf, to_steps(node[leaf], steps_per_epoch, key))
-    for name, every in config.probes.items():
-        if every != "end":
-            replace(config.probes, name, to_steps(every, steps_per_epoch, f"probes.{name}"))
+    for name, when in config.probes.items():
+        replace(config.probes, name, phases(when, steps_per_epoch, f"probes.{name}"))
 
 
 def _check_names(config: Config) -> None:
@@ -103,6 +147,9 @@ def _check_numbers(config: Config, num_train: int) -> None:
     check(config.optimizer.learning_rate is not None, "no learning rate is set; give optimizer.learning_rate")
     for key in ("steps", "log_every", "checkpoint_every", "lanes_per_device"):
         check(config[key] >= 1, f"{key}={config[key]} must be at least 1")
+    kept = config.keep_checkpoints
+    few = isinstance(kept, int) and not isinstance(kept, bool) and kept >= 1
+    check(kept == "all" or few, f"keep_checkpoints={kept!r} must be 'all' or a number, 1 or more")
     check(1 <= config.batch_size <= num_train, f"batch_size={config.batch_size} must lie in 1..{num_train} (examples)")
     single = config.lane_loop != "single" or config.lanes_per_device == 1
     check(single, f"lane_loop='single' needs lanes_per_device=1, not {config.lanes_per_device}")
@@ -111,9 +158,50 @@ def _check_numbers(config: Config, num_train: int) -> None:
     check(ascending, f"schedule.milestones={tuple(milestones)} must be positive and in ascending order")
     warmup = config.schedule.get("warmup", 0)
     check(0 <= warmup < config.steps, f"schedule.warmup={warmup} must lie in 0..steps={config.steps}, steps excluded")
-    for name, every in config.probes.items():
-        multiple = every == "end" or (every >= 1 and every % config.log_every == 0)
-        check(multiple, f"probes.{name}={every} must be 'end' or a multiple of log_every={config.log_every}")
+    for name, when in config.probes.items():
+        for every, _ in when:
+            multiple = every >= 1 and every % config.log_every == 0
+            check(multiple, f"probes.{name}={every} must be 'end' or a multiple of log_every={config.log_every}")
+
+
+def _check_spectra(config: Config, num_train: int) -> None:
+    """What the probes spectrum and noise are asked for, if they are."""
+    if not {"spectrum", "noise"} & set(config.probes):
+        return
+    from lrjax.probes.noise import batch_sizes
+    from lrjax.probes.spectrum import ADAMS, LIKELIHOODS, MATRICES
+
+    settings = config.spectra
+    for key, least in (("k", 1), ("examples", 0), ("batch_size", 0), ("noise_batches", 2), ("noise_batch_size", 1)):
+        check(settings[key] >= least, f"spectra.{key}={settings[key]} must be {least} or more")
+    k, most = settings.k, settings.max_steps
+    check(most >= k, f"spectra.max_steps={most} is fewer than the spectra.k={k} eigenvalues asked for")
+    check(
+        0 < settings.tol < 1, f"spectra.tol={settings.tol} must lie between 0 and 1: it is relative to the eigenvalue"
+    )
+    check(0 <= settings.seed < 2**32, f"spectra.seed={settings.seed} must lie in 0..{2**32 - 1}")
+    check(bool(settings.matrices), f"spectra.matrices is empty; name one or more of {', '.join(MATRICES)}")
+    for name in settings.matrices:
+        check(name in MATRICES, f"unknown matrix {name!r} in spectra.matrices; {nearest(str(name), MATRICES)}")
+    check(len(set(settings.matrices)) == len(settings.matrices), f"spectra.matrices={settings.matrices} repeats one")
+    if "noise" in config.probes:
+        batch_sizes(min(settings.examples, num_train) or num_train, settings.noise_batches, settings.noise_batch_size)
+    if "spectrum" not in config.probes:
+        return
+    coupled = [name for name in settings.matrices if MATRICES[name].of_examples and settings.batch_statistics]
+    check(
+        not coupled,
+        f"{' and '.join(coupled)} is made of per-example gradients, which spectra.batch_statistics=True does not leave; "
+        "set it to False, or measure the noise of mini-batches with probes.noise",
+    )
+    likely = "fisher" not in settings.matrices or config.loss in LIKELIHOODS
+    check(
+        likely, f"loss {config.loss!r} is no -log p(y | x), so there is no fisher; name ggn in spectra.matrices instead"
+    )
+    moments = "preconditioned_hessian" not in settings.matrices or config.optimizer.name in ADAMS
+    check(
+        moments, f"preconditioned_hessian needs one of {', '.join(ADAMS)}; optimizer.name is {config.optimizer.name!r}"
+    )
 
 
 def resolve(config: Config) -> Config:
@@ -141,4 +229,5 @@ def resolve(config: Config) -> Config:
         replace(config, "batch_size", num_train)
     resolve_durations(config, max(1, num_train // max(1, int(config.batch_size))))
     _check_numbers(config, num_train)
+    _check_spectra(config, num_train)
     return freeze(config)

@@ -13,12 +13,13 @@ import numpy as np
 from jax.sharding import Mesh
 
 from lrjax import data, parallel, sweep, workdirs
-from lrjax.block import Block
+from lrjax.block import Block, Saved
 from lrjax.checkpoint import Checkpoints, finished, read_meta
 from lrjax.config import Config, check
 from lrjax.errors import LrjaxError
 from lrjax.metrics import RunResult, Writer, load_run, read_status, write_status
 from lrjax.progress import Progress
+from lrjax.resolve import due
 
 
 class Preempted(Exception):
@@ -34,8 +35,7 @@ def _write_chunk(writer: Writer, block: Block, start: int, metrics: Any, measure
         arrays |= {f"{probe}/{name}": array[None, :live] for name, array in values.items()}
     writer.collect(arrays)
     # Not those at the end of a block: a row must not depend on how long the lanes beside it are.
-    every = block.structure.probes
-    regular = [probe for probe in measured if every[probe] != "end" and (start + block.chunk) % every[probe] == 0]
+    regular = [probe for probe in measured if due(block.structure.probes[probe], start + block.chunk)]
     rows = []
     for place, lane in enumerate(block.lanes):
         stop = min(start + block.chunk, lane.config.steps)
@@ -50,12 +50,12 @@ def _write_chunk(writer: Writer, block: Block, start: int, metrics: Any, measure
     writer.rows(rows)
 
 
-def _save(checkpoints: Checkpoints, writer: Writer, block: Block, at: int, state: Any, clock: Callable) -> list[dict]:
+def _save(checkpoints: Checkpoints, writer: Writer, block: Block, at: int, saved: Saved, clock: Callable) -> list[dict]:
     writer.flush(block.number, at)
-    host_state = parallel.fetch(state)
-    lanes = block.outcome(host_state)
+    saved = parallel.fetch(saved)
+    lanes = block.outcome(saved.state)
     meta = {"offset": writer.offset, "finished": at >= block.length, "lanes": lanes, "wall_time_s": clock()}
-    checkpoints.save(at, host_state, meta)
+    checkpoints.save(at, saved, meta)
     return lanes
 
 
@@ -67,16 +67,17 @@ def run_block(
     Raises:
         Preempted: `stop` was filled (SIGTERM); everything is saved.
     """
-    checkpoints = Checkpoints(folder / f"block-{block.number:03d}")
-    template = block.template()
-    restored = checkpoints.restore(template)
+    checkpoints = Checkpoints(folder / f"block-{block.number:03d}", block.structure.keep_checkpoints)
+    begin = block.start()
+    restored = checkpoints.restore(begin)
     if restored is None:
-        first, state = 0, parallel.put_lanes(template, block.mesh)
+        first, state = 0, parallel.put_lanes(begin.state, block.mesh)
         writer.rewind(block.number, -1, offset)
         writer.collect(block.fixed_arrays())
-        pending: tuple | None = (0, {}, block.measure(state, 0))
+        measured, memory = block.measure(state, begin.memory, 0)
+        pending: tuple | None = (0, {}, measured)
     else:
-        state, meta = restored
+        (state, memory), meta = restored
         first, state = meta["step"], parallel.put_lanes(state, block.mesh)
         progress.skip(sum(min(first, table.size) for table in block.tables))
         writer.rewind(block.number, first, meta["offset"])
@@ -86,7 +87,7 @@ def run_block(
     for start in range(first, block.length, block.chunk):
         state, metrics = block.advance(state, start)
         at = start + block.chunk
-        measured = block.measure(state, at)
+        measured, memory = block.measure(state, memory, at)
         if pending is not None:
             _write_chunk(writer, block, *pending)
         pending = (start, metrics, measured)
@@ -94,7 +95,7 @@ def run_block(
         if at % every == 0 or at == block.length or stop:
             _write_chunk(writer, block, *pending)
             pending = None
-            lanes = _save(checkpoints, writer, block, at, state, clock)
+            lanes = _save(checkpoints, writer, block, at, Saved(state, memory), clock)
         if stop and at < block.length:
             checkpoints.close()
             raise Preempted

@@ -28,6 +28,7 @@ OWN = (
     "claims.json",
     "observations.json",
     "report.html",
+    "spectra",
     ".lock",
 )
 

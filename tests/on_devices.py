@@ -70,7 +70,7 @@ def first_block(config):
         shared = parallel.put_shared({"train": loaded.train, "tests": loaded.tests}, mesh)
     size = group.structure.lanes_per_device * parallel.sweep_devices(mesh)
     made = block.Block(0, group, sweep.blocks(group, size)[0], mesh, shared)
-    state = parallel.put_lanes(made.template(), mesh)
+    state = parallel.put_lanes(made.start().state, mesh)
     rows = block.rows_of(made.lanes, made.size, made.orders, made.tables, 0, made.chunk)
     if group.structure.step_loop == "host":
         rows = jax.tree.map(lambda a: a[:, :1], rows)

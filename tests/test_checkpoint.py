@@ -5,9 +5,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from lrjax.checkpoint import Checkpoints, finished, read_meta
+from lrjax.block import program
+from lrjax.checkpoint import Checkpoints, finished, fitted, read, read_meta, stored_steps
 from lrjax.errors import LrjaxError
-from tests.runs import equal_trees
+from lrjax.parallel import make_mesh
+from lrjax.sweep import plan
+from tests.runs import equal_trees, tiny
 
 
 class State(NamedTuple):
@@ -57,6 +60,75 @@ def test_the_newest_two_are_kept_and_the_newest_is_taken(checkpoints):
         checkpoints.save(step, state_at(step), {})
     assert checkpoints.restore(state_at(0))[1]["step"] == 10
     assert [meta["step"] for meta in sorted(read_meta(checkpoints.folder), key=lambda m: m["step"])] == [4, 10]
+
+
+@pytest.mark.parametrize(("keep", "kept"), [(1, [10]), (3, [4, 6, 10]), ("all", [2, 4, 6, 10])])
+def test_as_many_as_wanted_are_kept_and_the_newest_is_taken(keep, kept, tmp_path):
+    checkpoints = Checkpoints(tmp_path / "block-000", keep)
+    for step in (2, 4, 6, 10):
+        checkpoints.save(step, state_at(step), {})
+    assert checkpoints.restore(state_at(0))[1]["step"] == 10
+    checkpoints.close()
+    assert stored_steps(checkpoints.folder) == kept
+
+
+def test_of_all_checkpoints_a_damaged_newest_falls_back_to_the_one_before(tmp_path, capsys):
+    checkpoints = Checkpoints(tmp_path / "block-000", "all")
+    for step in (2, 4, 10):
+        checkpoints.save(step, state_at(step), {})
+    checkpoints.close()
+    (checkpoints.folder / "10" / "state" / "_METADATA").write_text("{")
+    assert checkpoints.restore(state_at(0))[1]["step"] == 4
+    checkpoints.close()
+    assert stored_steps(checkpoints.folder) == [2, 4]
+    assert "block-000/10 is damaged" in capsys.readouterr().err
+
+
+def files_of(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_any_stored_step_is_read_without_a_change_on_disk(checkpoints):
+    for step in (2, 4):
+        checkpoints.save(step, state_at(step), {"offset": step})
+    checkpoints.close()
+    before = files_of(checkpoints.folder)
+    state, meta = read(checkpoints.folder, 2)
+    assert (meta["step"], meta["offset"]) == (2, 2)
+    assert equal_trees(bits(fitted(state, state_at(0))), bits(state_at(2)))
+    assert files_of(checkpoints.folder) == before
+
+
+def test_a_damaged_checkpoint_is_refused_by_a_reader_and_stays(checkpoints):
+    for step in (2, 4):
+        checkpoints.save(step, state_at(step), {})
+    checkpoints.close()
+    record = checkpoints.folder / "2" / "meta" / "metadata"
+    record.write_text((checkpoints.folder / "4" / "meta" / "metadata").read_text())
+    before = files_of(checkpoints.folder)
+    with pytest.raises(LrjaxError, match="block-000/2 is damaged .its checksum does not match.; leave step 2 out"):
+        read(checkpoints.folder, 2)
+    assert files_of(checkpoints.folder) == before
+    assert stored_steps(checkpoints.folder) == [2, 4]
+
+
+def test_a_state_of_other_shapes_does_not_fit():
+    assert fitted({"w": np.zeros(2)}, {"w": np.zeros(3)}) is None
+    assert fitted({"w": np.zeros(2)}, {"v": np.zeros(2)}) is None
+    assert fitted({"w": np.zeros(2, np.float32)}, {"w": np.zeros(2)}) is None
+
+
+@pytest.mark.parametrize("keep", [0, -1, 2.5, "al", None])
+def test_what_to_keep_is_a_number_or_all(keep):
+    with pytest.raises(LrjaxError, match="keep_checkpoints=.* must be 'all' or a number, 1 or more"):
+        plan(tiny({"keep_checkpoints": keep}))
+
+
+def test_what_is_kept_is_no_part_of_the_compiled_program():
+    few, every = (plan(tiny({"keep_checkpoints": keep}))[0].structure for keep in (2, "all"))
+    mesh = make_mesh(1, 1, 1)
+    assert every.keep_checkpoints == "all"
+    assert program(few, mesh) is program(every, mesh)
 
 
 def test_saving_a_step_again_replaces_it(checkpoints):

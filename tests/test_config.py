@@ -147,7 +147,7 @@ def test_durations_in_epochs_count_whole_batches_of_the_training_set():
     resolved = resolve(load_config(CLEAR, overrides))  # 64 examples: six batches of ten
     assert (resolved.steps, resolved.log_every, resolved.checkpoint_every) == (18, 6, 12)
     assert resolved.schedule.milestones == (6, 15)
-    assert (resolved.probes.features, resolved.probes.test_accuracy) == (6, 12)
+    assert (resolved.probes.features, resolved.probes.test_accuracy) == (((6, None),), ((12, None),))
 
 
 def changed(value):

@@ -64,11 +64,11 @@ def test_a_batch_shared_by_1_2_and_8_devices_gives_the_same_network(tmp_path):
     assert "all-reduce" in found[2]["collectives"]
     assert "all-reduce" in found[8]["collectives"]
     (reference,) = final_states(tmp_path / "1").values()
-    first, loss = reference["params"], lrjax.load_run(tmp_path / "1").arrays[0]["step/loss"]
+    first, loss = reference["state"]["params"], lrjax.load_run(tmp_path / "1").arrays[0]["step/loss"]
     assert loss[-1] < 0.999 * loss[0]  # it learns: standing still would agree too
     for count in (2, 8):
-        (state,) = final_states(tmp_path / str(count)).values()
-        worst = max(jax.tree.leaves(jax.tree.map(relative, state["params"], first)))
+        (saved,) = final_states(tmp_path / str(count)).values()
+        worst = max(jax.tree.leaves(jax.tree.map(relative, saved["state"]["params"], first)))
         assert worst <= 1e-5, (count, worst)
         other = lrjax.load_run(tmp_path / str(count)).arrays[0]
         np.testing.assert_allclose(other["step/loss"], loss, rtol=1e-5)

@@ -14,7 +14,8 @@ from lrjax import train
 from lrjax.checkpoint import Checkpoints
 from lrjax.errors import LrjaxError
 from lrjax.metrics import Writer
-from tests.runs import CLEAR, assert_same_run, finish, start, tiny
+from tests.probes import problem
+from tests.runs import CLEAR, assert_same_run, final_states, finish, start, tiny
 
 LONG = [
     f"--config={CLEAR}",
@@ -94,7 +95,7 @@ def test_a_run_that_dies_at_any_of_its_writes_resumes_bit_equal(events, referenc
     assert died >= 0.9 * len(events)
 
 
-def stopped_after(saves, workdir):
+def stopped_after(saves, workdir, config=None):
     """A run that died right after its so-many-th checkpoint."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         count, save = [0], train._save
@@ -108,7 +109,17 @@ def stopped_after(saves, workdir):
 
         monkeypatch.setattr(train, "_save", counted)
         with pytest.raises(Killed):
-            lrjax.run(tiny(), workdir)
+            lrjax.run(config or tiny(), workdir)
+
+
+def test_probes_that_remember_go_on_with_what_they_remembered(tmp_path):
+    lrjax.run(problem.config(), tmp_path / "whole")
+    stopped_after(2, tmp_path / "stopped", problem.config())
+    memory = final_states(tmp_path / "stopped")["block-000"]["memory"]["spectrum"]
+    assert memory["step"].tolist() == [30, 30, 30, -1]  # of the one that fills up the block, nothing
+    assert np.abs(memory["vectors"]["hessian"][:3]).max(axis=(1, 2)).all()
+    lrjax.run(problem.config(), tmp_path / "stopped")
+    assert_same_run(tmp_path / "stopped", tmp_path / "whole")
 
 
 def newest(folder):

@@ -134,8 +134,8 @@ def alone(lane, values, workdir):
     """The parameters and arrays of one lane run by itself."""
     overrides = {"arms.small_rate": None, "arms.time_matched": None, "sweep.e": None, "sweep.seed": None}
     result = lrjax.run(tiny(overrides | values), workdir)
-    (state,) = final_states(workdir).values()
-    return result.arrays[0], state
+    (saved,) = final_states(workdir).values()
+    return result.arrays[0], saved["state"]
 
 
 def test_a_lane_among_longer_ones_ends_with_the_bits_of_a_run_alone(run, tmp_path):
@@ -144,7 +144,7 @@ def test_a_lane_among_longer_ones_ends_with_the_bits_of_a_run_alone(run, tmp_pat
     arrays, state = alone(lane, {"e": lane["e"], "steps": lane["steps"]}, tmp_path)
     mine = run.arrays[lane["lane"]]
     assert all(equal_trees(mine[name], arrays[name]) for name in mine)
-    together = final_states(run.workdir)["block-001"]
+    together = final_states(run.workdir)["block-001"]["state"]
     for name in state["params"]:
         assert equal_trees(together["params"][name][place], state["params"][name][0])
 

@@ -1,7 +1,7 @@
 """An operator at fixed parameters and data: what every algorithm takes. It sums over batches and counts its products."""
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,8 +13,9 @@ from jax.sharding import Mesh
 from lrjax import parallel
 from lrjax.config import check
 from lrjax.spectra import inspection
-from lrjax.spectra.operators import At, Operator, gradient
-from lrjax.spectra.selection import Selection, Tree, Where, select
+from lrjax.spectra.operators import Operator
+from lrjax.spectra.products import Batches, Products, highest
+from lrjax.spectra.selection import Tree, Where, select
 
 
 class Bound:
@@ -110,89 +111,6 @@ def matrix(a: Any, *, psd: bool = False) -> Bound:
     return from_function(functools.partial(_dense_product, dense), dense.shape[0], dense.dtype, name="matrix", psd=psd)
 
 
-def _complete(selection: Selection, rest: Tree) -> Callable[[Tree], Tree]:
-    return lambda selected: selection.merge(selected, rest)
-
-
-_STATIC = ("operator", "selection")
-
-
-@functools.partial(jax.jit, static_argnames=_STATIC)
-def _gradient(operator: Any, selection: Selection, params: Tree, rest: Tree, batch: Tree) -> jax.Array:
-    return ravel_pytree(gradient(operator.example_loss, params, batch, _complete(selection, rest)))[0]
-
-
-def _linear_map(operator: Any, selection: Selection, params: Tree, rest: Tree, batch: Tree, mean: Any, offset: Any):
-    return operator.linearize(params, batch, At(_complete(selection, rest), mean, offset))
-
-
-_linearized = jax.jit(_linear_map, static_argnames=_STATIC)
-
-
-def _rows(linear: Callable, params: Tree, vectors: jax.Array, weight: Any, total: jax.Array) -> jax.Array:
-    unravel = ravel_pytree(params)[1]
-
-    def one(v: jax.Array) -> jax.Array:
-        return ravel_pytree(linear(unravel(v)))[0]
-
-    # One vector goes unmapped: a mapped axis of length one costs a convolution its fast path.
-    products = one(vectors[0])[None] if vectors.shape[0] == 1 else jax.vmap(one)(vectors)
-    return total + weight * products
-
-
-_add_product_of = jax.jit(_rows, donate_argnames=("total",))
-
-
-@functools.partial(jax.jit, static_argnames=_STATIC, donate_argnames=("total",))
-def _add_product(operator, selection, params, rest, batch, mean, offset, vectors, weight, total):
-    linear = _linear_map(operator, selection, params, rest, batch, mean, offset)
-    return _rows(linear, params, vectors, weight, total)
-
-
-class _Batches:
-    """The batches of one binding: how many examples, where each begins, and what may be kept of them between products."""
-
-    def __init__(self, batches: Any, mesh: Mesh | None):
-        self.mesh = mesh
-        self.source = inspection.batch_list(batches)
-        if isinstance(self.source, list):
-            self.source = [parallel.put_examples(batch, mesh) for batch in self.source]
-        self.sizes = []
-        for number, batch in enumerate(self._raw()):
-            self.first = batch if number == 0 else self.first
-            self.sizes.append(inspection.count(batch, number))
-        check(bool(self.sizes), "there are no batches: the function gave an empty iterator")
-        self.num_examples = sum(self.sizes)
-
-    def _raw(self) -> Iterable:
-        return self.source if isinstance(self.source, list) else self.source()
-
-    def __iter__(self) -> Iterator[tuple[int, Tree, int, float]]:
-        """(number, batch, place of its first example, weight)."""
-        offset = 0
-        for number, batch in enumerate(self._raw()):
-            size = inspection.count(batch, number)
-            placed = batch if isinstance(self.source, list) else parallel.put_examples(batch, self.mesh)
-            yield number, placed, offset, size / self.num_examples
-            offset += size
-        check(
-            offset == self.num_examples,
-            f"batches gave {self.num_examples} examples before and {offset} now: the function must return a fresh iterator "
-            "over the same batches at every call",
-        )
-
-
-def _highest(call: Callable) -> Callable:
-    """Curvature in full float32: on a GPU or TPU the default matmul has ten or seven bits of mantissa."""
-
-    @functools.wraps(call)
-    def precise(*args: Any) -> Any:
-        with jax.default_matmul_precision("highest"):
-            return call(*args)
-
-    return precise
-
-
 def bind(
     operator: Operator,
     params: Tree,
@@ -213,7 +131,8 @@ def bind(
             returns a fresh iterator over them, so that they stream. The last may be short: every example weighs the same.
         where: which parameters, by path: see `select`. The others are constants.
         mesh: spreads each batch over the devices of the mesh; with several processes each passes the same batches.
-        chunk: vectors multiplied at once; None for all that an algorithm asks for. Fewer need less memory.
+        chunk: vectors multiplied at once. None for as many as an algorithm asks for while what they take beside the vectors
+            themselves, about the linearisation of one batch each, stays under 4 GiB.
         keep_bytes: the linearisations of the batches are kept between products while they take no more than this.
         checks: look at the loss (deterministic? right shape?) and at the parameters (finite?) first.
 
@@ -234,7 +153,7 @@ def bind(
     selection = select(params, where)
     selected, rest = selection.split(params)
     selected = jax.tree.map(lambda a: jnp.asarray(a, jnp.promote_types(jnp.result_type(a), jnp.float32)), selected)
-    data = _Batches(batches, mesh)
+    data = Batches(batches, mesh)
     if checks:
         inspection.finite(selected, operator.name)
         inspection.loss(operator, selection.merge(selected, rest), data.first, data.sizes[0])
@@ -244,57 +163,6 @@ def bind(
     if operator.diagonal is not None:
         scale = jax.lax.rsqrt(ravel_pytree(selection.split(operator.diagonal)[0])[0])
     bare = operator._replace(name="", diagonal=None)  # so that a preconditioned operator shares the programs of its own
-    made = _Products(bare, selection, selected, rest, data, chunk, keep_bytes)
+    made = Products(bare, selection, selected, rest, data, chunk, keep_bytes)
     product = made if scale is None else lambda vectors: made(vectors * scale[None]) * scale[None]
-    return Bound(_highest(product), selected, name=operator.name, num_examples=data.num_examples, psd=operator.psd)
-
-
-class _Products:
-    """[k, D] -> [k, D] over all batches; linearisations that fit are kept."""
-
-    def __init__(self, operator: Operator, selection: Selection, params: Tree, rest: Tree, data: _Batches, chunk, keep):
-        self.what, self.data, self.chunk = (operator, selection, params, rest), data, chunk
-        self.mean = _highest(self._mean_gradient)() if operator.centred else None
-        self.kept: dict[int, Callable] = {}
-        self.keeps = keep > 0 and self._bytes(keep) <= keep
-
-    def _mean_gradient(self) -> Tree:
-        flat, unravel = ravel_pytree(self.what[2])
-        total = jnp.zeros_like(flat)
-        for _, batch, _, weight in self.data:
-            total = total + weight * _gradient(*self.what, batch)
-        return unravel(total)
-
-    def _bytes(self, enough: int) -> int:
-        total = 0
-        for _, batch, offset, _ in self.data:
-            arguments = (*self.what[2:], batch, self.mean, offset)
-            shapes = jax.eval_shape(functools.partial(_linear_map, *self.what[:2]), *arguments)
-            total += sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
-            if total > enough:
-                break
-        return total
-
-    def _linear_maps(self) -> Iterator[tuple[Callable, float]]:
-        """(linear map, weight) of every batch."""
-        if len(self.kept) == len(self.data.sizes):  # the data need not be read again
-            yield from ((self.kept[i], size / self.data.num_examples) for i, size in enumerate(self.data.sizes))
-            return
-        for number, batch, offset, weight in self.data:
-            linear = _linearized(*self.what, batch, self.mean, offset)
-            if self.keeps:
-                self.kept[number] = linear
-            yield linear, weight
-
-    def __call__(self, vectors: jax.Array) -> jax.Array:
-        step = self.chunk or max(1, vectors.shape[0])
-        pieces = [vectors[start : start + step] for start in range(0, vectors.shape[0], step)]
-        totals = [jnp.zeros_like(piece) for piece in pieces]
-        if len(pieces) == 1 and not self.keeps:
-            total = totals[0]
-            for _, batch, offset, weight in self.data:
-                total = _add_product(*self.what, batch, self.mean, offset, vectors, weight, total)
-            return total
-        for linear, weight in self._linear_maps():
-            totals = [_add_product_of(linear, self.what[2], v, weight, t) for v, t in zip(pieces, totals, strict=True)]
-        return totals[0] if len(totals) == 1 else jnp.concatenate(totals)
+    return Bound(highest(product), selected, name=operator.name, num_examples=data.num_examples, psd=operator.psd)

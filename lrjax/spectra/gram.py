@@ -225,7 +225,9 @@ def flat_gradient(loss_fn: Callable, selection: Selection, selected: Tree, rest:
     return ravel_pytree(jax.grad(lambda s: jnp.mean(loss_fn(selection.merge(s, rest), batch)))(selected))[0]
 
 
-def batch_gradients(loss_fn: Callable, params: Tree, batches: Any, where: Where = None) -> jax.Array:
+def batch_gradients(
+    loss_fn: Callable, params: Tree, batches: Any, where: Where = None, *, checks: bool = True
+) -> jax.Array:
     """The gradient of each mini-batch: one compiled gradient, a loop on the host, L x D numbers.
 
     Args:
@@ -233,6 +235,7 @@ def batch_gradients(loss_fn: Callable, params: Tree, batches: Any, where: Where 
             pass the same one each time.
         batches: a list of L pytrees of arrays [M, ...], of one size, or a function that returns an iterator over them.
         where: which parameters, by path: see `lrjax.spectra.selection.select`.
+        checks: look at the loss first, as `bind` does.
 
     Returns:
         [L, D], for `gram`.
@@ -249,7 +252,7 @@ def batch_gradients(loss_fn: Callable, params: Tree, batches: Any, where: Where 
     for batch, size in each(batches):
         sizes.add(size)
         check(len(sizes) == 1, f"K needs batches of one size; these have {sorted(sizes)} examples: drop the short one")
-        if not found:
+        if checks and not found:
             inspection.loss(hessian(loss_fn), params, batch, size)
         with jax.default_matmul_precision("highest"):
             found.append(flat_gradient(loss_fn, selection, selected, rest, batch))

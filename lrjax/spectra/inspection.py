@@ -44,10 +44,11 @@ def count(batch: Tree, number: int) -> int:
     Raises:
         LrjaxError: none.
     """
-    shapes = [tuple(np.shape(leaf)) for leaf in jax.tree.leaves(batch)[:1]]
-    check(bool(shapes) and len(shapes[0]) > 0, f"batch {number} has no array with an axis of examples")
-    check(shapes[0] == () or shapes[0][0] > 0, f"batch {number} has no examples; leave empty batches out")
-    return shapes[0][0]
+    leaves = jax.tree.leaves(batch)
+    check(bool(leaves) and np.ndim(leaves[0]) > 0, f"batch {number} has no array with an axis of examples")
+    size = len(leaves[0])
+    check(size > 0, f"batch {number} has no examples; leave empty batches out")
+    return size
 
 
 def finite(params: Tree, name: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from lrjax.config import check, nearest
 from lrjax.spectra.gram import Gram, eigenvalues, recentred
@@ -276,7 +276,7 @@ def _jackknife(found: Gram, statistic: Callable, level: float, resamples: int | 
     parts = np.array([_evaluate(found, np.delete(everything, group), statistic) for group in left_out])
     bias = float((groups - 1) * (parts.mean() - value))
     stderr = float(np.sqrt((groups - 1) * np.mean((parts - parts.mean()) ** 2)))
-    half = float(stats.t.ppf((1 + level) / 2, groups - 1)) * stderr
+    half = float(stdtrit(groups - 1, (1 + level) / 2)) * stderr
     return Interval(value, value - bias - half, value - bias + half, stderr, bias)
 
 

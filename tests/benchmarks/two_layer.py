@@ -33,7 +33,7 @@ def engine_runner(engine: str, loop: str) -> tuple[Callable[[], None], Block]:
     probes = {"probes.features": None, "probes.test_accuracy": None, "probes.curvature": None}
     group = plan(lrjax.load_config("configs/benign_osc.py:CLEAR", {**overrides, **fixed, **probes}))[0]
     block = Block(0, group, group.lanes, parallel.make_mesh(1, LANES, 1), None)
-    start = block.template()
+    start = block.start().state
 
     def run() -> None:
         state, _ = block.advance(parallel.put_lanes(start, block.mesh), 0)

@@ -1,0 +1,166 @@
+"""A v summed over batches: what is compiled, and what is kept between products."""
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jax.sharding import Mesh
+
+from lrjax import parallel
+from lrjax.config import check
+from lrjax.spectra import inspection
+from lrjax.spectra.operators import At, Operator, gradient
+from lrjax.spectra.selection import Selection, Tree
+
+
+def _complete(selection: Selection, rest: Tree) -> Callable[[Tree], Tree]:
+    return lambda selected: selection.merge(selected, rest)
+
+
+TANGENT_BYTES = 2**32
+_STATIC = ("operator", "selection")
+
+
+@functools.partial(jax.jit, static_argnames=_STATIC)
+def _gradient(operator: Any, selection: Selection, params: Tree, rest: Tree, batch: Tree) -> jax.Array:
+    return ravel_pytree(gradient(operator.example_loss, params, batch, _complete(selection, rest)))[0]
+
+
+def _linear_map(operator: Any, selection: Selection, params: Tree, rest: Tree, batch: Tree, mean: Any, offset: Any):
+    return operator.linearize(params, batch, At(_complete(selection, rest), mean, offset))
+
+
+_linearized = jax.jit(_linear_map, static_argnames=_STATIC)
+
+
+def _rows(linear: Callable, params: Tree, vectors: jax.Array, weight: Any, total: jax.Array) -> jax.Array:
+    unravel = ravel_pytree(params)[1]
+
+    def one(v: jax.Array) -> jax.Array:
+        return ravel_pytree(linear(unravel(v)))[0]
+
+    # One vector goes unmapped: a mapped axis of length one costs a convolution its fast path.
+    products = one(vectors[0])[None] if vectors.shape[0] == 1 else jax.vmap(one)(vectors)
+    return total + weight * products
+
+
+_add_product_of = jax.jit(_rows, donate_argnames=("total",))
+
+
+@functools.partial(jax.jit, static_argnames=_STATIC, donate_argnames=("total",))
+def add_product(operator, selection, params, rest, batch, mean, offset, vectors, weight, total):
+    """`total + weight * A v` for every row v, A of one batch; `total` is given up."""
+    linear = _linear_map(operator, selection, params, rest, batch, mean, offset)
+    return _rows(linear, params, vectors, weight, total)
+
+
+class Batches:
+    """The batches of one binding: how many examples, where each begins, and what may be kept of them between products."""
+
+    def __init__(self, batches: Any, mesh: Mesh | None):
+        self.mesh = mesh
+        self.source = inspection.batch_list(batches)
+        if isinstance(self.source, list):
+            self.source = [parallel.put_examples(batch, mesh) for batch in self.source]
+        self.sizes = []
+        for number, batch in enumerate(self._raw()):
+            self.first = batch if number == 0 else self.first
+            self.sizes.append(inspection.count(batch, number))
+        check(bool(self.sizes), "there are no batches: the function gave an empty iterator")
+        self.num_examples = sum(self.sizes)
+
+    def _raw(self) -> Iterable:
+        return self.source if isinstance(self.source, list) else self.source()
+
+    def __iter__(self) -> Iterator[tuple[int, Tree, int, float]]:
+        """(number, batch, place of its first example, weight)."""
+        offset = 0
+        for number, batch in enumerate(self._raw()):
+            size = inspection.count(batch, number)
+            placed = batch if isinstance(self.source, list) else parallel.put_examples(batch, self.mesh)
+            yield number, placed, offset, size / self.num_examples
+            offset += size
+        check(
+            offset == self.num_examples,
+            f"batches gave {self.num_examples} examples before and {offset} now: the function must return a fresh iterator "
+            "over the same batches at every call",
+        )
+
+
+def highest(call: Callable) -> Callable:
+    """Curvature in full float32: on a GPU or TPU the default matmul has ten or seven bits of mantissa."""
+
+    @functools.wraps(call)
+    def precise(*args: Any) -> Any:
+        with jax.default_matmul_precision("highest"):
+            return call(*args)
+
+    return precise
+
+
+class Products:
+    """[k, D] -> [k, D] over all batches; linearisations that fit are kept."""
+
+    def __init__(self, operator: Operator, selection: Selection, params: Tree, rest: Tree, data: Batches, chunk, keep):
+        self.what, self.data = (operator, selection, params, rest), data
+        self.at_once = (lambda count: chunk) if chunk else self._fitting
+        self.mean = highest(self._mean_gradient)() if operator.centred else None
+        self.kept: dict[int, Callable] = {}
+        self.keeps = keep > 0 and self._bytes(keep) <= keep
+
+    def _mean_gradient(self) -> Tree:
+        flat, unravel = ravel_pytree(self.what[2])
+        total = jnp.zeros_like(flat)
+        for _, batch, _, weight in self.data:
+            total = total + weight * _gradient(*self.what, batch)
+        return unravel(total)
+
+    def _batch_bytes(self, batch: Tree, offset: int) -> int:
+        arguments = (*self.what[2:], batch, self.mean, offset)
+        shapes = jax.eval_shape(functools.partial(_linear_map, *self.what[:2]), *arguments)
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+
+    def _bytes(self, enough: int) -> int:
+        total = 0
+        for _, batch, offset, _ in self.data:
+            total += self._batch_bytes(batch, offset)
+            if total > enough:
+                break
+        return total
+
+    def _fitting(self, count: int) -> int:
+        """As many of `count` vectors as fit into the memory set aside for their tangents."""
+        return count if count <= 1 else max(1, min(count, TANGENT_BYTES // max(1, self.first_bytes)))
+
+    @functools.cached_property
+    def first_bytes(self) -> int:
+        """What the linearisation of the first batch takes."""
+        return self._batch_bytes(self.data.first, 0)
+
+    def _linear_maps(self) -> Iterator[tuple[Callable, float]]:
+        """(linear map, weight) of every batch."""
+        if len(self.kept) == len(self.data.sizes):  # the data need not be read again
+            yield from ((self.kept[i], size / self.data.num_examples) for i, size in enumerate(self.data.sizes))
+            return
+        for number, batch, offset, weight in self.data:
+            linear = _linearized(*self.what, batch, self.mean, offset)
+            if self.keeps:
+                self.kept[number] = linear
+            yield linear, weight
+
+    def __call__(self, vectors: jax.Array) -> jax.Array:
+        """A v for every row."""
+        step = max(1, self.at_once(vectors.shape[0]))
+        pieces = [vectors[start : start + step] for start in range(0, vectors.shape[0], step)]
+        totals = [jnp.zeros_like(piece) for piece in pieces]
+        if len(pieces) == 1 and not self.keeps:
+            total = totals[0]
+            for _, batch, offset, weight in self.data:
+                total = add_product(*self.what, batch, self.mean, offset, vectors, weight, total)
+            return total
+        for linear, weight in self._linear_maps():
+            totals = [_add_product_of(linear, self.what[2], v, weight, t) for v, t in zip(pieces, totals, strict=True)]
+        return totals[0] if len(totals) == 1 else jnp.concatenate(totals)
