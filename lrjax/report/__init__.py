@@ -3,7 +3,6 @@
 Works from the files of a run alone: figures are redrawn and claims judged again without training.
 """
 
-import io
 import json
 import os
 from pathlib import Path
@@ -13,8 +12,6 @@ from lrjax.claims import judge
 from lrjax.errors import LrjaxError
 from lrjax.metrics import finite, load_run
 from lrjax.report.page import Picture, render
-
-_DPI = 130
 
 
 def write_report(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -69,6 +66,8 @@ def write_files(run: Any, paper: Any, workdir: Path) -> list[dict[str, Any]]:
     Returns:
         The judged claims.
     """
+    from lrjax.drawing import png  # matplotlib, only to draw
+
     entries = judge(paper.CLAIMS, run)
     _write(workdir / "claims.json", (json.dumps(entries, indent=2, allow_nan=False) + "\n").encode())
     if hasattr(paper, "observations"):
@@ -76,8 +75,8 @@ def write_files(run: Any, paper: Any, workdir: Path) -> list[dict[str, Any]]:
         _write(workdir / "observations.json", (seen + "\n").encode())
     (workdir / "figures").mkdir(exist_ok=True)
     pictures = []
-    for figure in paper.figures(run):
-        picture = Picture(figure.name, figure.title, figure.caption, _png(figure.fig))
+    for figure in [*paper.figures(run), *_curvature(run)]:
+        picture = Picture(figure.name, figure.title, figure.caption, png(figure.fig))
         _write(workdir / "figures" / f"{picture.name}.png", picture.png)
         pictures.append(picture)
     page = render(run, entries, pictures, note=getattr(paper, "NOTE", None))
@@ -85,11 +84,13 @@ def write_files(run: Any, paper: Any, workdir: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def _png(figure: Any) -> bytes:
-    buffer = io.BytesIO()
-    # Without the Software field the same data gives the same bytes under every matplotlib.
-    figure.savefig(buffer, format="png", dpi=_DPI, bbox_inches="tight", facecolor="white", metadata={"Software": None})
-    return buffer.getvalue()
+def _curvature(run: Any) -> list[Any]:
+    """The figures of a run that measured its curvature, whichever paper it belongs to."""
+    if not any(len(arrays.get("spectrum/step", ())) for arrays in run.arrays):
+        return []
+    from lrjax.spectra.figures import figures
+
+    return figures(run)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -68,6 +68,7 @@ def test_T4_weak_feature_is_learned_at_large_rate_only(clear):
     assert np.all(end(lanes(clear, ("main", "small_rate")), "test_accuracy/strong_accuracy") >= 0.999)
 
 
+@pytest.mark.slow
 def test_T5_paper_sizes_give_the_bands_around_the_papers_numbers(tmp_path_factory):
     result = run(tmp_path_factory, "E2", {"sweep.e": (1.25,)}, without=("long",))
     small = end(lanes(result, "small_rate", 0.2), "test_accuracy/mixture_accuracy")
@@ -101,6 +102,7 @@ def ablations(tmp_path_factory):
     return run(tmp_path_factory, "ablate", without=set(lrjax.load_config(f"{SPEC}:ablate").arms) - kept)
 
 
+@pytest.mark.slow
 def test_T8_a_long_large_phase_is_kept_after_the_decay_a_short_one_is_not(ablations):
     assert weak(lanes(ablations, "decay_8k")).mean() >= 0.98
     assert weak(lanes(ablations, "decay_2k")).mean() <= 0.65
@@ -109,6 +111,7 @@ def test_T8_a_long_large_phase_is_kept_after_the_decay_a_short_one_is_not(ablati
     assert np.isclose(rates[8000], 0.4)
 
 
+@pytest.mark.slow
 def test_T9_full_batch_gradient_descent_works_above_its_threshold_only(ablations):
     assert np.all(weak(lanes(ablations, "full_batch_oscillating")) >= 0.995)
     assert np.all(weak(lanes(ablations, "full_batch_stable")) <= 0.58)
@@ -129,6 +132,7 @@ def test_T11_oscillating_runs_end_at_the_edge_of_stability(clear):
         assert all(f["largest_difference"] <= 0.01 for f in fitted)
 
 
+@pytest.mark.slow
 def test_T12_half_the_loss_halves_e_and_the_run_does_not_oscillate(tmp_path_factory):
     eta = 0.4 * 16  # 2m / (5 |u|^2)
     overrides = {"loss": "half_square", "e": None, "optimizer.learning_rate": eta, "steps": 4000, "sweep.e": None}

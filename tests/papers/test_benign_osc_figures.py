@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lrjax.drawing import MOST_POINTS, envelope, sample
 from lrjax.metrics import RunResult
 from lrjax.papers.benign_osc import cubic_map
 from lrjax.papers.benign_osc.accuracy_figures import ablations, accuracy_against_e, phase_tables
-from lrjax.papers.benign_osc.drawing import MOST_POINTS, envelope, rate_colours, sample
+from lrjax.papers.benign_osc.drawing import rate_colours
 from lrjax.papers.benign_osc.dynamics_figures import edge_of_stability, inner_dynamics, weak_feature
 from lrjax.papers.benign_osc.gallery import FIGURES, figures
 from lrjax.papers.benign_osc.image_figures import training

@@ -83,7 +83,9 @@ def test_agrees_with_scipy_eigsh_and_needs_no_more_products():
         count += 1
         return a @ v
 
-    peer = eigsh(LinearOperator(a.shape, product, dtype=np.float64), k=4, which="LA", tol=1e-6, return_eigenvectors=False)
+    peer = eigsh(
+        LinearOperator(a.shape, product, dtype=np.float64), k=4, which="LA", tol=1e-6, return_eigenvectors=False
+    )
     found = lanczos(matrix(a), 4, tol=1e-6)
     np.testing.assert_allclose(found.values, np.sort(peer)[::-1], rtol=1e-10)
     assert found.products <= count

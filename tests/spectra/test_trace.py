@@ -36,10 +36,17 @@ def key(seed=0):
 
 CASES = [(method, spectrum) for method in ("xtrace", "hutch++") for spectrum in SPECTRA if spectrum != "covariance"]
 
+OTHERS = [("xnystrace", "power"), ("xnystrace", "covariance"), ("hutchinson", "hessian")]
+
 
 @pytest.mark.parametrize(
     ("method", "spectrum"),
-    [*CASES, ("xnystrace", "power"), ("xnystrace", "covariance"), ("hutchinson", "hessian")],
+    [
+        ("xtrace", "hessian"),
+        ("hutch++", "hessian"),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in CASES if case[1] != "hessian"),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in OTHERS),
+    ],
 )
 def test_trace_lies_within_two_standard_errors_which_are_no_larger_than_the_error(method, spectrum):
     values = SPECTRA[spectrum]

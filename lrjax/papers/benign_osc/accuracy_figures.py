@@ -7,10 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.patheffects import withStroke
 
-from lrjax.metrics import RunResult
-from lrjax.papers.benign_osc.conditions import Scales, scales
-from lrjax.papers.benign_osc.cubic_map import SIGN_STABLE_LIMIT
-from lrjax.papers.benign_osc.drawing import (
+from lrjax.drawing import (
     BLUE,
     GREEN,
     GREY,
@@ -22,9 +19,12 @@ from lrjax.papers.benign_osc.drawing import (
     canvas,
     diverged,
     legend_below,
-    mark_limits,
     recorded,
 )
+from lrjax.metrics import RunResult
+from lrjax.papers.benign_osc.conditions import Scales, scales
+from lrjax.papers.benign_osc.cubic_map import SIGN_STABLE_LIMIT
+from lrjax.papers.benign_osc.drawing import mark_limits
 
 CHANCE = 0.5
 PAPER_LARGE, PAPER_SMALL = 0.9938, 0.9375

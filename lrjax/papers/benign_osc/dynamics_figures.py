@@ -6,9 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from lrjax.metrics import RunResult
-from lrjax.papers.benign_osc.cubic_map import CHAOS_ONSET, SIGN_STABLE_LIMIT
-from lrjax.papers.benign_osc.drawing import (
+from lrjax.drawing import (
     BLUE,
     GREEN,
     GREY,
@@ -19,13 +17,14 @@ from lrjax.papers.benign_osc.drawing import (
     canvas,
     diverged,
     legend_below,
-    mark_limits,
     plain_log,
-    rate_colours,
     recorded,
     sample,
     thousands,
 )
+from lrjax.metrics import RunResult
+from lrjax.papers.benign_osc.cubic_map import CHAOS_ONSET, SIGN_STABLE_LIMIT
+from lrjax.papers.benign_osc.drawing import mark_limits, rate_colours
 from lrjax.papers.benign_osc.observe import LABELS, accumulation, delta_of, visits
 from lrjax.papers.benign_osc.theory import capacity, logistic_weak, small_lr_weak_end
 

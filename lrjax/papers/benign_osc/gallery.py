@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import matplotlib
 
+from lrjax.drawing import STYLE, Figure
 from lrjax.metrics import RunResult
 from lrjax.papers.benign_osc.accuracy_figures import ablations, accuracy_against_e, phase_tables
-from lrjax.papers.benign_osc.drawing import STYLE, Figure
 from lrjax.papers.benign_osc.dynamics_figures import drift, edge_of_stability, inner_dynamics, weak_feature
 from lrjax.papers.benign_osc.image_figures import planted_accuracy, training
 from lrjax.papers.benign_osc.map_figures import map_diagram, residual_bifurcation

@@ -7,8 +7,7 @@ import numpy as np
 from matplotlib import figure
 from matplotlib.axes import Axes
 
-from lrjax.metrics import RunResult
-from lrjax.papers.benign_osc.drawing import (
+from lrjax.drawing import (
     BLUE,
     GREY,
     VERMILLION,
@@ -22,6 +21,7 @@ from lrjax.papers.benign_osc.drawing import (
     recorded,
     thousands,
 )
+from lrjax.metrics import RunResult
 
 _MODELS = {"simple_cnn": "SimpleCNN", "resnet18": "ResNet-18", "augmented": "ResNet-18,\naugmented"}
 _RATES = {"large": VERMILLION, "small": BLUE}

@@ -5,6 +5,7 @@ from functools import cache
 import numpy as np
 from matplotlib.axes import Axes
 
+from lrjax.drawing import BLUE, GREY, VERMILLION, Arrays, Figure, canvas, diverged, legend_below, recorded, sample
 from lrjax.metrics import RunResult
 from lrjax.papers.benign_osc.cubic_map import (
     CHAOS_ONSET,
@@ -16,19 +17,7 @@ from lrjax.papers.benign_osc.cubic_map import (
     orbit,
     period_two,
 )
-from lrjax.papers.benign_osc.drawing import (
-    BLUE,
-    GREY,
-    VERMILLION,
-    Arrays,
-    Figure,
-    canvas,
-    diverged,
-    legend_below,
-    mark_limits,
-    recorded,
-    sample,
-)
+from lrjax.papers.benign_osc.drawing import mark_limits
 from lrjax.papers.benign_osc.observe import LABELS, visits, window_end
 
 _VISITS, _ORBIT = 120, 200
