@@ -1,44 +1,36 @@
-"""What to measure during training. A probe reads the state, returns named arrays and changes nothing.
-
-A config asks for probes by `probes = {"features": 250, "curvature": "end"}`: name -> every so many steps, or once at the
-end. To add one, write a function and a row in `PROBES`.
-"""
+"""Probes of the two-layer network: the feature learning of benign oscillation, and the curvature of single examples."""
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 
 from lrjax import models, parallel
 from lrjax.data.signal_noise import PATCHES
 from lrjax.models.two_layer import HEAD
-from lrjax.step import LOSSES, Engine, TrainState, eval_step
+from lrjax.probes.protocol import Probe, versions, without_memory
+from lrjax.step import LOSSES, Engine, TrainState
 
-Probe = Callable[[TrainState, Any, Any], dict[str, jax.Array]]  # (state, hyper, data) -> name -> [lanes, ...]
-EVAL_BATCH = 250
 POWER_STEPS = 16
 CURVATURE_EXAMPLES = 8
 
 
-def _versions(structure: Any, state: TrainState) -> dict[str, Any]:
-    """The parameters to measure: those of the last step and, where it is kept, their average ("averaged_" names)."""
-    return {"": state.params} | ({} if structure.averaging is None else {"averaged_": state.average})
+def of_weights(measure: Callable) -> Callable[[Any, Engine, Mesh], Probe]:
+    """A probe from a function (weights, structure, state, hyper, data) -> arrays of one lane, compiled."""
 
+    def make(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
+        def one(state: TrainState, hyper: Any, data: Any) -> dict[str, jax.Array]:
+            found = {}
+            for prefix, params in versions(structure, state).items():
+                weights = engine.weights(params, hyper, data)
+                found |= {prefix + k: v for k, v in measure(weights, structure, state, hyper, data).items()}
+            return found
 
-def _per_lane(measure: Callable, structure: Any, engine: Engine, mesh: Mesh) -> Probe:
-    """A probe from a function (weights, structure, state, hyper, data) -> arrays of one lane."""
+        return without_memory(parallel.lanes(one, mesh, structure.lane_loop))
 
-    def one(state: TrainState, hyper: Any, data: Any) -> dict[str, jax.Array]:
-        found = {}
-        for prefix, params in _versions(structure, state).items():
-            weights = engine.weights(params, hyper, data)
-            found |= {prefix + k: v for k, v in measure(weights, structure, state, hyper, data).items()}
-        return found
-
-    return parallel.lanes(one, mesh, structure.lane_loop)
+    return make
 
 
 def _slots(weights: Any, structure: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -171,53 +163,3 @@ def curvature(weights: Any, structure: Any, state: TrainState, hyper: Any, data:
 
     formula, power, value = jax.lax.map(one, example)
     return {"example": example, "formula": formula, "power": power, "output": value}
-
-
-def _lane_probe(measure: Callable) -> Callable[[Any, Engine, Mesh], Probe]:
-    return lambda structure, engine, mesh: _per_lane(measure, structure, engine, mesh)
-
-
-def accuracy(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
-    """Loss and accuracy on every test set, in batches from the host: "<test set>_accuracy", "<test set>_loss"."""
-    model = models.build_model(structure.model, structure.data.num_classes)
-
-    def sums(state: TrainState, batch: Any) -> dict[str, jax.Array]:
-        parts = {}
-        for prefix, params in _versions(structure, state).items():
-            found = eval_step(model, structure.loss, params, state.model_state, batch)
-            parts |= {prefix + name: value for name, value in found.items()}
-        return parts
-
-    evaluate = parallel.lanes(sums, mesh, structure.lane_loop, shared=(1,))
-
-    def probe(state: TrainState, hyper: Any, data: Any) -> dict[str, Any]:
-        found = {}
-        for name, test in data["tests"].items():
-            parts = [parallel.fetch(evaluate(state, batch)) for batch in _batches(test, mesh)]
-            total = {key: np.sum([part[key] for part in parts], axis=0) for key in parts[0]}
-            for prefix in _versions(structure, state):
-                count = total[prefix + "count"]
-                found[f"{prefix}{name}_accuracy"] = total[prefix + "correct"] / count
-                found[f"{prefix}{name}_loss"] = total[prefix + "loss"] / count
-        return found
-
-    return probe
-
-
-def _batches(test: dict[str, Any], mesh: Mesh) -> list[dict[str, jax.Array]]:
-    n = test["y"].shape[0]
-    batches = []
-    for start in range(0, n, EVAL_BATCH):
-        index = np.arange(start, start + EVAL_BATCH)
-        weight = (index < n).astype(np.float32)
-        index = np.minimum(index, n - 1)
-        batches.append(parallel.put_shared({"x": test["x"][index], "y": test["y"][index], "weight": weight}, mesh))
-    return batches
-
-
-PROBES: dict[str, Callable[[Any, Engine, Mesh], Probe]] = {
-    "features": _lane_probe(features),
-    "test_accuracy": _lane_probe(test_accuracy),
-    "curvature": _lane_probe(curvature),
-    "accuracy": accuracy,
-}

@@ -4,12 +4,17 @@ import numpy as np
 import pytest
 
 import lrjax
+from tests.runs import equal_trees, final_states
 from tests.test_inner_product import small_config
+
+SPECTRA = {"probes.spectrum": "100 until 200, end", "probes.noise": 200, "spectra.k": 1, "spectra.max_steps": 4}
 
 
 @pytest.fixture(scope="module")
 def probed(tmp_path_factory):
-    config = small_config(engine="direct", **{"probes.curvature": "end", "data.num_test": 200, "sweep.e": (0.5,)})
+    config = small_config(
+        engine="direct", **SPECTRA, **{"probes.curvature": "end", "data.num_test": 200, "sweep.e": (0.5,)}
+    )
     return lrjax.run(config, tmp_path_factory.mktemp("probed"))
 
 
@@ -20,7 +25,10 @@ def test_a_run_with_probes_and_one_without_have_equal_bits(probed, tmp_path):
     for a, b in zip(probed.arrays, without.arrays, strict=True):
         for name in ("step/loss", "step/margin"):
             assert np.array_equal(a[name], b[name])
-        assert "features/weak" not in b
+        assert len(a["spectrum/lambda_h1"]) == 4
+        assert not any(name.startswith(("features", "spectrum", "noise")) for name in b)
+    for name, block in final_states(probed.workdir).items():
+        assert equal_trees(block["state"], final_states(without.workdir)[name]["state"])
 
 
 def test_features_decompose_the_output(probed):

@@ -1,0 +1,51 @@
+"""How well a network does on the test sets."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from lrjax import models, parallel
+from lrjax.probes.protocol import Probe, versions, without_memory
+from lrjax.step import Engine, TrainState, eval_step
+
+EVAL_BATCH = 250
+
+
+def accuracy(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
+    """Loss and accuracy on every test set, in batches from the host: "<test set>_accuracy", "<test set>_loss"."""
+    model = models.build_model(structure.model, structure.data.num_classes)
+
+    def sums(state: TrainState, batch: Any) -> dict[str, jax.Array]:
+        parts = {}
+        for prefix, params in versions(structure, state).items():
+            found = eval_step(model, structure.loss, params, state.model_state, batch)
+            parts |= {prefix + name: value for name, value in found.items()}
+        return parts
+
+    evaluate = parallel.lanes(sums, mesh, structure.lane_loop, shared=(1,))
+
+    def measure(state: TrainState, hyper: Any, data: Any) -> dict[str, Any]:
+        found = {}
+        for name, test in data["tests"].items():
+            parts = [parallel.fetch(evaluate(state, batch)) for batch in _batches(test, mesh)]
+            total = {key: np.sum([part[key] for part in parts], axis=0) for key in parts[0]}
+            for prefix in versions(structure, state):
+                count = total[prefix + "count"]
+                found[f"{prefix}{name}_accuracy"] = total[prefix + "correct"] / count
+                found[f"{prefix}{name}_loss"] = total[prefix + "loss"] / count
+        return found
+
+    return without_memory(measure)
+
+
+def _batches(test: dict[str, Any], mesh: Mesh) -> list[dict[str, jax.Array]]:
+    n = test["y"].shape[0]
+    batches = []
+    for start in range(0, n, EVAL_BATCH):
+        index = np.arange(start, start + EVAL_BATCH)
+        weight = (index < n).astype(np.float32)
+        index = np.minimum(index, n - 1)
+        batches.append(parallel.put_shared({"x": test["x"][index], "y": test["y"][index], "weight": weight}, mesh))
+    return batches

@@ -1,0 +1,85 @@
+"""The gradient noise through training, from mini-batch gradients as the break-even paper measures it."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from lrjax.config import check
+from lrjax.data.images import generator
+from lrjax.probes.one_by_one import View, examples, model_losses, one_by_one
+from lrjax.probes.protocol import Probe
+from lrjax.spectra.gram import Gram, batch_gradients, gram
+from lrjax.spectra.subset import METHODS, STATISTICS
+from lrjax.step import Engine
+
+NAMES = (
+    "lambda_k1_raw",
+    "lambda_k1_per_example",
+    "lambda_k1_low",
+    "lambda_k1_high",
+    "trace_k_raw",
+    "trace_over_lambda",
+    "lambda_star_over_lambda",
+)
+LEVEL = 0.95
+
+
+def batch_sizes(num_examples: int, num_batches: int, batch_size: int) -> tuple[int, int]:
+    """(L, M) of disjoint batches: as asked for, or smaller ones of few examples. L goes first: the error is a matter of L.
+
+    Raises:
+        LrjaxError: there are no two batches.
+
+    Example:
+        >>> batch_sizes(4096, 25, 128), batch_sizes(64, 25, 128), batch_sizes(10, 25, 128)
+        ((25, 128), (25, 2), (10, 1))
+    """
+    found = min(num_batches, num_examples)
+    check(
+        found >= 2, f"the noise probe needs two batches or more of the training examples, and there are {num_examples}"
+    )
+    return found, min(batch_size, num_examples // found)
+
+
+def noise(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
+    """K from L = `spectra.noise_batches` gradients of M = `spectra.noise_batch_size` examples each, of the fixed subset.
+
+    The batches are disjoint and the same at every step. One number a lane: lambda_k1_raw, the top eigenvalue of
+    K_M = (1/L) sum_j (b_j - b)(b_j - b)^T; lambda_k1_low and _high, its 95 % jackknife interval, corrected for bias (NaN for
+    two batches); trace_k_raw; lambda_k1_per_example, rescaled to the covariance of per-example gradients; and, free of
+    scale, trace_over_lambda and lambda_star_over_lambda. NaN where a lane has diverged or ended. Compare at equal L.
+
+    Source: The Break-Even Point on Optimization Trajectories, sections 3 and 4; `lrjax.spectra.gram`.
+    """
+    settings = structure.spectra
+    loss = model_losses(structure).loss
+
+    def pick(num_train: int) -> tuple[np.ndarray, int]:
+        chosen = examples(num_train, settings.examples, settings.seed)
+        count, size = batch_sizes(chosen.size, settings.noise_batches, settings.noise_batch_size)
+        return generator(settings.seed, "noise batches").permutation(chosen)[: count * size], size
+
+    def measure_one(view: View, memory: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        gradients = batch_gradients(loss, view.variables, view.batches, "params", checks=view.first)
+        if not jnp.isfinite(jnp.sum(jnp.square(gradients))):
+            return {}, {}
+        total = examples(view.num_train, settings.examples, settings.seed).size
+        size = view.batches[0]["y"].shape[0]
+        return _numbers(gram(gradients, batch_size=size, num_examples=total, disjoint=True, k=0)), {}
+
+    return one_by_one(structure, engine, mesh, pick, measure_one, dict.fromkeys(NAMES, np.nan))
+
+
+def _numbers(found: Gram) -> dict[str, float]:
+    low = high = np.nan
+    if len(found.inner) > 2:
+        # Not `intervals`: of few gradients it would warn at every measurement.
+        interval = METHODS["jackknife"](found, STATISTICS["lambda_1"], LEVEL, None, None)
+        low, high = interval.low, interval.high
+    top = np.float64(found.lambda_1)
+    with np.errstate(divide="ignore", invalid="ignore"):  # no noise at all has no ratios
+        ratios = found.trace / top, found.lambda_star / top
+    values = top, found.per_example().lambda_1, low, high, found.trace, *ratios
+    return dict(zip(NAMES, values, strict=True))

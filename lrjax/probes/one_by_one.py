@@ -1,0 +1,134 @@
+"""Probes that go through the lanes on the host, one after the other, each on a fixed subset of its training examples."""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from lrjax import models, parallel
+from lrjax.data import DATASETS
+from lrjax.probes.protocol import Probe
+from lrjax.spectra.losses import Losses, losses
+from lrjax.spectra.subset import batches_of, evaluation_subset
+from lrjax.step import LOSSES, Engine, TrainState
+
+Pick = Callable[[int], tuple[np.ndarray, int]]  # examples there are -> (which, in this order; how many a batch)
+
+
+class View(NamedTuple):
+    """One lane as curvature operators take it, on the default device: its numbers depend on no other lane and no mesh.
+
+    Attributes:
+        variables: {"params", "model_state"} of the model.
+        batches: the examples to measure on.
+    num_train: training examples, from which they were picked.
+        opt_state: of optax.
+        hyper: dotted key -> number.
+        step: updates done.
+        finite: whether the parameters are.
+        first: the first lane before its first step, where it is worth looking whether the loss is a function.
+    """
+
+    variables: dict[str, Any]
+    batches: list[dict[str, jax.Array]]
+    num_train: int
+    opt_state: Any
+    hyper: dict[str, Any]
+    step: int
+    finite: bool
+    first: bool
+
+
+@functools.cache
+def examples(num_train: int, size: int, seed: int) -> np.ndarray:
+    """The fixed subset: `spectra.examples` of the training set, or its default. Chosen once, so it warns once."""
+    return evaluation_subset(num_train, size=min(size, num_train) or None, seed=seed)
+
+
+def model_losses(structure: Any) -> Losses:
+    """The losses of a structure's model, on clean labels, without augmentation, dropout and l2."""
+    model = models.build_model(structure.model, structure.data.num_classes)
+    return losses(model, LOSSES[structure.loss], batch_statistics=structure.spectra.batch_statistics)
+
+
+def _weights(structure: Any, engine: Engine, mesh: Mesh) -> Callable:
+    """(state, hyper, data) -> parameters of the model [lanes, ...], also where an engine keeps others."""
+    shared = () if DATASETS[structure.data.name].per_lane else (2,)
+    return parallel.lanes(lambda s, h, d: engine.weights(s.params, h, d), mesh, structure.lane_loop, shared=shared)
+
+
+def _views(structure: Any, weights: Callable, pick: Pick) -> Callable[..., Iterator[View]]:
+    per_lane = DATASETS[structure.data.name].per_lane
+
+    def batches(train: dict[str, Any]) -> list[dict[str, jax.Array]]:
+        found = batches_of(train, *pick(train["y"].shape[0]))
+        return jax.tree.map(jnp.asarray, parallel.fetch(found))
+
+    def each(state: TrainState, hyper: Any, data: Any, live: int) -> Iterator[View]:
+        train = {name: data["train"][name] for name in ("x", "y")}
+        num_train = train["y"].shape[1 if per_lane else 0]
+        variables = {"params": weights(state, hyper, data), "model_state": state.model_state}
+        whole = parallel.fetch((variables, state.opt_state, state.step, hyper))
+        train = parallel.fetch(train) if per_lane else batches(train)
+        for place in range(live):
+            own = jax.tree.map(lambda a, place=place: a[place], whole)
+            mine = batches(jax.tree.map(lambda a, place=place: a[place], train)) if per_lane else train
+            own_variables, step = own[0], int(own[2])
+            finite = all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(own_variables["params"]))
+            on_device = jax.tree.map(jnp.asarray, own_variables)
+            yield View(on_device, mine, num_train, own[1], own[3], step, finite, place == 0 == step)
+
+    return each
+
+
+def one_by_one(
+    structure: Any,
+    engine: Engine,
+    mesh: Mesh,
+    pick: Pick,
+    measure_one: Callable[[View, Any], tuple[dict[str, Any], Any]],
+    nothing: dict[str, Any],
+    vectors: dict[str, int] | None = None,
+) -> Probe:
+    """A probe from a measurement of one lane.
+
+    A lane is left out, its memory as it was, where its parameters are not finite, and where it has not moved since the last
+    measurement: it has ended, or it has diverged.
+
+    Args:
+        structure, engine, mesh: of the program.
+        pick: which examples.
+        measure_one: `(view, memory) -> (arrays, memory)` of a lane with finite parameters. What it leaves out is `nothing`.
+        nothing: the arrays of a lane that is not measured.
+        vectors: name -> k, for a memory of k vectors of the size of the parameters, [k, D] zeros at first.
+    """
+    weights = _weights(structure, engine, mesh)
+    each = _views(structure, weights, pick)
+
+    def start(state: TrainState, hyper: Any, data: Any) -> dict[str, Any]:
+        leaves = jax.tree.leaves(weights(state, hyper, data))
+        lanes = leaves[0].shape[0]
+        size = sum(leaf.size for leaf in leaves) // lanes
+        dtype = jnp.result_type(jnp.float32, *leaves)
+        own = {name: np.zeros((lanes, k, size), dtype) for name, k in (vectors or {}).items()}
+        return {"step": np.full(lanes, -1, np.int32), "vectors": own}
+
+    def measure(state: TrainState, hyper: Any, data: Any, memory: Any, live: int) -> tuple[dict[str, Any], Any]:
+        memory = jax.tree.map(np.array, memory)
+        found = []
+        for place, view in enumerate(each(state, hyper, data, live)):
+            own: dict[str, Any] = {}
+            if view.step != memory["step"][place] and view.finite:
+                before = {name: array[place] for name, array in memory["vectors"].items()}
+                own, after = measure_one(view, before)
+                for name, array in after.items():
+                    memory["vectors"][name][place] = array
+                memory["step"][place] = view.step
+            found.append(nothing | own)
+        return {name: np.stack([np.asarray(own[name]) for own in found]) for name in nothing}, memory
+
+    return Probe(measure, start)

@@ -1,0 +1,136 @@
+"""The top eigenpairs of curvature matrices through training, each measurement warm-started from the one before."""
+
+from collections.abc import Callable
+from inspect import signature
+from typing import Any, NamedTuple
+
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from lrjax import parallel
+from lrjax.errors import LrjaxError
+from lrjax.keys import key
+from lrjax.probes.one_by_one import View, examples, model_losses, one_by_one
+from lrjax.probes.protocol import Probe
+from lrjax.spectra import operators
+from lrjax.spectra.bound import Bound
+from lrjax.spectra.lanczos import Eigen, check_request, lanczos
+from lrjax.spectra.losses import Losses
+from lrjax.spectra.stability import adam_preconditioner, adam_state
+from lrjax.step import Engine
+
+LIKELIHOODS = {"cross_entropy": "categorical", "half_square": "gaussian"}  # losses that are -log p(y | outputs)
+ADAMS = ("adam", "adamw", "nadam", "nadamw")  # optimizers whose moments make the preconditioner
+
+
+class Matrix(NamedTuple):
+    """A matrix that `spectra.matrices` may name.
+
+    Attributes:
+        scalar: what metrics.jsonl calls its largest eigenvalue.
+        make: `(losses, name of the loss) -> operator`.
+        of_examples: whether it is made of per-example gradients, which batch statistics do not leave.
+    """
+
+    scalar: str
+    make: Callable[[Losses, str], operators.Operator]
+    of_examples: bool = False
+
+
+MATRICES: dict[str, Matrix] = {
+    "hessian": Matrix("lambda_h1", lambda f, loss: operators.hessian(f.loss)),
+    "ggn": Matrix("lambda_ggn1", lambda f, loss: operators.ggn(f.predict, f.output_loss)),
+    "fisher": Matrix("lambda_f1", lambda f, loss: operators.fisher(f.predict, distribution=LIKELIHOODS[loss])),
+    "empirical_fisher": Matrix("lambda_ef1", lambda f, loss: operators.empirical_fisher(f.example_loss), True),
+    "gradient_covariance": Matrix("lambda_k1", lambda f, loss: operators.gradient_covariance(f.example_loss), True),
+    "preconditioned_hessian": Matrix("lambda_ph1", lambda f, loss: operators.hessian(f.loss)),
+}
+
+
+def spectrum(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
+    """The k largest eigenvalues of each of `spectra.matrices`, on the fixed subset of `spectra.examples`.
+
+    Arrays: "<matrix>_values" and "<matrix>_residuals" [lanes, k], "<matrix>_products", the largest eigenvalue by its name in
+    `MATRICES` ("lambda_h1", "lambda_k1") and, with hessian and gradient_covariance, "cos_hk" = |<e_H, e_K>|. NaN, with no
+    products, where a lane has diverged, has ended, or (preconditioned_hessian) has made no step yet. The l2 penalty, label
+    noise and augmentation are no part of the loss.
+    """
+    settings = structure.spectra
+    at_once = settings.batch_size or parallel.examples_at_once(settings.batch_statistics)
+    functions = model_losses(structure)
+    # Made once: the programs of products are kept by operator.
+    made = {name: MATRICES[name].make(functions, structure.loss) for name in settings.matrices}
+
+    def pick(num_train: int) -> tuple[np.ndarray, int]:
+        return examples(num_train, settings.examples, settings.seed), at_once
+
+    def measure_one(view: View, memory: dict[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        found, vectors = {}, {}
+        for name, operator in made.items():
+            if name == "preconditioned_hessian":
+                if view.step == 0:
+                    continue  # no second moments yet
+                operator = operators.preconditioned(operator, adam_diagonal(structure, view))
+            bound = operator.bind(view.variables, view.batches, "params", checks=view.first)
+            pairs = _top(bound, memory[name], settings)
+            if pairs is not None:
+                vectors[name] = np.asarray(pairs.vectors)
+                found |= _arrays(name, pairs)
+        if {"hessian", "gradient_covariance"} <= vectors.keys():
+            tops = (vectors[name][0].astype(np.float64) for name in ("hessian", "gradient_covariance"))
+            found["cos_hk"] = min(1.0, abs(float(np.dot(*tops))))
+        return found, vectors
+
+    vectors = {name: int(settings.k) for name in settings.matrices}
+    return one_by_one(structure, engine, mesh, pick, measure_one, _nothing(settings), vectors)
+
+
+def _top(bound: Bound, start: np.ndarray, settings: Any) -> Eigen | None:
+    """The top pairs; None where a product is not finite, as where the lane is about to diverge."""
+    check_request(bound, settings.k, "LA", settings.max_steps)
+    warm = start if start.any() else None
+    try:
+        return lanczos(
+            bound,
+            settings.k,
+            tol=settings.tol,
+            max_steps=settings.max_steps,
+            start=warm,
+            key=key(settings.seed, "probe"),
+        )
+    except LrjaxError:  # what was asked for is checked above, so only a product can be refused
+        return None
+
+
+def adam_diagonal(structure: Any, view: View) -> dict[str, Any]:
+    """The diagonal of Adam's preconditioner at a state, a tree like the variables."""
+    moments = adam_state(view.opt_state)
+    arguments = signature(getattr(optax, structure.optimizer.name)).parameters
+
+    def setting(name: str) -> Any:
+        given = structure.optimizer.get(name)
+        return view.hyper.get(f"optimizer.{name}", arguments[name].default if given is None else given)
+
+    nu, count = moments.nu, np.asarray(moments.count)
+    diagonal = adam_preconditioner(nu, count, setting("b2"), setting("eps"), setting("eps_root"))
+    return view.variables | {"params": diagonal}
+
+
+def _arrays(name: str, pairs: Eigen) -> dict[str, Any]:
+    return {
+        f"{name}_values": pairs.values,
+        f"{name}_residuals": pairs.residuals,
+        f"{name}_products": pairs.products,
+        MATRICES[name].scalar: pairs.values[0],
+    }
+
+
+def _nothing(settings: Any) -> dict[str, Any]:
+    none = np.full(settings.k, np.nan)
+    found: dict[str, Any] = {}
+    for name in settings.matrices:
+        found |= {f"{name}_values": none, f"{name}_residuals": none, f"{name}_products": 0}
+        found |= {MATRICES[name].scalar: np.nan}
+    both = {"hessian", "gradient_covariance"} <= set(settings.matrices)
+    return found | ({"cos_hk": np.nan} if both else {})
