@@ -1,6 +1,7 @@
 """Curvature of SimpleCNN on real CIFAR-10: seconds and products, beside matfree, curvlinops, PyHessian and SciPy.
 
-Run:  python -m tests.benchmarks.spectra [--data_dir=...] [--examples=1024] [--train_steps=0,300] [--parts=top5,vectors,...]
+Run:  python -m tests.benchmarks.spectra [--data_dir=...] [--examples=1024] [--train_steps=0,300]
+      [--parts=top5,batches,vectors,noise]
 (PyTorch's tools join in where the `peers` extra is installed.)
 """
 
@@ -19,6 +20,7 @@ import tensorflow_datasets as tfds
 from jax.flatten_util import ravel_pytree
 
 from lrjax import models, spectra
+from lrjax.parallel import examples_at_once
 from lrjax.step import LOSSES
 
 BATCH, K, TOL = 128, 5, 1e-3
@@ -74,7 +76,7 @@ def show(name: str, seconds: float, products: int, residual: float, values: np.n
 
 def top_pairs(model: Any, variables: Any, data: dict, functions: Any) -> None:
     """Top five eigenpairs to a relative residual of 1e-3, by every tool there is."""
-    bound = spectra.hessian(functions.loss).bind(variables, cut(data, BATCH), "params")
+    bound = spectra.hessian(functions.loss).bind(variables, cut(data, examples_at_once()), "params")
     bound.matvec(jnp.ones(bound.size))  # compiles
     start = time.perf_counter()
     found = spectra.lanczos(bound, K, tol=TOL)
@@ -123,7 +125,7 @@ def shared_passes(model: Any, variables: Any, data: dict, functions: Any) -> Non
     few = {name: array[: 2 * BATCH] for name, array in data.items()}
     times = {}
     for keep in (0, 2**33):
-        bound = spectra.hessian(functions.loss).bind(variables, cut(few, BATCH), "params", keep_bytes=keep)
+        bound = spectra.hessian(functions.loss).bind(variables, cut(few, examples_at_once()), "params", keep_bytes=keep)
         for count in (1, 2, 4, 8):
             rows = jax.random.normal(jax.random.key(0), (count, bound.size))
             times[keep, count] = median_time(lambda bound=bound, rows=rows: bound.matmat(rows)) / count
@@ -133,9 +135,20 @@ def shared_passes(model: Any, variables: Any, data: dict, functions: Any) -> Non
         print(f"  {count} vectors a pass, linearisation {kept:<9} {seconds:6.2f} s a vector   ratio {ratio:.2f}")
 
 
+def batch_sizes(model: Any, variables: Any, data: dict, functions: Any) -> None:
+    """How many examples a product should see at once."""
+    few = {name: array[: 2 * BATCH] for name, array in data.items()}
+    times = {}
+    for size in (4, 8, 16, 32, 64, 128):
+        bound = spectra.hessian(functions.loss).bind(variables, cut(few, size), "params")
+        times[size] = median_time(lambda bound=bound: bound.matvec(jnp.ones(bound.size)))
+    for size, seconds in times.items():
+        print(f"  {size:3d} examples at once           {seconds:7.2f} s a product   ratio {seconds / times[128]:.2f}")
+
+
 def gradient_noise(model: Any, variables: Any, data: dict, functions: Any) -> None:
     """Top five of K and its exact trace over per-example gradients, none of which is kept."""
-    batches = cut(data, BATCH)
+    batches = cut(data, examples_at_once())
     bound = spectra.gradient_covariance(functions.example_loss).bind(variables, batches, "params")
     bound.matvec(jnp.ones(bound.size))
     start = time.perf_counter()
@@ -152,7 +165,7 @@ def gradient_noise(model: Any, variables: Any, data: dict, functions: Any) -> No
     print(f"  exact trace of K             {time.perf_counter() - start:7.1f} s  {total:.3f}")
 
 
-PARTS = {"top5": top_pairs, "vectors": shared_passes, "noise": gradient_noise}
+PARTS = {"top5": top_pairs, "batches": batch_sizes, "vectors": shared_passes, "noise": gradient_noise}
 
 
 def main() -> None:
