@@ -76,7 +76,7 @@ def run(pytester, monkeypatch):
 
     def run_suite(suite, *options):
         pytester.path.joinpath("tests/test_suite.py").write_text(suite, encoding="utf-8")
-        return pytester.runpytest_subprocess("-p", "no:cacheprovider", *options)
+        return pytester.runpytest_subprocess("-p", "xdist", "-n0", "-p", "no:cacheprovider", *options)
 
     return run_suite
 

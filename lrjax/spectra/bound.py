@@ -56,7 +56,8 @@ class Bound:
         """
         vectors = jnp.asarray(vectors, self.dtype)
         shape = np.shape(vectors)
-        check(len(shape) == 2 and shape[1] == self.size, f"vectors must be [k, {self.size}], not {list(shape)}")
+        right = len(shape) == 2 and shape[0] > 0 and shape[1] == self.size
+        check(right, f"vectors must be [k, {self.size}] with k of 1 or more, not {list(shape)}")
         self.products += shape[0]
         return self._matmat(vectors)
 

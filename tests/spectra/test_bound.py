@@ -27,6 +27,7 @@ BATCHES, EVEN = split(BATCH), split(BATCH, (9, 9, 9))
 TABLE = problems.operator_table(PROBLEM.predict, PROBLEM.losses, PROBLEM.distribution, KEY)
 TABLE |= problems.preconditioned_table(TABLE)
 SIZE, OF_W = 14, slice(6, 14)
+QUICKLY = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -250,9 +251,6 @@ def run(task, *arguments, devices, **variables):
     command = [sys.executable, "-m", "tests.spectra.on_devices", task, *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, cwd=REPOSITORY, env=environment(devices) | variables, **pipes)
-
-
-QUICKLY = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 
 
 def said(process):
