@@ -1,11 +1,16 @@
 """From a flax Linen module to (init, apply) on plain nested dicts, and the normalisation layers that models share."""
 
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
 
+from lrjax.models.convolution import conv_general_dilated
 from lrjax.models.model import Model
+
+# `nn.Conv` with the convolution of this package; Linen asks for a function that returns it.
+Conv = partial(nn.Conv, conv_general_dilated_cls=lambda: conv_general_dilated)
 
 
 def from_linen(module: nn.Module) -> Model:

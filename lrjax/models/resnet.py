@@ -7,7 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from lrjax.models.linen import NORMS, batch_norm, from_linen, no_norm
+from lrjax.models.linen import NORMS, Conv, batch_norm, from_linen, no_norm
 from lrjax.models.model import Model, lookup
 
 STAGES = (2, 2, 2, 2)
@@ -53,7 +53,7 @@ class ResNet18(nn.Module):
         he = nn.initializers.he_normal()
         # Without normalisation the sum over blocks must not let the signal grow: Var / number of blocks, last conv.
         last_init = nn.initializers.variance_scaling(2.0 / sum(STAGES), "fan_in", "truncated_normal") if plain else he
-        conv = partial(nn.Conv, use_bias=plain, kernel_init=he, dtype=self.dtype)
+        conv = partial(Conv, use_bias=plain, kernel_init=he, dtype=self.dtype)
         norm = partial(self.norm, train=train, axis_name=self.axis_name, dtype=self.dtype)
         x = nn.relu(norm(conv(self.width, (3, 3), padding=1, name="stem")(x), "stem_norm"))
         for stage, num_blocks in enumerate(STAGES):

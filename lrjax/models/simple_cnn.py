@@ -7,8 +7,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from lrjax.models.linen import NORMS, from_linen, no_norm
+from lrjax.models.linen import NORMS, Conv, from_linen, no_norm
 from lrjax.models.model import Model, lookup
+from lrjax.models.pooling import max_pool
 
 
 class SimpleCNN(nn.Module):
@@ -24,13 +25,13 @@ class SimpleCNN(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Images `[B, H, W, C]` to logits `[B, num_classes]`."""
         glorot = nn.initializers.glorot_uniform()
-        conv = partial(nn.Conv, kernel_size=(3, 3), kernel_init=glorot, dtype=self.dtype)
+        conv = partial(Conv, kernel_size=(3, 3), kernel_init=glorot, dtype=self.dtype)
         norm = partial(self.norm, train=train, axis_name=self.axis_name, dtype=self.dtype)
         for number, (multiple, padding) in enumerate([(1, "SAME"), (1, "VALID"), (2, "SAME"), (2, "VALID")], start=1):
             x = conv(multiple * self.width, padding=padding, name=f"conv{number}")(x)
             x = nn.relu(norm(x, f"norm{number}"))
             if padding == "VALID":
-                x = nn.max_pool(x, (2, 2), strides=(2, 2))
+                x = max_pool(x, (2, 2), strides=(2, 2))
         x = x.reshape((x.shape[0], -1))
         x = nn.relu(nn.Dense(4 * self.width, kernel_init=glorot, dtype=self.dtype, name="dense1")(x))
         # The head has no dtype of its own: it promotes to that of its parameters, so that logits are never bfloat16.

@@ -1,0 +1,146 @@
+"""A convolution and its two transposes as slices and matrix products, for XLA:CPU."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+
+
+class Window(NamedTuple):
+    """What a convolution and its transposes know besides their operands."""
+
+    image: tuple[int, int]
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    padding: tuple[tuple[int, int], tuple[int, int]]
+    dilation: tuple[int, int]
+    precision: Any = None
+
+    @property
+    def padded(self) -> tuple[int, int]:
+        """Height and width of the padded image."""
+        (top, bottom), (left, right) = self.padding
+        return self.image[0] + top + bottom, self.image[1] + left + right
+
+    @property
+    def output(self) -> tuple[int, int]:
+        """Height and width of the result; not positive where the kernel does not fit."""
+        h, w = (
+            (size - (k - 1) * d - 1) // s + 1
+            for size, k, d, s in zip(self.padded, self.kernel, self.dilation, self.strides, strict=True)
+        )
+        return h, w
+
+
+def _pad(x, rows, columns):
+    """Pads height and width of `[N, H, W, C]`, or crops them where negative."""
+    if (*rows, *columns) == (0, 0, 0, 0):
+        return x
+    return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), (*rows, 0), (*columns, 0), (0, 0, 0)])
+
+
+def _shift(x, axis, tap, size, window):
+    """What a tap sees along height (0) or width (1)."""
+    start, step = tap * window.dilation[axis], window.strides[axis]
+    return lax.slice_in_dim(x, start, start + (size - 1) * step + 1, step, axis + 1)
+
+
+def _join(parts):
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts, -1)
+
+
+def _columns(x, window):
+    """`[N, H, W, C]` to `[N, H, W', w C]`: what the taps of one row of the kernel see."""
+    return _join([_shift(x, 1, j, window.output[1], window) for j in range(window.kernel[1])])
+
+
+def _patches(x, window):
+    """`[N, H, W, C]` to `[N, H', W', h w C]`: what all taps see."""
+    rows = [_shift(x, 0, i, window.output[0], window) for i in range(window.kernel[0])]
+    return _join([_columns(row, window) for row in rows])
+
+
+def _dot(a, b, contracting):
+    """Matrix product over axis `contracting` of `a` and the first of `b`, accumulated in float32 at least."""
+    wide = jnp.promote_types(a.dtype, jnp.float32)
+    return lax.dot_general(a, b, (((contracting,), (0,)), ((), ())), preferred_element_type=wide)
+
+
+def _by_rows(window, channels, features):
+    """Whether to copy the taps of a row of the kernel only, and add up shifted rows of the product.
+
+    Copying all taps moves h w C numbers an output pixel; this moves w C before the product and h O after it.
+    """
+    h, w = window.kernel
+    return window.strides == (1, 1) and h * w * channels > w * channels + h * features
+
+
+def convolve(x, kernel, *, window):
+    """y[p] = sum_t x[s p + d t] w[t]: `[N, H, W, C]` and `[h, w, C, O]` to `[N, H', W', O]`."""
+    (h, w), (height, width) = window.kernel, window.output
+    channels, features = kernel.shape[2:]
+    x = _pad(x, *window.padding)
+    n = x.shape[0]
+    if not _by_rows(window, channels, features):
+        y = _dot(_patches(x, window).reshape(-1, h * w * channels), kernel.reshape(-1, features), 1)
+        return y.reshape(n, height, width, features).astype(x.dtype)
+    seen = _columns(x, window)
+    rows = _dot(seen.reshape(-1, w * channels), kernel.transpose(1, 2, 0, 3).reshape(w * channels, -1), 1)
+    rows = rows.reshape(n, seen.shape[1], width, h * features)
+    parts = [_shift(rows[..., i * features : (i + 1) * features], 0, i, height, window) for i in range(h)]
+    return sum(parts[1:], parts[0]).astype(x.dtype)
+
+
+def input_gradient(y, kernel, *, window):
+    """x[q] = sum_{s p + d t = q} y[p] w[t]^T: `[N, H', W', O]` and `[h, w, C, O]` to `[N, H, W, C]`."""
+    if window.strides == (1, 1):
+        flipped = kernel[::-1, ::-1].swapaxes(2, 3)
+        before = [
+            (k - 1) * d - low for k, d, (low, _) in zip(window.kernel, window.dilation, window.padding, strict=True)
+        ]
+        padding = tuple(
+            (low, size + (k - 1) * d - out - low)
+            for low, size, k, d, out in zip(
+                before, window.image, window.kernel, window.dilation, window.output, strict=True
+            )
+        )
+        return convolve(y, flipped, window=window._replace(image=window.output, padding=padding))
+    h, w, channels, features = kernel.shape
+    taps = _dot(y.reshape(-1, features), kernel.reshape(-1, features).T, 1)
+    taps = taps.reshape(*y.shape[:3], h, w, channels)
+    rows = [_interleave([taps[:, :, :, i, j] for j in range(w)], 1, window) for i in range(h)]
+    (top, bottom), (left, right) = window.padding
+    return _pad(_interleave(rows, 0, window), (-top, -bottom), (-left, -right)).astype(y.dtype)
+
+
+def _interleave(taps, axis, window):
+    """Adds each tap at its place, for every phase of the stride apart: no zeros are stored between the elements."""
+    stride, size, at = window.strides[axis], window.padded[axis], axis + 1
+    length = -(-size // stride)
+    phases = []
+    for phase in range(stride):
+        total = jnp.zeros((*taps[0].shape[:at], length, *taps[0].shape[at + 1 :]), taps[0].dtype)
+        for number, tap in enumerate(taps):
+            start, own = divmod(number * window.dilation[axis], stride)
+            if own == phase:
+                config = [(0, 0, 0)] * tap.ndim
+                config[at] = (start, length - start - tap.shape[at], 0)
+                total += lax.pad(tap, jnp.zeros((), tap.dtype), config)
+        phases.append(total)
+    whole = jnp.stack(phases, at + 1)
+    whole = whole.reshape(*whole.shape[:at], length * stride, *whole.shape[at + 2 :])
+    return lax.slice_in_dim(whole, 0, size, axis=at)
+
+
+def kernel_gradient(x, y, *, window):
+    """w[t] = sum_p x[s p + d t]^T y[p]: `[N, H, W, C]` and `[N, H', W', O]` to `[h, w, C, O]`."""
+    (h, w), channels, features = window.kernel, x.shape[3], y.shape[3]
+    x = _pad(x, *window.padding)
+    if not _by_rows(window, channels, features):
+        gradient = _dot(_patches(x, window).reshape(-1, h * w * channels), y.reshape(-1, features), 0)
+        return gradient.reshape(h, w, channels, features).astype(y.dtype)
+    seen = _columns(x, window)
+    rows = [i * window.dilation[0] for i in range(h)]
+    shifted = _join([_pad(y, (row, seen.shape[1] - y.shape[1] - row), (0, 0)) for row in rows])
+    gradient = _dot(seen.reshape(-1, w * channels), shifted.reshape(-1, h * features), 0)
+    return gradient.reshape(w, channels, h, features).transpose(2, 0, 1, 3).astype(y.dtype)
