@@ -50,6 +50,7 @@ def base() -> Config:
             augment="none",  # of images: "none" or "crop_flip"
             order="shuffle",  # "shuffle": a fresh permutation an epoch; "iid"; "cyclic"
             batch_size=128,  # an int, or "full"
+            micro_batch=0,  # examples a gradient sees at once; 0: as many as are fastest here (`lrjax.micro_batches`)
             label_noise=placeholder(float),  # +- this on every target, afresh at each visit
             averaging=placeholder(str),  # None, "ema" (averaging_decay) or "uniform" (from averaging_start on)
             averaging_decay=0.999,

@@ -151,6 +151,11 @@ def _check_numbers(config: Config, num_train: int) -> None:
     few = isinstance(kept, int) and not isinstance(kept, bool) and kept >= 1
     check(kept == "all" or few, f"keep_checkpoints={kept!r} must be 'all' or a number, 1 or more")
     check(1 <= config.batch_size <= num_train, f"batch_size={config.batch_size} must lie in 1..{num_train} (examples)")
+    part = config.micro_batch
+    check(
+        part >= 0 and config.batch_size % max(part, 1) == 0,
+        f"micro_batch={part} must divide batch_size={config.batch_size}",
+    )
     single = config.lane_loop != "single" or config.lanes_per_device == 1
     check(single, f"lane_loop='single' needs lanes_per_device=1, not {config.lanes_per_device}")
     milestones = flatten(config).get("schedule.milestones", ())

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lrjax import models
+from lrjax import micro_batches, models
 from lrjax.data.augment import AUGMENTATIONS
 from lrjax.keys import key
 from lrjax.models.two_layer import INITS
@@ -128,13 +128,17 @@ def direct(structure: Any, num_classes: int, shard_batch: Callable = lambda batc
         batch = shard_batch(jax.tree.map(lambda a: a[row.index], {k: data["train"][k] for k in ("x", "y")}))
         y = targets(structure, hyper, batch["y"], state.step)
 
-        def objective(params: Tree) -> tuple[jax.Array, tuple[Tree, jax.Array]]:
-            augment_key, model_key = jax.random.split(key(hyper["seed"], "step", state.step))
-            x = augment(augment_key, batch["x"])
-            output, model_state = model.apply(params, state.model_state, x, train=True, key=model_key)
-            return jnp.mean(example_loss(output, y)), (model_state, output)
+        augment_key, model_key = jax.random.split(key(hyper["seed"], "step", state.step))
+        x = augment(augment_key, batch["x"])
 
-        (loss, (model_state, output)), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
+        def objective(params: Tree, part: Tree, part_key: jax.Array) -> tuple[jax.Array, tuple[Tree, jax.Array]]:
+            output, model_state = model.apply(params, state.model_state, part["x"], train=True, key=part_key)
+            return jnp.mean(example_loss(output, part["y"])), (model_state, output)
+
+        part = micro_batches.size(structure.micro_batch, x, state.model_state)
+        (loss, (model_state, output)), gradient = micro_batches.value_and_grad(
+            objective, state.params, {"x": x, "y": y}, model_key, part
+        )
         metrics = step_metrics(output, batch["y"])
         if axis_name is not None:
             gradient, loss, model_state, metrics = jax.lax.pmean((gradient, loss, model_state, metrics), axis_name)

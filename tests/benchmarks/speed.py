@@ -1,0 +1,226 @@
+"""Speed of lrjax on this machine as ratios to PyTorch, measured side by side; lower is better.
+
+Run:  python -m tests.benchmarks.speed [--models=mlp,simple_cnn,resnet32,wrn_16_4] [--parts=step,hvp,...] [--repeats=7]
+(needs the extra `peers`, and CIFAR-10 under --data_dir)
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+import lrjax
+from lrjax import micro_batches, models, parallel, spectra
+from lrjax.block import Block
+from lrjax.config import apply_overrides
+from lrjax.step import LOSSES
+from lrjax.sweep import plan
+from lrjax.train import _shared_data
+from tests.benchmarks.spectra import SHARED, cut
+
+MODELS = {
+    "mlp": {"name": "mlp"},
+    "simple_cnn": {"name": "simple_cnn"},
+    "resnet32": {"name": "resnet32"},
+    "wrn_16_4": {"name": "wide_resnet"},
+}
+BATCH, EVALUATED = 128, 512
+STEPS = {"mlp": 50}  # steps of one measurement; others: 2
+
+
+def config(model: dict[str, Any], data_dir: str, steps: int, overrides: dict[str, Any] | None = None) -> Any:
+    """The config of a training run on 2048 images of CIFAR-10, with SGD and momentum."""
+    found = lrjax.load_config("configs/benign_osc.py:E0", {"data_dir": data_dir})
+    with found.unlocked(), found.ignore_type():
+        found.model, found.arms, found.probes, found.sweep = ConfigDict(model), ConfigDict(), ConfigDict(), ConfigDict()
+        found.update(steps=steps, log_every=steps, checkpoint_every=steps, batch_size=BATCH, step_loop="scan")
+        found.schedule = ConfigDict(dict(name="constant"))
+        found.optimizer.update(name="sgd", learning_rate=0.01, momentum=0.9)
+    return apply_overrides(found, overrides or {})
+
+
+def advance(found: Any) -> Callable[[], Any]:
+    """A function that runs one chunk of the loop: gather, gradient, update, metrics."""
+    group = plan(found)[0]
+    mesh = parallel.make_mesh(1, len(group.lanes), BATCH)
+    block = Block(0, group, group.lanes, mesh, _shared_data(group, mesh))
+    start = block.start().state
+
+    def run() -> None:
+        state, _ = block.advance(parallel.put_lanes(start, mesh), 0)
+        jax.block_until_ready(state)
+
+    return run
+
+
+def training_step(name: str, data_dir: str) -> Callable[[], Any]:
+    """Training steps of one run, as the loop makes them."""
+    return advance(config(MODELS[name], data_dir, STEPS.get(name, 2)))
+
+
+def problem(name: str, x: np.ndarray, y: np.ndarray) -> tuple[Any, Any, list, Any]:
+    """(losses, variables, batches of a curvature product, the model) over one batch."""
+    model = models.build_model(MODELS[name], 10)
+    params, model_state = model.init(jax.random.key(0), jnp.asarray(x[:1]))
+    statistics_of_batch = "batch_stats" in model_state
+    size = BATCH if statistics_of_batch else parallel.examples_at_once()
+    functions = spectra.losses(model, LOSSES["cross_entropy"], batch_statistics=statistics_of_batch)
+    return functions, {"params": params, "model_state": model_state}, cut({"x": x, "y": y}, size), model
+
+
+def product(operator: Callable, attribute: str, name: str, x: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
+    """One product of a curvature operator over one batch."""
+    functions, variables, batches, _ = problem(name, x, y)
+    bound = operator(getattr(functions, attribute)).bind(variables, batches, "params")
+    vector = jnp.ones(bound.size)
+    return lambda: jax.block_until_ready(bound.matvec(vector))
+
+
+def per_example(name: str, x: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
+    """Squared norms of the gradients of each example."""
+    functions, variables, batches, _ = problem(name, x, y)
+    return lambda: spectra.gradient_norms(functions.example_loss, variables, batches, where="params")
+
+
+def evaluation(name: str, x: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
+    """Correct predictions in evaluation mode."""
+    _, variables, _, model = problem(name, x[:BATCH], y[:BATCH])
+
+    @jax.jit
+    def correct(variables: Any, x: jax.Array, y: jax.Array) -> jax.Array:
+        output, _ = model.apply(variables["params"], variables["model_state"], x, train=False)
+        return jnp.sum(jnp.argmax(output, axis=1) == y)
+
+    images, labels = jnp.asarray(x), jnp.asarray(y)
+    return lambda: jax.block_until_ready(correct(variables, images, labels))
+
+
+def medians(runners: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    """Median seconds of each, interleaved, after one call to compile."""
+    for run in runners.values():
+        run()
+    times: dict[str, list[float]] = {name: [] for name in runners}
+    for _ in range(repeats):
+        for name, run in runners.items():
+            begin = time.perf_counter()
+            run()
+            times[name].append(time.perf_counter() - begin)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def show(part: str, name: str, runners: dict[str, Callable[[], Any]], repeats: int, count: int = 1) -> None:
+    """A line: ours, the best of PyTorch's, the ratio."""
+    found = medians(runners, repeats)
+    ours = found.pop("lrjax")
+    peer = min(found, key=lambda key: found[key])
+    milli = f"{1e3 * ours / count:9.2f} ms   {peer} {1e3 * found[peer] / count:9.2f} ms"
+    print(f"  {part:<12} {name:<11} {milli}   ratio {ours / found[peer]:.2f}", flush=True)
+
+
+def measure(part: str, name: str, x: np.ndarray, y: np.ndarray, data_dir: str, repeats: int) -> None:
+    """One part for one model."""
+    from tests.benchmarks import networks as peers  # needs torch
+
+    torch = peers.torch
+    network = peers.NETWORKS[name]().to(memory_format=torch.channels_last)
+    images = torch.tensor(x.transpose(0, 3, 1, 2)).contiguous(memory_format=torch.channels_last)
+    labels = torch.tensor(y, dtype=torch.long)
+    few, their = (x[:BATCH], y[:BATCH]), (images[:BATCH], labels[:BATCH])
+    if part == "step":
+        count = STEPS.get(name, 2)
+        runners = {"lrjax": training_step(name, data_dir), "PyTorch": peers.steps(network, images, labels, count)}
+        return show(part, name, runners, repeats, count)
+    if part == "hvp":
+        runners = {
+            "lrjax": product(spectra.hessian, "loss", name, *few),
+            "PyTorch": peers.hessian_product(network, *their),
+        }
+    elif part == "evaluation":
+        runners = {"lrjax": evaluation(name, x, y), "PyTorch": peers.evaluation(network, images, labels)}
+    elif name in ("resnet32", "wrn_16_4"):
+        return print(f"  {part:<12} {name:<11} one example has no gradient of its own under BatchNorm")
+    elif part == "per_example":
+        runners = {"lrjax": per_example(name, *few)}
+        runners |= {f"vmap {chunk}": peers.per_example_norms(network, *their, chunk) for chunk in (16, 64)}
+    else:
+        ours = product(spectra.gradient_covariance, "example_loss", name, *few)
+        runners = {"lrjax": ours, "jvp and vjp": peers.covariance_product(network, *their)}
+    return show(part, name, runners, repeats)
+
+
+def sweep(x: np.ndarray, y: np.ndarray, data_dir: str, repeats: int) -> None:
+    """8 learning rates x 4 seeds of an MLP, a run, against one run of PyTorch and against torch.func over all."""
+    from tests.benchmarks import networks as peers
+
+    torch, count, runs = peers.torch, 20, 32
+    grid = {"sweep.optimizer.learning_rate": tuple(np.logspace(-3, -1, 8).tolist()), "sweep.seed": (0, 1, 2, 3)}
+    images, labels = torch.tensor(x.transpose(0, 3, 1, 2)), torch.tensor(y, dtype=torch.long)
+    runners = {"one run": peers.steps(peers.mlp(), images, labels, count)}
+    runners["torch.func, 32 at once"] = peers.sweep(runs, images, labels, count)
+    for loop in ("vmap", "map"):
+        found = config(MODELS["mlp"], data_dir, count, {**grid, "lane_loop": loop, "lanes_per_device": runs})
+        runners[f"lrjax {loop}"] = advance(found)
+    times = medians(runners, repeats)
+    for name, seconds in times.items():
+        each = seconds / (1 if name == "one run" else runs)
+        print(
+            f"  sweep        {name:<24} {1e3 * each / count:7.3f} ms a step and run   ratio {each / times['one run']:.2f}"
+        )
+
+
+def micro_batch(x: np.ndarray, y: np.ndarray) -> None:
+    """How many examples a gradient should see at once."""
+    _, variables, _, model = problem("simple_cnn", x[:BATCH], y[:BATCH])
+    batch = {"x": jnp.asarray(x[:BATCH]), "y": jnp.asarray(y[:BATCH])}
+
+    def objective(params: Any, batch: Any, key: jax.Array) -> Any:
+        output, model_state = model.apply(params, {}, batch["x"], train=True, key=key)
+        return jnp.mean(LOSSES["cross_entropy"](output, batch["y"])), (model_state, output)
+
+    run = jax.jit(micro_batches.value_and_grad, static_argnums=(0, 4))
+    runners = {
+        str(part): lambda part=part: jax.block_until_ready(
+            run(objective, variables["params"], batch, jax.random.key(0), part)
+        )
+        for part in (4, 8, 16, 32, 64, 128)
+    }
+    times = medians(runners, 5)
+    for name, seconds in times.items():
+        print(
+            f"  micro_batch  simple_cnn  {name:>4} of 128 {1e3 * seconds:9.2f} ms   ratio {seconds / times['128']:.2f}"
+        )
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.speed", description=__doc__)
+    parser.add_argument("--models", default=",".join(MODELS))
+    parser.add_argument("--parts", default="step,hvp,per_example,covariance,evaluation,sweep,micro_batch,two_layer")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--data_dir", default=str(SHARED))
+    flags = parser.parse_args()
+    found = plan(config(MODELS["mlp"], flags.data_dir, 1))[0]
+    train = jax.tree.map(np.asarray, _shared_data(found, parallel.make_mesh(1, 1, BATCH)))["train"]
+    x, y = train["x"][:EVALUATED], train["y"][:EVALUATED]
+    for part in flags.parts.split(","):
+        if part == "sweep":
+            sweep(x, y, flags.data_dir, flags.repeats)
+        elif part == "micro_batch":
+            micro_batch(x, y)
+        elif part == "two_layer":
+            from tests.benchmarks import two_layer
+
+            two_layer.main()
+        else:
+            for name in flags.models.split(","):
+                measure(part, name, x, y, flags.data_dir, flags.repeats)
+
+
+if __name__ == "__main__":
+    main()

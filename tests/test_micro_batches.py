@@ -1,0 +1,60 @@
+"""A gradient taken in parts is the gradient of the batch."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import lrjax
+from lrjax import micro_batches, models, sweep
+from lrjax.errors import LrjaxError
+
+MODEL = models.build_model({"name": "simple_cnn", "width": 2}, 10)
+
+
+def objective(params, batch, key):
+    outputs, model_state = MODEL.apply(params, {}, batch["x"], train=True, key=key)
+    return jnp.mean(jnp.square(outputs[:, 0] - batch["y"])), (model_state, outputs)
+
+
+@pytest.mark.x64
+def test_parts_give_the_loss_gradient_and_outputs_of_the_batch():
+    batch = {"x": jax.random.normal(jax.random.key(0), (12, 32, 32, 3)), "y": jnp.arange(12.0)}
+    params = jax.tree.map(lambda p: p.astype(float), MODEL.init(jax.random.key(1), batch["x"][:1])[0])
+    run = jax.jit(micro_batches.value_and_grad, static_argnums=(0, 4))
+    whole, parts = (run(objective, params, batch, jax.random.key(2), part) for part in (12, 3))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-14), whole, parts)
+    wrong = run(objective, params, batch | {"y": jnp.arange(12.0)[::-1]}, jax.random.key(2), 3)
+    assert abs(float(wrong[0][0] - whole[0][0])) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("shape", "model_state", "asked", "expected"),
+    [
+        ((128, 32, 32, 3), {}, 0, 16),
+        ((100, 32, 32, 3), {}, 0, 10),
+        ((22, 32, 32, 3), {}, 0, 11),
+        ((26, 32, 32, 3), {}, 0, 13),
+        ((31, 32, 32, 3), {}, 0, 31),  # no divisor worth a loop
+        ((128, 32, 32, 3), {"batch_stats": {}}, 0, 128),
+        ((128, 784), {}, 0, 128),
+        ((128, 784), {}, 32, 32),
+    ],
+)
+def test_the_part_is_cache_sized_for_images_without_batchnorm_alone(shape, model_state, asked, expected):
+    assert micro_batches.size(asked, jax.ShapeDtypeStruct(shape, "float32"), model_state) == expected
+
+
+def test_an_accelerator_takes_the_whole_batch(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    assert micro_batches.size(0, jax.ShapeDtypeStruct((128, 32, 32, 3), "float32"), {}) == 128
+
+
+def test_parts_of_a_batchnorm_batch_are_refused():
+    with pytest.raises(LrjaxError, match="set micro_batch=0"):
+        micro_batches.size(32, jax.ShapeDtypeStruct((128, 32, 32, 3), "float32"), {"batch_stats": {}})
+
+
+def test_a_config_whose_parts_do_not_divide_the_batch_is_refused():
+    with pytest.raises(LrjaxError, match="micro_batch=3 must divide batch_size=8"):
+        sweep.plan(lrjax.load_config("configs/benign_osc.py:E0,scale=smoke", {"micro_batch": 3, "batch_size": 8}))
