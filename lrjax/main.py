@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from lrjax.config import check, parse_value, refuse
 from lrjax.errors import LrjaxError
+from lrjax.process import restart_with_huge_pages
 
 
 def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict]:
@@ -17,7 +18,7 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict]:
     parser.add_argument("--list", action="store_true", help="show every experiment: paper, claim, scales, run time")
     parser.add_argument("--dry_run", action="store_true", help="show shapes, parameters, memory, steps, FLOPs; no data")
     parser.add_argument("--fresh", action="store_true", help="start over instead of resuming or showing a finished run")
-    parser.add_argument("--no_cache", action="store_true", help="keep no compiled programs on disk")
+    parser.add_argument("--plain_process", action="store_true", help="no large pages, no compiled programs on disk")
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
     parser.error = refuse  # one sentence and status 1, instead of the usage and status 2
     parser.epilog = "Any config key: --config.KEY=VALUE, for example --config.seed=3 --config.sweep.e='(1.1, 1.25)'"
@@ -34,9 +35,12 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 75 preempted (run the same command again), 1 failed with one sentence on stderr."""
+    alone = arguments is None
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
         flags, overrides = parse(arguments)
+        if alone and not flags.plain_process:
+            restart_with_huge_pages()
         from lrjax.report import session  # after the flags: it loads JAX
 
         return session.start(flags, overrides)

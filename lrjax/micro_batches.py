@@ -7,37 +7,38 @@ import jax
 import jax.numpy as jnp
 
 from lrjax.config import check
+from lrjax.parallel import examples_at_once
 
 Tree = Any
-ON_CPU = 16  # examples; measured by `python -m tests.benchmarks.speed --parts=micro_batch`
 
 
-def size(asked: int, x: jax.ShapeDtypeStruct | jax.Array, model_state: Tree) -> int:
+def size(asked: int, batch_size: int, params: Tree, model_state: Tree) -> int:
     """How many examples of a batch a gradient sees at once.
 
     Args:
-        asked: the config's `micro_batch`; 0 leaves the choice to lrjax: on a CPU the largest divisor of the batch up to 16
-            where the inputs are images and the model has no statistics over a batch, else the whole batch.
-        x: the inputs `[B, ...]`.
-        model_state: as from `model.init`. With "batch_stats" in it a part of a batch would not have the batch's statistics.
+        asked: the config's `micro_batch`; 0 leaves the choice to lrjax: the largest divisor of the batch that is no more than
+            `lrjax.parallel.examples_at_once`, or the whole batch where that is less than half of it.
+        batch_size: B.
+        params, model_state: as from `model.init`. With "batch_stats" a part of a batch would not have the batch's statistics.
 
     Raises:
         LrjaxError: `asked` does not divide the batch, or the model has BatchNorm.
 
     Example:
-        >>> size(0, jax.ShapeDtypeStruct((100, 7), "float32"), {}), size(25, jax.ShapeDtypeStruct((100, 7), "float32"), {})
+        >>> dense = {"kernel": jnp.ones((784, 10))}
+        >>> size(0, 100, dense, {}), size(25, 100, dense, {})
         (100, 25)
     """
-    whole = x.shape[0]
     statistics = "batch_stats" in model_state
     if asked == 0:
-        if statistics or x.ndim != 4 or jax.default_backend() != "cpu":
-            return whole
-        divisor = max(part for part in range(1, min(ON_CPU, whole) + 1) if whole % part == 0)
-        return divisor if divisor >= ON_CPU // 2 else whole
-    check(whole % asked == 0, f"micro_batch={asked} must divide batch_size={whole}")
+        wanted = examples_at_once(params, statistics)
+        if statistics or batch_size <= wanted or jax.default_backend() != "cpu":
+            return batch_size
+        divisor = max(part for part in range(1, wanted + 1) if batch_size % part == 0)
+        return divisor if 2 * divisor >= wanted else batch_size
+    check(batch_size % asked == 0, f"micro_batch={asked} must divide batch_size={batch_size}")
     reason = "BatchNorm takes its statistics over the whole batch"
-    check(asked == whole or not statistics, f"micro_batch={asked} is not possible: {reason}; set micro_batch=0")
+    check(asked == batch_size or not statistics, f"micro_batch={asked} is not possible: {reason}; set micro_batch=0")
     return asked
 
 

@@ -90,12 +90,23 @@ def best_lane_loop(engine: str) -> str:
     return "map" if engine == "direct" and jax.default_backend() == "cpu" else "vmap"
 
 
-def examples_at_once(batch_statistics: bool = False) -> int:
-    """How many examples a curvature product should see at once: on a CPU so few that a convolution stays in its cache.
+def examples_at_once(params: Any, batch_statistics: bool = False) -> int:
+    """How many examples a product or a gradient should see at once: few where a network convolves on a CPU.
 
-    Statistics of a batch need a batch. Measured by `python -m tests.benchmarks.spectra --parts=batches`.
+    What a convolution writes for 16 images stays in the cache; a dense layer wants as many rows as it can get. Measured by
+    `python -m tests.benchmarks.spectra --parts=batches` and `python -m tests.benchmarks.speed --parts=micro_batch`.
+
+    Args:
+        params: of the model; it convolves if one of them has four axes.
+        batch_statistics: BatchNorm takes those of a batch, which must then be large.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> examples_at_once({"kernel": jnp.ones((784, 10))})
+        256
     """
-    return 16 if jax.default_backend() == "cpu" and not batch_statistics else 256
+    convolves = any(jnp.ndim(leaf) == 4 for leaf in jax.tree.leaves(params))
+    return 16 if convolves and jax.default_backend() == "cpu" and not batch_statistics else 256
 
 
 LANE_LOOPS = {"vmap": _vectorised, "map": _one_by_one, "single": _alone}

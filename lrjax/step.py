@@ -135,7 +135,7 @@ def direct(structure: Any, num_classes: int, shard_batch: Callable = lambda batc
             output, model_state = model.apply(params, state.model_state, part["x"], train=True, key=part_key)
             return jnp.mean(example_loss(output, part["y"])), (model_state, output)
 
-        part = micro_batches.size(structure.micro_batch, x, state.model_state)
+        part = micro_batches.size(structure.micro_batch, x.shape[0], state.params, state.model_state)
         (loss, (model_state, output)), gradient = micro_batches.value_and_grad(
             objective, state.params, {"x": x, "y": y}, model_key, part
         )

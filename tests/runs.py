@@ -66,7 +66,7 @@ def environment(devices=None):
 
 
 def start(arguments, prefix=(), **options):
-    """Starts `python -m lrjax.main` with pipes; --no_cache leaves the compiled programs to `environment`.
+    """Starts `python -m lrjax.main` with pipes; --plain_process leaves the compiled programs to `environment`.
 
     Args:
         arguments: flags.
@@ -74,7 +74,7 @@ def start(arguments, prefix=(), **options):
         options: of `subprocess.Popen`.
     """
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment()} | options
-    return subprocess.Popen([*prefix, *PROGRAM, "--no_cache", *map(str, arguments)], cwd=REPOSITORY, **options)
+    return subprocess.Popen([*prefix, *PROGRAM, "--plain_process", *map(str, arguments)], cwd=REPOSITORY, **options)
 
 
 def finish(arguments, **options):
@@ -133,7 +133,7 @@ TINY = [
     "--config.lanes_per_device=2", "--config.probes.features=100", "--config.probes.test_accuracy=200",
     "--config.data.num_test=50", "--config.data.dim=40", "--config.model.width=8",
 ]  # fmt: skip
-RUN = ["--no_cache", f"--config={CLEAR}", *TINY]
+RUN = ["--plain_process", f"--config={CLEAR}", *TINY]
 
 
 def said(capsys, *arguments, status=1):

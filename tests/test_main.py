@@ -59,7 +59,7 @@ BAD = {
 @pytest.mark.parametrize(("arguments", "sentence"), BAD.values(), ids=BAD)
 def test_bad_settings_end_in_one_sentence_and_leave_nothing(arguments, sentence, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert sentence in said(capsys, "--no_cache", f"--config={CLEAR}", *arguments)
+    assert sentence in said(capsys, "--plain_process", f"--config={CLEAR}", *arguments)
     left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
     assert left <= ({".lock", "config.json"} if "device" in sentence else set())
 

@@ -28,31 +28,36 @@ def test_parts_give_the_loss_gradient_and_outputs_of_the_batch():
     assert abs(float(wrong[0][0] - whole[0][0])) > 1e-3
 
 
+IMAGES = {"kernel": jnp.ones((3, 3, 3, 2))}
+ROWS = {"kernel": jnp.ones((784, 10))}
+
+
 @pytest.mark.parametrize(
-    ("shape", "model_state", "asked", "expected"),
+    ("batch_size", "params", "model_state", "asked", "expected"),
     [
-        ((128, 32, 32, 3), {}, 0, 16),
-        ((100, 32, 32, 3), {}, 0, 10),
-        ((22, 32, 32, 3), {}, 0, 11),
-        ((26, 32, 32, 3), {}, 0, 13),
-        ((31, 32, 32, 3), {}, 0, 31),  # no divisor worth a loop
-        ((128, 32, 32, 3), {"batch_stats": {}}, 0, 128),
-        ((128, 784), {}, 0, 128),
-        ((128, 784), {}, 32, 32),
+        (128, IMAGES, {}, 0, 16),
+        (100, IMAGES, {}, 0, 10),
+        (22, IMAGES, {}, 0, 11),
+        (31, IMAGES, {}, 0, 31),  # no divisor worth a loop
+        (128, IMAGES, {"batch_stats": {}}, 0, 128),
+        (128, ROWS, {}, 0, 128),
+        (128, ROWS, {}, 32, 32),
     ],
 )
-def test_the_part_is_cache_sized_for_images_without_batchnorm_alone(shape, model_state, asked, expected):
-    assert micro_batches.size(asked, jax.ShapeDtypeStruct(shape, "float32"), model_state) == expected
+def test_the_part_is_cache_sized_where_a_network_convolves_without_batchnorm(
+    batch_size, params, model_state, asked, expected
+):
+    assert micro_batches.size(asked, batch_size, params, model_state) == expected
 
 
 def test_an_accelerator_takes_the_whole_batch(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
-    assert micro_batches.size(0, jax.ShapeDtypeStruct((128, 32, 32, 3), "float32"), {}) == 128
+    assert micro_batches.size(0, 1024, IMAGES, {}) == 1024
 
 
 def test_parts_of_a_batchnorm_batch_are_refused():
     with pytest.raises(LrjaxError, match="set micro_batch=0"):
-        micro_batches.size(32, jax.ShapeDtypeStruct((128, 32, 32, 3), "float32"), {"batch_stats": {}})
+        micro_batches.size(32, 128, IMAGES, {"batch_stats": {}})
 
 
 def test_a_config_whose_parts_do_not_divide_the_batch_is_refused():

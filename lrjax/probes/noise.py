@@ -56,7 +56,7 @@ def noise(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
     settings = structure.spectra
     loss = model_losses(structure).loss
 
-    def pick(num_train: int) -> tuple[np.ndarray, int]:
+    def pick(num_train: int, params: Any) -> tuple[np.ndarray, int]:
         chosen = examples(num_train, settings.examples, settings.seed)
         count, size = batch_sizes(chosen.size, settings.noise_batches, settings.noise_batch_size)
         return generator(settings.seed, "noise batches").permutation(chosen)[: count * size], size

@@ -16,7 +16,8 @@ from lrjax.spectra.losses import Losses, losses
 from lrjax.spectra.subset import batches_of, evaluation_subset
 from lrjax.step import LOSSES, Engine, TrainState
 
-Pick = Callable[[int], tuple[np.ndarray, int]]  # examples there are -> (which, in this order; how many a batch)
+# (examples there are, params of a lane) -> (which, in this order; how many a batch)
+Pick = Callable[[int, Any], tuple[np.ndarray, int]]
 
 
 class View(NamedTuple):
@@ -64,8 +65,8 @@ def _weights(structure: Any, engine: Engine, mesh: Mesh) -> Callable:
 def _views(structure: Any, weights: Callable, pick: Pick) -> Callable[..., Iterator[View]]:
     per_lane = DATASETS[structure.data.name].per_lane
 
-    def batches(train: dict[str, Any]) -> list[dict[str, jax.Array]]:
-        found = batches_of(train, *pick(train["y"].shape[0]))
+    def batches(train: dict[str, Any], params: Any) -> list[dict[str, jax.Array]]:
+        found = batches_of(train, *pick(train["y"].shape[0], params))
         return jax.tree.map(jnp.asarray, parallel.fetch(found))
 
     def each(state: TrainState, hyper: Any, data: Any, live: int) -> Iterator[View]:
@@ -73,10 +74,11 @@ def _views(structure: Any, weights: Callable, pick: Pick) -> Callable[..., Itera
         num_train = train["y"].shape[1 if per_lane else 0]
         variables = {"params": weights(state, hyper, data), "model_state": state.model_state}
         whole = parallel.fetch((variables, state.opt_state, state.step, hyper))
-        train = parallel.fetch(train) if per_lane else batches(train)
+        first = jax.tree.map(lambda a: a[0], whole[0]["params"])
+        train = parallel.fetch(train) if per_lane else batches(train, first)
         for place in range(live):
             own = jax.tree.map(lambda a, place=place: a[place], whole)
-            mine = batches(jax.tree.map(lambda a, place=place: a[place], train)) if per_lane else train
+            mine = batches(jax.tree.map(lambda a, place=place: a[place], train), first) if per_lane else train
             own_variables, step = own[0], int(own[2])
             finite = all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(own_variables["params"]))
             on_device = jax.tree.map(jnp.asarray, own_variables)
@@ -101,7 +103,7 @@ def one_by_one(
 
     Args:
         structure, engine, mesh: of the program.
-        pick: which examples.
+        pick: which examples, and how many at once.
         measure_one: `(view, memory) -> (arrays, memory)` of a lane with finite parameters. What it leaves out is `nothing`.
         nothing: the arrays of a lane that is not measured.
         vectors: name -> k, for a memory of k vectors of the size of the parameters, [k, D] zeros at first.

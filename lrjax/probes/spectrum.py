@@ -57,12 +57,12 @@ def spectrum(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
     noise and augmentation are no part of the loss.
     """
     settings = structure.spectra
-    at_once = settings.batch_size or parallel.examples_at_once(settings.batch_statistics)
     functions = model_losses(structure)
     # Made once: the programs of products are kept by operator.
     made = {name: MATRICES[name].make(functions, structure.loss) for name in settings.matrices}
 
-    def pick(num_train: int) -> tuple[np.ndarray, int]:
+    def pick(num_train: int, params: Any) -> tuple[np.ndarray, int]:
+        at_once = settings.batch_size or parallel.examples_at_once(params, settings.batch_statistics)
         return examples(num_train, settings.examples, settings.seed), at_once
 
     def measure_one(view: View, memory: dict[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import shlex
 import signal
 import sys
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lrjax import train, workdirs
+from lrjax import process, train, workdirs
 from lrjax.claims import print_table
 from lrjax.config import Config, check, load_config, nearest, parse_value
 from lrjax.dry_run import describe
@@ -24,20 +23,6 @@ from lrjax.sweep import plan
 PREEMPTED = 75
 
 
-def keep_compiled_programs() -> None:
-    """Keeps compiled programs on disk, in JAX_COMPILATION_CACHE_DIR or the user's cache folder, for the next start."""
-    import jax
-
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lrjax" / "compiled"
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        try:
-            cache.mkdir(parents=True, exist_ok=True)
-        except OSError:
-            return  # a home that cannot be written to costs a compilation, no more
-        jax.config.update("jax_compilation_cache_dir", str(cache))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-
-
 def _as_written(value: Any) -> str:
     return value if isinstance(value, str) and parse_value(value) == value else repr(value)
 
@@ -46,7 +31,7 @@ def start(flags: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Does what the flags of `lrjax.main` ask for.
 
     Args:
-        flags: config, workdir, list, dry_run, fresh, no_cache.
+        flags: config, workdir, list, dry_run, fresh, plain_process.
         overrides: dotted config key -> value.
 
     Returns:
@@ -62,8 +47,8 @@ def start(flags: argparse.Namespace, overrides: dict[str, Any]) -> int:
     if flags.dry_run:
         print(describe(config))
         return 0
-    if not flags.no_cache:
-        keep_compiled_programs()
+    if not flags.plain_process:
+        print(process.settings(process.keep_compiled_programs()), file=sys.stderr)
     settings = [f"--config.{key}={_as_written(value)}" for key, value in overrides.items() if key != "data_dir"]
     command = shlex.join(["python", "-m", "lrjax.main", f"--config={flags.config}", *settings])
     workdir = Path(flags.workdir) if flags.workdir else workdirs.default_workdir(flags.config, config)

@@ -109,8 +109,8 @@ def measure(point: Point, before: Mapping[str, np.ndarray], extras: Extras) -> l
         f"a spread needs a subset, and it is all {count} examples; give --examples=N below that",
     )
     train = {name: point.train[name] for name in ("x", "y")}
-    at_once = settings.batch_size or parallel.examples_at_once(settings.batch_statistics)
     params = made.weights(point.state.params, hyper, point.data)
+    at_once = settings.batch_size or parallel.examples_at_once(params, settings.batch_statistics)
     variables = jax.tree.map(jnp.asarray, {"params": params, "model_state": point.state.model_state})
     optimizer: Any = SimpleNamespace(variables=variables, opt_state=point.state.opt_state, hyper=hyper)
     found = []

@@ -76,7 +76,7 @@ def show(name: str, seconds: float, products: int, residual: float, values: np.n
 
 def top_pairs(model: Any, variables: Any, data: dict, functions: Any) -> None:
     """Top five eigenpairs to a relative residual of 1e-3, by every tool there is."""
-    bound = spectra.hessian(functions.loss).bind(variables, cut(data, examples_at_once()), "params")
+    bound = spectra.hessian(functions.loss).bind(variables, cut(data, examples_at_once(variables)), "params")
     bound.matvec(jnp.ones(bound.size))  # compiles
     start = time.perf_counter()
     found = spectra.lanczos(bound, K, tol=TOL)
@@ -125,7 +125,9 @@ def shared_passes(model: Any, variables: Any, data: dict, functions: Any) -> Non
     few = {name: array[: 2 * BATCH] for name, array in data.items()}
     times = {}
     for keep in (0, 2**33):
-        bound = spectra.hessian(functions.loss).bind(variables, cut(few, examples_at_once()), "params", keep_bytes=keep)
+        bound = spectra.hessian(functions.loss).bind(
+            variables, cut(few, examples_at_once(variables)), "params", keep_bytes=keep
+        )
         for count in (1, 2, 4, 8):
             rows = jax.random.normal(jax.random.key(0), (count, bound.size))
             times[keep, count] = median_time(lambda bound=bound, rows=rows: bound.matmat(rows)) / count
@@ -148,7 +150,7 @@ def batch_sizes(model: Any, variables: Any, data: dict, functions: Any) -> None:
 
 def gradient_noise(model: Any, variables: Any, data: dict, functions: Any) -> None:
     """Top five of K and its exact trace over per-example gradients, none of which is kept."""
-    batches = cut(data, examples_at_once())
+    batches = cut(data, examples_at_once(variables))
     bound = spectra.gradient_covariance(functions.example_loss).bind(variables, batches, "params")
     bound.matvec(jnp.ones(bound.size))
     start = time.perf_counter()

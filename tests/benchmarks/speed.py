@@ -69,7 +69,7 @@ def problem(name: str, x: np.ndarray, y: np.ndarray) -> tuple[Any, Any, list, An
     model = models.build_model(MODELS[name], 10)
     params, model_state = model.init(jax.random.key(0), jnp.asarray(x[:1]))
     statistics_of_batch = "batch_stats" in model_state
-    size = BATCH if statistics_of_batch else parallel.examples_at_once()
+    size = min(BATCH, parallel.examples_at_once(params, statistics_of_batch))
     functions = spectra.losses(model, LOSSES["cross_entropy"], batch_statistics=statistics_of_batch)
     return functions, {"params": params, "model_state": model_state}, cut({"x": x, "y": y}, size), model
 

@@ -1,0 +1,47 @@
+"""What a process sets once: large pages, and compiled programs on disk."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lrjax import process
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+LISTING = [sys.executable, "-m", "lrjax.main", "--config=configs/benign_osc.py:CLEAR,scale=smoke"]
+
+
+def test_a_setting_of_the_user_is_kept_and_added_to():
+    found = process.with_huge_pages({"GLIBC_TUNABLES": "glibc.malloc.arena_max=2", "A": "b"}, "always [madvise] never")
+    assert found == {"GLIBC_TUNABLES": "glibc.malloc.arena_max=2:glibc.malloc.hugetlb=1", "A": "b"}
+
+
+@pytest.mark.parametrize("offered", ["", "always madvise [never]", "[always] madvise never"])
+def test_nothing_is_set_where_the_kernel_has_no_large_pages_on_request(offered):
+    assert process.with_huge_pages({}, offered) is None
+
+
+@pytest.mark.slow
+def test_the_program_starts_itself_once_with_large_pages_and_a_flag_leaves_the_process_alone(tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+    said = {}
+    for flag in ("", "--plain_process"):
+        command = [*LISTING, f"--workdir={tmp_path / ('plain' if flag else 'own')}", *filter(None, [flag])]
+        environment |= {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+        environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+        done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        said[flag] = done.stderr
+    large = process.HUGE_PAGES.exists() and "[madvise]" in process.HUGE_PAGES.read_text()
+    assert ("large pages (glibc.malloc.hugetlb=1)" if large else "pages as the system gives them") in said[""]
+    assert f"compiled programs kept in {tmp_path / 'cache' / 'lrjax' / 'compiled'}" in said[""]
+    assert "process:" not in said["--plain_process"]
+
+
+def test_a_home_that_cannot_be_written_to_keeps_nothing(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert process.keep_compiled_programs() is None
