@@ -3,17 +3,25 @@
 from collections.abc import Callable
 from typing import Any
 
+from lrjax.models.cifar_resnet import resnet32
+from lrjax.models.mlp import mlp
 from lrjax.models.model import Model, lookup
+from lrjax.models.preresnet import preresnet
 from lrjax.models.resnet import resnet18
 from lrjax.models.simple_cnn import simple_cnn
 from lrjax.models.two_layer import two_layer
+from lrjax.models.wide_resnet import wide_resnet
 
 __all__ = ["MODELS", "Model", "build_model"]
 
 MODELS: dict[str, Callable[[Any, int], Model]] = {
+    "mlp": mlp,
+    "preresnet": preresnet,
     "resnet18": resnet18,
+    "resnet32": resnet32,
     "simple_cnn": simple_cnn,
     "two_layer": two_layer,
+    "wide_resnet": wide_resnet,
 }
 
 
@@ -34,6 +42,6 @@ def build_model(model_config: Any, num_classes: int) -> Model:
         >>> model = build_model({"name": "simple_cnn", "width": 4}, num_classes=10)
         >>> build_model({"name": "resnet-18"}, num_classes=10)
         Traceback (most recent call last):
-        lrjax.errors.LrjaxError: unknown model 'resnet-18': did you mean 'resnet18'? (there is: resnet18, simple_cnn, two_layer)
+        lrjax.errors.LrjaxError: unknown model 'resnet-18': did you mean 'resnet18'? (there is: mlp, ...)
     """
     return lookup(MODELS, model_config["name"], "model")(model_config, num_classes)

@@ -3,26 +3,34 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from lrjax import models, parallel
+from lrjax import micro_batches, models, parallel
 from lrjax.probes.protocol import Probe, versions, without_memory
 from lrjax.step import Engine, TrainState, eval_step
 
-EVAL_BATCH = 250
+EVAL_BATCH = 256
 
 
 def accuracy(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
     """Loss and accuracy on every test set, in batches from the host: "<test set>_accuracy", "<test set>_loss"."""
     model = models.build_model(structure.model, structure.data.num_classes)
 
-    def sums(state: TrainState, batch: Any) -> dict[str, jax.Array]:
-        parts = {}
+    def of_part(state: TrainState, batch: Any) -> dict[str, jax.Array]:
+        found = {}
         for prefix, params in versions(structure, state).items():
-            found = eval_step(model, structure.loss, params, state.model_state, batch)
-            parts |= {prefix + name: value for name, value in found.items()}
-        return parts
+            own = eval_step(model, structure.loss, params, state.model_state, batch)
+            found |= {prefix + name: value for name, value in own.items()}
+        return found
+
+    def sums(state: TrainState, batch: Any) -> dict[str, jax.Array]:
+        part = micro_batches.size(0, EVAL_BATCH, state.params, {})
+        if part == EVAL_BATCH:
+            return of_part(state, batch)
+        parts = jax.tree.map(lambda a: a.reshape(-1, part, *a.shape[1:]), batch)
+        return jax.tree.map(lambda a: jnp.sum(a, axis=0), jax.lax.map(lambda own: of_part(state, own), parts))
 
     evaluate = parallel.lanes(sums, mesh, structure.lane_loop, shared=(1,))
 

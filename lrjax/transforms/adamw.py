@@ -1,0 +1,163 @@
+"""Adam without weight decay that equals AdamW on a scale-invariant loss."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from lrjax.config import check
+from lrjax.transforms.plan import Value, per_step, refuse_traced, split_power, wd_free_plan
+from lrjax.transforms.sgd import compensated, exp_split, leafwise
+
+Tree = Any
+
+
+class WDFreeAdamState(NamedTuple):
+    """State of `wd_free_adamw`.
+
+    Attributes:
+        count: int32, updates so far.
+        mu, nu: moments of the gradient, like the parameters.
+        gauge: int32 k of `gauge_rescale`: parameters are stored as 2^k theta~, mu as 2^-k, nu as 2^-2k. 0 unless it is called.
+        alpha: P_t / P_{t-1}, of the step before; 1 at the first.
+        log_scale, log_scale_error: log P as a compensated sum; P is exp(log_scale + log_scale_error).
+    """
+
+    count: Any
+    mu: Tree
+    nu: Tree
+    gauge: jax.Array
+    alpha: jax.Array
+    log_scale: jax.Array
+    log_scale_error: jax.Array
+
+
+class _Row(NamedTuple):
+    """What one step reads: rate and eps are mantissa * 2^exponent."""
+
+    rate: tuple[Any, Any]
+    eps: tuple[Any, Any]  # P_t
+    alpha: Any  # of the step before
+
+
+def wd_free_adamw(
+    learning_rate: Value,
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+    weight_decay: Value = 1e-4,
+    *,
+    num_steps: int | None = None,
+    rescaled: bool = False,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Adam with no weight decay and an exponential learning rate, the same functions as AdamW.
+
+    .. math::
+        \alpha_{t+1} = 1 - \eta_t \lambda_t, \quad P_{t+1} = \alpha_{t+1} P_t, \quad
+        \tilde m' = b_1 \alpha_t \tilde m + (1 - b_1) \tilde g, \quad
+        \tilde v' = b_2 \alpha_t^2 \tilde v + (1 - b_2) \tilde g^2, \\
+        \tilde\theta' = \tilde\theta - \frac{\eta_t}{P_{t+1}}
+            \frac{\tilde m' / (1 - b_1^{t+1})}{\sqrt{\tilde v' / (1 - b_2^{t+1})} + \epsilon P_t},
+        \qquad \theta_t = P_t \tilde\theta_t
+
+    Only one power of P divides the rate, because the step of Adam does not depend on the size of the gradient: the growth is
+    1 / alpha a step. Start from the same parameters.
+
+    Args:
+        learning_rate, weight_decay: of AdamW; a scalar, an `optax.Schedule`, or with num_steps an array [T].
+        b1, b2, eps: of AdamW; scalars or schedules.
+        num_steps: T for the table form, planned in float64 on the host, whose updates are NaN beyond T steps. Without it the
+            state carries log P, and values may be traced (`vmap`, `inject_hyperparams`).
+        rescaled: True where the loop calls `gauge_rescale`, so that the rate may leave the range of floats.
+
+    Returns:
+        An optax transformation with state `WDFreeAdamState`. It counts its own updates, also under `optax.MultiSteps`.
+
+    Raises:
+        LrjaxError: in the table form: a traced rate or decay, the first step with learning_rate * weight_decay >= 1, the
+            first step whose rate leaves the range of floats.
+
+    Source: the same argument as Li & Arora 2020, An Exponential Learning Rate Schedule for Deep Learning, Theorem 2.13, for
+    the update of Loshchilov & Hutter 2019, Decoupled Weight Decay Regularization, as `optax.adamw` has it.
+
+    Example:
+        >>> tx = wd_free_adamw(optax.cosine_decay_schedule(1e-3, 100), weight_decay=0.1, num_steps=100)
+        >>> params = {"conv": jnp.ones((3, 3))}
+        >>> updates, state = tx.update({"conv": jnp.ones((3, 3))}, tx.init(params))
+        >>> round(float(updates["conv"][0, 0]), 7)
+        -0.0010001
+    """
+    rows = None if num_steps is None else _table(learning_rate, weight_decay, num_steps, rescaled)
+
+    def init(params: Tree) -> WDFreeAdamState:
+        one, zero = jnp.ones((), float), jnp.zeros((), float)
+        mu, nu = (jax.tree.map(jnp.zeros_like, params) for _ in range(2))
+        return WDFreeAdamState(jnp.int32(0), mu, nu, jnp.int32(0), one, zero, zero)
+
+    def update(updates: Tree, state: Any, params: Tree = None, **extra_args: Any) -> tuple[Tree, Any]:
+        if rows is None:
+            row, recursion = _recursion(state, learning_rate, weight_decay)
+        else:
+            row = jax.tree.map(lambda a: jnp.take(jnp.asarray(a), state.count, mode="fill"), rows)
+            recursion = (state.alpha, state.log_scale, state.log_scale_error)
+        count = optax.safe_increment(state.count)
+        updates, mu, nu = _adam(updates, state, row, count, *(_at(b, state.count) for b in (b1, b2, eps)))
+        return updates, WDFreeAdamState(count, mu, nu, state.gauge, *recursion)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _at(value: Any, count: jax.Array) -> jax.Array:
+    return jnp.asarray(value(count) if callable(value) else value, float)
+
+
+def _table(learning_rate: Value, weight_decay: Value, num_steps: int, rescaled: bool) -> _Row:
+    refuse_traced("wd_free_adamw with num_steps", num_steps=num_steps)
+    plan = wd_free_plan(learning_rate, weight_decay, None, num_steps, decay="decoupled")
+    log_scale, dtype = plan.log_scale, jax.dtypes.canonicalize_dtype(np.float64)
+    with np.errstate(divide="ignore"):
+        log_rate = np.log(per_step(learning_rate, num_steps, "learning_rate")) - log_scale[1:]
+    beyond = log_rate > np.log(float(jnp.finfo(dtype).max))
+    check(
+        rescaled or not bool(beyond.any()),
+        f"the learning rate leaves {np.dtype(dtype).name} at step {int(np.argmax(beyond))}; end the run before, or call "
+        "gauge_rescale between chunks of steps and pass rescaled=True",
+    )
+    rate, eps = (split_power(log / np.log(2.0)) for log in (log_rate, log_scale[:-1]))
+    before = np.concatenate([[1.0], plan.alpha[:-1]])
+    return _Row((rate[0].astype(dtype), rate[1]), (eps[0].astype(dtype), eps[1]), before.astype(dtype))
+
+
+def _recursion(state: WDFreeAdamState, learning_rate: Any, weight_decay: Any) -> tuple[_Row, tuple]:
+    eta = _at(learning_rate, state.count)
+    shrink = eta * _at(weight_decay, state.count)
+    increment = jnp.log1p(-shrink)
+    rate, power = exp_split(-state.log_scale, -state.log_scale_error - increment)
+    row = _Row((eta * rate, power), exp_split(state.log_scale, state.log_scale_error), state.alpha)
+    return row, (1 - shrink, *compensated(state.log_scale, state.log_scale_error, increment))
+
+
+def _adam(
+    gradient: Tree, state: WDFreeAdamState, row: _Row, count: Any, b1: jax.Array, b2: jax.Array, eps: jax.Array
+) -> tuple[Tree, Tree, Tree]:
+    # In a gauge k gradients are 2^-k g~: eps shrinks with them, the rate grows with the weights.
+    rate = jnp.ldexp(row.rate[0], row.rate[1] + state.gauge)
+    eps = eps * jnp.ldexp(row.eps[0], row.eps[1] - state.gauge)
+    decay1, decay2 = b1 * row.alpha, b2 * row.alpha**2
+    unbiased1, unbiased2 = 1 - b1**count, 1 - b2**count
+
+    def first(g: jax.Array, m: jax.Array) -> jax.Array:
+        return decay1.astype(g.dtype) * m + (1 - b1).astype(g.dtype) * g
+
+    def second(g: jax.Array, v: jax.Array) -> jax.Array:
+        return decay2.astype(g.dtype) * v + (1 - b2).astype(g.dtype) * g * g
+
+    def step(g: jax.Array, m: jax.Array, v: jax.Array) -> jax.Array:
+        m, v = first(g, m) / unbiased1.astype(g.dtype), second(g, v) / unbiased2.astype(g.dtype)
+        return -rate.astype(g.dtype) * m / (jnp.sqrt(v) + eps.astype(g.dtype))
+
+    updates = leafwise(step, gradient, state.mu, state.nu)
+    mu = leafwise(lambda m, g: first(g, m), state.mu, gradient)
+    return updates, mu, leafwise(lambda v, g: second(g, v), state.nu, gradient)

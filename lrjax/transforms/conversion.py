@@ -1,0 +1,178 @@
+"""Switching a run in the middle between its two representations: with weight decay, and without."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from lrjax.config import check, refuse
+from lrjax.transforms.plan import WDFreePlan
+from lrjax.transforms.sgd import OpenWDFreeState
+
+Tree = Any
+LN2 = float(np.log(2.0))
+FAR = 32  # octaves between weights of the two runs from which on a gauge is set
+
+
+def to_wd_free(params: Tree, opt_state: Tree, plan: WDFreePlan, step: int, into: Tree) -> tuple[Tree, Tree]:
+    r"""A run with weight decay, before its step `step`, as the run without that computes the same functions from here on.
+
+    .. math::
+        \tilde\theta = \theta / P_t, \qquad \tilde v = Q_t (v - \kappa_t \theta)
+
+    Once P_t < 2^-32, weights are stored times a power of two near P_t, as `gauge_rescale` would, if `into` has a state with a
+    gauge (`WDFreeState`, `OpenWDFreeState`); so they stay in range at any step, and the rates follow by themselves.
+
+    Args:
+        params: weights that the plan is for.
+        opt_state: state of the optimizer with weight decay, such as `chain(add_decayed_weights(wd), sgd(lr, momentum))`;
+            under `optax.partition`, the `inner_states[label]` of the group.
+        plan: `wd_free_plan` of this run.
+        step: updates so far.
+        into: what `init` of the optimizer without weight decay returned, such as `wd_free_sgd` in either form: its structure
+            and dtypes are kept; buffer, counters and scale are replaced.
+
+    Returns:
+        (params, opt_state) to go on with. Weights that are masked out of the state stay as they are.
+
+    Raises:
+        LrjaxError: a step beyond the plan; a state with more than one buffer; gradients half accumulated by `MultiSteps`.
+
+    Source: the equivalence of states in Li & Arora 2020, An Exponential Learning Rate Schedule for Deep Learning, section 2.
+
+    Example:
+        >>> from lrjax.transforms import wd_free_plan, wd_free_sgd
+        >>> with_decay = optax.chain(optax.add_decayed_weights(0.01), optax.sgd(0.2, momentum=0.9))
+        >>> without = wd_free_sgd(0.2, 0.01, 0.9, num_steps=20)
+        >>> params = jnp.array([3.0, 4.0])
+        >>> state = with_decay.init(params)
+        >>> for _ in range(10):
+        ...     updates, state = with_decay.update(jnp.array([-0.4, 0.3]), state, params)
+        ...     params = optax.apply_updates(params, updates)
+        >>> plan = wd_free_plan(0.2, 0.01, 0.9, num_steps=20)
+        >>> free, free_state = to_wd_free(params, state, plan, 10, without.init(params))
+        >>> back, back_state = from_wd_free(free, free_state, plan, 10, with_decay.init(params))
+        >>> bool(jnp.allclose(back, params)), int(free_state.count)
+        (True, 10)
+    """
+    scale, buffer_scale, kappa = _at(plan, step)
+    _check_between_updates(opt_state)
+    octaves = round(scale / LN2)
+    gauge = octaves if _gauge(into) is not None and abs(octaves) > FAR else 0
+    weights, buffer = _powers(gauge * LN2 - scale), _powers(buffer_scale - gauge * LN2)
+    trace = _buffer(opt_state)
+    new_params, new_trace = _both(
+        params, trace, lambda p: _times(p, weights), lambda v, p: _times(v - jnp.asarray(kappa, v.dtype) * p, buffer)
+    )
+    return new_params, _filled(into, new_trace, step, plan, gauge)
+
+
+def from_wd_free(params: Tree, opt_state: Tree, plan: WDFreePlan, step: int, into: Tree) -> tuple[Tree, Tree]:
+    r"""The inverse of `to_wd_free`: a run without weight decay as its equal with weight decay.
+
+    .. math::
+        \theta = P_t \tilde\theta, \qquad v = \tilde v / Q_t + \kappa_t \theta
+
+    Args:
+        params, opt_state: of the run without weight decay; a gauge in its state is taken into account.
+        plan: `wd_free_plan` of this run.
+        step: updates so far.
+        into: what `init` of the optimizer with weight decay returned; its buffer and counters are replaced.
+
+    Returns:
+        (params, opt_state) to go on with.
+
+    Raises:
+        LrjaxError: as `to_wd_free`.
+
+    Example: see `to_wd_free`.
+    """
+    scale, buffer_scale, kappa = _at(plan, step)
+    _check_between_updates(opt_state)
+    gauge = _gauge(opt_state) or 0
+    weights, buffer = _powers(scale - gauge * LN2), _powers(gauge * LN2 - buffer_scale)
+    trace = _buffer(opt_state)
+    new_params, new_trace = _both(
+        params,
+        trace,
+        lambda p: _times(p, weights),
+        lambda v, p: _times(v, buffer) + jnp.asarray(kappa, v.dtype) * _times(p, weights).astype(v.dtype),
+    )
+    return new_params, _filled(into, new_trace, step, plan, 0)
+
+
+def _at(plan: WDFreePlan, step: int) -> tuple[float, float, float]:
+    last = plan.log_scale.size - 1
+    check(0 <= step <= last, f"step {step} is not in the plan, which holds steps 0 to {last}")
+    return float(plan.log_scale[step]), float(plan.log_buffer_scale[step]), float(plan.kappa[step])
+
+
+def _found(state: Tree, name: str) -> list[Any]:
+    return [value for _, value in optax.tree.get_all_with_path(state, name)]
+
+
+def _gauge(state: Tree) -> int | None:
+    values = {int(value) for value in _found(state, "gauge")}
+    check(len(values) <= 1, f"the state holds {len(values)} gauges; convert a group at a time, from its inner state")
+    return values.pop() if values else None
+
+
+def _buffer(state: Tree) -> Tree:
+    buffers = [value for value in _found(state, "trace") if jax.tree.leaves(value)]
+    check(len(buffers) <= 1, f"the state holds {len(buffers)} buffers; convert a group at a time, from its inner state")
+    return buffers[0] if buffers else None
+
+
+def _check_between_updates(state: Tree) -> None:
+    check(
+        all(int(value) == 0 for value in _found(state, "mini_step")),
+        "MultiSteps is in the middle of an update; convert the state after its last mini-step",
+    )
+
+
+def _powers(log: float) -> tuple[float, int]:
+    # exp(log) as mantissa and exponent: the number itself may be out of range.
+    exponent = int(np.floor(log / LN2))
+    return float(np.exp(log - exponent * LN2)), exponent
+
+
+def _times(leaf: jax.Array, factor: tuple[float, int]) -> jax.Array:
+    wide = leaf.astype(jnp.float32 if jnp.finfo(leaf.dtype).bits < 32 else leaf.dtype)
+    return jnp.ldexp(wide * jnp.asarray(factor[0], wide.dtype), factor[1]).astype(leaf.dtype)
+
+
+def _both(params: Tree, trace: Tree, weight: Any, buffer: Any) -> tuple[Tree, Tree]:
+    # Weights that a partition masks out of the buffer belong to another group.
+    if trace is None:
+        return jax.tree.map(weight, params), None
+
+    def is_node(leaf: Any) -> bool:
+        return isinstance(leaf, optax.MaskedNode)
+
+    new_params = jax.tree.map(lambda v, p: p if is_node(v) else weight(p), trace, params, is_leaf=is_node)
+    new_trace = jax.tree.map(lambda v, p: v if is_node(v) else buffer(v, p), trace, params, is_leaf=is_node)
+    return new_params, new_trace
+
+
+def _filled(into: Tree, trace: Tree, step: int, plan: WDFreePlan, gauge: int) -> Tree:
+    has_buffer = any(jax.tree.leaves(value) for value in _found(into, "trace"))
+    if trace is not None and not has_buffer:
+        refuse("the optimizer to convert into keeps no buffer but this run has one; build it with the same momentum")
+    values: dict[str, Any] = {"count": step, "gradient_step": step, "gauge": gauge}
+    if any(map(_is_open, jax.tree.leaves(into, is_leaf=_is_open))):
+        values["log_scale"] = head = np.float32(plan.log_scale[step])
+        values["log_scale_error"] = plan.log_scale[step] - head
+        values["kappa"], values["alpha"] = plan.kappa[step], plan.alpha[step - 1] if step else 1.0
+    for name, value in values.items():
+        for old in _found(into, name)[:1]:
+            into = optax.tree.set(into, **{name: jnp.asarray(value, jnp.asarray(old).dtype)})
+    if trace is not None:
+        old = _buffer(into)
+        into = optax.tree.set(into, trace=jax.tree.map(lambda new, like: new.astype(like.dtype), trace, old))
+    return into
+
+
+def _is_open(node: Any) -> bool:
+    return isinstance(node, OpenWDFreeState)

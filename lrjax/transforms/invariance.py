@@ -1,0 +1,297 @@
+"""Does a network qualify: which of its weights may grow without a change of the loss, and what is in the way."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lrjax.config import check
+from lrjax.transforms.scale_groups import Relations, finest_groups, largest_group, nearest_exponents, relations
+
+Tree = Any
+FACTORS = (0.5, 1.7, 2.9)
+
+
+class ScaleGroup(NamedTuple):
+    """Arrays that may be multiplied by one c > 0, together, without a change of the loss.
+
+    Attributes:
+        paths: of the arrays.
+        angle: the largest |<dL/dw, w>| / (|dL/dw| |w|) that was seen.
+        change: the largest relative change of the loss under scaling by 0.5, 1.7 and 2.9.
+    """
+
+    paths: tuple[str, ...]
+    angle: float
+    change: float
+
+
+class Obstacle(NamedTuple):
+    """An array that no group holds, and why; `angle` and `change` as in `ScaleGroup`, for this array alone."""
+
+    path: str
+    angle: float
+    change: float
+    reason: str
+
+
+class InvarianceReport(NamedTuple):
+    """What `scale_invariance` found; `print` it, `require` it, take `labels` for `optax.partition` from it.
+
+    Attributes:
+        groups: the smallest groups that may be scaled together. Scaling all of them by one c keeps the loss too.
+        obstacles: the arrays that are in no group; () if the network is scale invariant.
+        paths: all arrays.
+        relations: the exponents d for which scaling array i by c^d_i keeps the loss.
+    """
+
+    groups: tuple[ScaleGroup, ...]
+    obstacles: tuple[Obstacle, ...]
+    paths: tuple[str, ...]
+    relations: Relations
+
+    @property
+    def invariant(self) -> bool:
+        """Whether the loss does not change when all arrays are scaled by one c."""
+        return not self.obstacles
+
+    def __str__(self) -> str:
+        """One line a group and a line an obstacle."""
+        lines = [
+            "scale invariant" if self.invariant else f"not scale invariant: {len(self.obstacles)} arrays in the way"
+        ]
+        for group in self.groups:
+            alone = "alone" if len(group.paths) == 1 else "jointly"
+            lines.append(f"  {alone:8}{', '.join(group.paths)}  (angle {group.angle:.0e}, change {group.change:.0e})")
+        lines += [
+            f"  broken  {o.path}  (angle {o.angle:.0e}, change {o.change:.0e}): {o.reason}" for o in self.obstacles
+        ]
+        return "\n".join(lines)
+
+    def require(self, only: Callable[[str], bool] | None = None) -> None:
+        """Refuses a conversion that would change what is trained.
+
+        Args:
+            only: of a path, whether the array is converted; None for all. Those converted together must be invariant
+                together.
+
+        Raises:
+            LrjaxError: naming the layer and the reason.
+        """
+        chosen = [only is None or bool(only(path)) for path in self.paths]
+        check(any(chosen), f"only() chooses none of the arrays {', '.join(self.paths)}")
+        if self.relations.holds(np.asarray(chosen, float)):
+            return
+        converted = {path for path, take in zip(self.paths, chosen, strict=True) if take}
+        for obstacle in self.obstacles:
+            check(
+                obstacle.path not in converted,
+                f"the loss depends on the scale of {obstacle.path}: {obstacle.reason}; mend the network, or restrict the "
+                f"conversion to the other arrays (report.labels and optax.partition)",
+            )
+        for group in self.groups:
+            apart = [path for path in group.paths if path not in converted]
+            inside = [path for path in group.paths if path in converted]
+            check(
+                not (apart and inside),
+                f"{', '.join(inside)} may only be converted together with {', '.join(apart)}: the loss is invariant to "
+                "their joint scale alone",
+            )
+
+    def labels(self, params: Tree, *, group: str = "si", other: str = "other") -> Tree:
+        """Labels for `optax.partition`: which arrays may be converted, with one common plan.
+
+        Args:
+            params: the parameters that were checked.
+            group, other: the two labels.
+
+        Returns:
+            A tree like params.
+        """
+        broken = {obstacle.path for obstacle in self.obstacles}
+        return jax.tree_util.tree_map_with_path(lambda p, _: other if path_name(p) in broken else group, params)
+
+
+def path_name(path: Any) -> str:
+    """`("conv1", "kernel")` as "conv1/kernel"."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def scale_invariance(
+    loss_fn: Callable[..., jax.Array],
+    params: Tree,
+    *args: Any,
+    outputs: Callable[..., jax.Array] | None = None,
+    tolerance: float | None = None,
+    seed: int = 0,
+) -> InvarianceReport:
+    r"""Says which parameters the loss does not depend on the scale of, which only jointly, and why others fail.
+
+    .. math::
+        L(c^{d_1} w_1, \ldots, c^{d_n} w_n) = L(w) \ \forall c > 0
+        \iff \sum_i d_i \langle \partial L / \partial w_i, w_i \rangle = 0 \text{ everywhere}
+
+    The inner products are measured at n + 4 points around params, so that all exponents d follow from one null space;
+    groups are its vectors of zeros and ones. Each group is then scaled by 0.5, 1.7 and 2.9. float64 makes the verdict sharp;
+    float32 suffices for networks that are not very deep.
+
+    Args:
+        loss_fn: `loss_fn(params, *args) -> scalar`, in training mode, smooth almost everywhere, the same at each call.
+        params: any pytree of arrays; what is frozen belongs into args.
+        *args: passed on.
+        outputs: `outputs(params, *args) -> array`, the logits, say; with it, reasons state their degree of homogeneity.
+        tolerance: relative size below which a change is rounding; None for 1e-9 in float64, 3e-4 in float32.
+        seed: draws the points.
+
+    Returns:
+        `InvarianceReport`.
+
+    Raises:
+        LrjaxError: the loss is not a finite scalar.
+
+    Source: Li & Arora 2020, An Exponential Learning Rate Schedule for Deep Learning, appendix C, for the degrees.
+
+    Example:
+        >>> def loss(params, x):
+        ...     h = x @ params["hidden"]
+        ...     h = jax.nn.relu((h - h.mean(0)) / h.std(0))
+        ...     return jnp.mean((h @ params["head"] - 1) ** 2)
+        >>> x = jax.random.normal(jax.random.key(0), (32, 4))
+        >>> report = scale_invariance(loss, {"head": jnp.ones(3), "hidden": jnp.eye(4, 3) + 0.1}, x)
+        >>> [group.paths for group in report.groups]
+        [('hidden',)]
+        >>> report.require()
+        Traceback (most recent call last):
+        lrjax.errors.LrjaxError: the loss depends on the scale of head: ...
+        >>> report.require(only=lambda path: path == "hidden")
+    """
+    paths = tuple(path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params))
+    leaves = jax.tree.leaves(params)
+    wide = all(leaf.dtype == jnp.float64 for leaf in leaves)
+    tolerance = (1e-9 if wide else 3e-4) if tolerance is None else tolerance
+    points = _points(params, len(paths) + 4, seed)
+    measured = _measure(loss_fn, points, args)
+    found = relations(measured.products, measured.sizes, tolerance)
+    together = largest_group(found, np.asarray([leaf.size for leaf in leaves], float))
+    scan = _Scan(_scaled(loss_fn), outputs and _scaled(outputs), points[:2], args, measured, paths, tolerance)
+    groups = tuple(scan.group(members) for members in finest_groups(found, together))
+    obstacles = tuple(scan.obstacle(found, int(i), together) for i in np.flatnonzero(~together))
+    return InvarianceReport(groups, obstacles, paths, found)
+
+
+def _scaled(function: Callable[..., jax.Array]) -> Callable[..., np.ndarray]:
+    @jax.jit
+    def at(params: Tree, args: tuple[Any, ...], factors: np.ndarray) -> jax.Array:
+        leaves, structure = jax.tree.flatten(params)
+        by = jnp.asarray(factors, leaves[0].dtype)
+        return function(structure.unflatten([leaf * by[i] for i, leaf in enumerate(leaves)]), *args)
+
+    return lambda params, args, factors: np.asarray(at(params, args, factors), np.float64)
+
+
+class _Measured(NamedTuple):
+    products: np.ndarray  # [m, n]
+    sizes: np.ndarray  # [m, n]
+
+
+def _points(params: Tree, number: int, seed: int) -> list[Tree]:
+    # Weights at zero (a bias, say) would be invariant to scaling there, and arrays at their initial scale need not be generic.
+    rng = np.random.default_rng(seed)
+
+    def near(leaf: jax.Array) -> jax.Array:
+        wide = np.asarray(leaf, np.float64)
+        rms = float(np.sqrt(np.mean(wide**2)))
+        noise = rng.normal(scale=0.3 * rms if rms > 0 else 0.1, size=wide.shape)
+        return jnp.asarray(np.exp(rng.uniform(-0.3, 0.3)) * (wide + noise), leaf.dtype)
+
+    return [jax.tree.map(near, params) for _ in range(number)]
+
+
+def _measure(loss_fn: Callable[..., jax.Array], points: list[Tree], args: tuple[Any, ...]) -> _Measured:
+    @jax.jit
+    def at(params: Tree, args: tuple[Any, ...]) -> tuple[jax.Array, jax.Array, jax.Array]:
+        loss, gradient = jax.value_and_grad(loss_fn)(params, *args)
+        pairs = list(zip(jax.tree.leaves(gradient), jax.tree.leaves(params), strict=True))
+        products = jnp.stack([jnp.sum(g * w) for g, w in pairs])
+        return loss, products, jnp.stack([jnp.sqrt(jnp.sum(g * g)) * jnp.sqrt(jnp.sum(w * w)) for g, w in pairs])
+
+    rows = [jax.tree.map(np.asarray, at(point, args)) for point in points]
+    check(
+        all(np.isfinite(loss).all() for loss, *_ in rows), "the loss is not finite; check the network before its scale"
+    )
+    products, sizes = (np.stack([row[i] for row in rows]).astype(np.float64) for i in (1, 2))
+    # Each point with the same weight; and an array without effect on the loss has products and sizes of rounding alone.
+    total = np.maximum(np.linalg.norm(sizes, axis=1, keepdims=True), np.finfo(float).tiny)
+    products, sizes = products / total, sizes / total
+    rounding = 30 * float(max(jnp.finfo(leaf.dtype).eps for leaf in jax.tree.leaves(points[0])))
+    return _Measured(np.where(sizes < rounding, 0.0, products), sizes)
+
+
+class _Scan(NamedTuple):
+    loss: Callable[..., np.ndarray]
+    outputs: Callable[..., np.ndarray] | None
+    points: list[Tree]
+    args: tuple[Any, ...]
+    measured: _Measured
+    paths: tuple[str, ...]
+    tolerance: float
+
+    def group(self, members: np.ndarray) -> ScaleGroup:
+        angle, change = self._angle(members), self._change(members)
+        names = tuple(path for path, member in zip(self.paths, members, strict=True) if member)
+        check(
+            change <= max(self.tolerance, 1e-12) ** 0.75,
+            f"the gradient says that {', '.join(names)} may be scaled, but the loss then changes by {change:.0e}; is "
+            "loss_fn the same at each call (dropout, running statistics), and does gradient flow through all of it?",
+        )
+        return ScaleGroup(names, angle, change)
+
+    def obstacle(self, found: Relations, array: int, together: np.ndarray) -> Obstacle:
+        alone = np.arange(len(self.paths)) == array
+        return Obstacle(
+            self.paths[array], self._angle(alone), self._change(alone), self._reason(found, array, together | alone)
+        )
+
+    def _angle(self, members: np.ndarray) -> float:
+        product, size = self.measured.products[:, members].sum(1), self.measured.sizes[:, members]
+        return float(np.max(np.abs(product) / np.maximum(np.linalg.norm(size, axis=1), np.finfo(float).tiny)))
+
+    def _change(self, members: np.ndarray) -> float:
+        changes = []
+        for point in self.points:
+            values = [float(self.loss(point, self.args, np.where(members, c, 1.0))) for c in (1.0, *FACTORS)]
+            changes += [abs(value - values[0]) / max(abs(values[0]), 1e-30) for value in values[1:]]
+        return max(changes)
+
+    def _reason(self, found: Relations, array: int, members: np.ndarray) -> str:
+        degree = self._degree(members)
+        exponents = nearest_exponents(found, array)
+        if exponents is not None:
+            # These would need another power of c than all the rest: the sides of a sum that do not agree.
+            other = np.flatnonzero(np.abs(exponents - 1) > 1e-6)
+            needed = [f"{self.paths[i]} by c^{exponents[i]:g}" for i in other]
+            if needed:
+                return f"terms of different degree are added: if it is scaled by c, the loss asks for {_few(needed)}"
+        if degree is None:
+            return "the loss depends on its scale, whatever else is scaled"
+        power, homogeneous = degree
+        if homogeneous and abs(power) > 1e-3:
+            return f"the output has degree {power:g} in the invariant arrays and this one; only degree 0 keeps the loss"
+        return f"the output has no degree in it (locally {power:.2g}): terms of different degree are added"
+
+    def _degree(self, members: np.ndarray) -> tuple[float, bool] | None:
+        if self.outputs is None:
+            return None
+        factor, point = 2.0, self.points[0]
+        before, after = (self.outputs(point, self.args, np.where(members, c, 1.0)) for c in (1.0, factor))
+        ratio = float(np.sum(after * before) / np.sum(before * before))
+        if ratio <= 0:
+            return float("nan"), False
+        power = round(float(np.log(ratio) / np.log(factor)), 6)
+        return power, bool(np.linalg.norm(after - ratio * before) <= self.tolerance**0.75 * np.linalg.norm(after))
+
+
+def _few(names: list[str], most: int = 4) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,0 +1,242 @@
+"""SGD without weight decay that equals SGD with weight decay on a scale-invariant loss."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from lrjax.config import check
+from lrjax.transforms.plan import (
+    DECAYS,
+    Value,
+    WDFreeTables,
+    next_step,
+    no_momentum,
+    refuse_traced,
+    wd_free_plan,
+    wd_free_tables,
+)
+
+Tree = Any
+
+
+class WDFreeState(NamedTuple):
+    """State of the table forms, and of `texp`.
+
+    Attributes:
+        count: int32, updates so far.
+        trace: the buffer, like the parameters; () without momentum.
+        gauge: int32 k of `gauge_rescale`: parameters are stored as 2^k theta~, the buffer as 2^-k v~. 0 unless it is called.
+    """
+
+    count: Any
+    trace: Tree
+    gauge: jax.Array
+
+
+class OpenWDFreeState(NamedTuple):
+    """State of the open-ended form: as `WDFreeState`, and the recursion of `wd_free_plan` at step `count`.
+
+    Attributes:
+        kappa, alpha: of the step before; 0 and 1 at the first.
+        log_scale, log_scale_error: log P as a compensated sum; P is exp(log_scale + log_scale_error).
+    """
+
+    count: Any
+    trace: Tree
+    gauge: jax.Array
+    kappa: jax.Array
+    alpha: jax.Array
+    log_scale: jax.Array
+    log_scale_error: jax.Array
+
+
+def wd_free_sgd(
+    learning_rate: Value,
+    weight_decay: Value,
+    momentum: Value = 0.0,
+    *,
+    nesterov: bool = False,
+    decay: str = "l2",
+    num_steps: int | None = None,
+    rescaled: bool = False,
+) -> optax.GradientTransformationExtraArgs:
+    r"""SGD with no weight decay and an exponential learning rate, the same functions as SGD with weight decay (TEXP++).
+
+    .. math::
+        \tilde v_{t+1} = \gamma_t \tilde v_t + \tilde g_t, \qquad
+        \tilde\theta_{t+1} = \tilde\theta_t - \frac{\eta_t}{P_t P_{t+1}} \tilde v_{t+1}, \qquad
+        \theta_t = P_t \tilde\theta_t
+
+    where :math:`P_t` comes from `wd_free_plan`. Start from the same parameters; no correction of the buffer is needed.
+
+    With num_steps, the rates are planned on the host in float64, once, and a step looks them up (the *table form*). Beyond
+    the last step updates are NaN: a table that repeats its last rate would silently train on. Without num_steps, the state
+    carries the recursion in log space (the *open-ended form*): it takes traced values, `vmap` and `inject_hyperparams`;
+    where no positive alpha exists it turns NaN, because a running program cannot raise.
+
+    A step reads gradient and buffer and writes update and buffer: the parameters that `add_decayed_weights` reads are not
+    needed. It counts its own updates, so under `optax.MultiSteps` the rate grows once per real update.
+
+    Args:
+        learning_rate, weight_decay, momentum: of the run with weight decay, each a scalar or an `optax.Schedule` (a table form
+            also takes arrays with a number a step). No buffer is kept where momentum is None or 0.
+        nesterov: as in `optax.sgd`.
+        decay: "l2" for `chain(add_decayed_weights(wd), sgd(lr, momentum))`; "decoupled" for SGDW,
+            `chain(trace(momentum), add_decayed_weights(wd), scale_by_learning_rate(lr))`.
+        num_steps: steps of the run, for the table form.
+        rescaled: True where the loop calls `gauge_rescale`, so that the rate may leave the range of floats.
+
+    Returns:
+        An optax transformation; its state is `WDFreeState`, or `OpenWDFreeState` without num_steps.
+
+    Raises:
+        LrjaxError: in the table form: a traced value, the first step without a positive alpha, the first step whose rate
+            leaves the range of floats.
+
+    Source: Li & Arora 2020, An Exponential Learning Rate Schedule for Deep Learning, Theorem 2.13 (heavy ball, L2).
+
+    Example:
+        >>> tx = wd_free_sgd(optax.cosine_decay_schedule(0.1, 100), 5e-4, momentum=0.9, num_steps=100)
+        >>> params = {"conv": jnp.ones((3, 3))}
+        >>> updates, state = tx.update({"conv": jnp.ones((3, 3))}, tx.init(params))
+        >>> round(float(updates["conv"][0, 0]), 6)
+        -0.100005
+    """
+    check(decay in DECAYS, f"decay must be one of {', '.join(DECAYS)}, not {decay!r}")
+    if num_steps is None:
+        return _open_ended(learning_rate, weight_decay, momentum, nesterov, decay)
+    refuse_traced("wd_free_sgd with num_steps", num_steps=num_steps)
+    plan = wd_free_plan(learning_rate, weight_decay, momentum, num_steps, nesterov=nesterov, decay=decay)
+    return follow_plan(wd_free_tables(plan, rescaled=rescaled))
+
+
+def follow_plan(tables: WDFreeTables) -> optax.GradientTransformationExtraArgs:
+    """The table form of `wd_free_sgd` for tables at hand, which may be traced: a grid of plans is one vmapped program.
+
+    Args:
+        tables: of `wd_free_tables`; stack those of several plans and `jax.vmap` over them.
+
+    Returns:
+        An optax transformation with state `WDFreeState`; updates are NaN beyond the end of the tables.
+
+    Example:
+        >>> plans = [wd_free_plan(lr, 5e-4, 0.9, num_steps=10) for lr in (0.1, 0.2)]
+        >>> stacked = jax.tree.map(lambda *a: jnp.stack(a), *[wd_free_tables(plan) for plan in plans])
+        >>> def first_update(tables):
+        ...     tx = follow_plan(tables)
+        ...     return tx.update(jnp.ones(()), tx.init(jnp.ones(())))[0]
+        >>> jax.vmap(first_update)(stacked).round(4).tolist()
+        [-0.09999..., -0.19999...]
+    """
+    tables = jax.tree.map(jnp.asarray, tables)
+
+    def init(params: Tree) -> WDFreeState:
+        return WDFreeState(jnp.int32(0), buffer_like(params, tables.momentum is not None), jnp.int32(0))
+
+    def update(updates: Tree, state: Any, params: Tree = None, **extra_args: Any) -> tuple[Tree, Any]:
+        row = jax.tree.map(lambda a: jnp.take(a, state.count, mode="fill"), tables)
+        learning_rate = jnp.ldexp(row.mantissa, row.exponent + 2 * state.gauge)
+        updates, trace = sgd_step(updates, state.trace, learning_rate, row.momentum, row.gain, row.ahead)
+        return updates, WDFreeState(optax.safe_increment(state.count), trace, state.gauge)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def buffer_like(params: Tree, has_momentum: bool) -> Tree:
+    """A buffer of zeros, or none."""
+    return jax.tree.map(jnp.zeros_like, params) if has_momentum else ()
+
+
+def leafwise(function: Callable, tree: Tree, *rest: Tree) -> Tree:
+    """The function of each leaf of several trees; computed in float32 at least, kept in the dtype of the first.
+
+    A leaf stays as it is where one of them is None.
+    """
+
+    def one(leaf: Any, *others: Any) -> Any:
+        if leaf is None or any(other is None for other in others):
+            return leaf
+        wide = _wide(leaf.dtype)
+        return function(*(a.astype(wide) for a in (leaf, *others))).astype(leaf.dtype)
+
+    return jax.tree.map(one, tree, *rest, is_leaf=lambda leaf: leaf is None)
+
+
+def sgd_step(
+    updates: Tree, trace: Tree, learning_rate: Any, momentum: Any, gain: Any = None, ahead: Any = None
+) -> tuple[Tree, Tree]:
+    """(updates, buffer) of one step. A leaf whose gradient is None keeps its buffer."""
+    if momentum is None:
+        return leafwise(lambda g: -_like(g, learning_rate) * g, updates), ()
+
+    def new_buffer(g: jax.Array, v: jax.Array) -> jax.Array:
+        return _like(g, momentum) * v + (g if gain is None else _like(g, gain) * g)
+
+    if ahead is None:
+        step = leafwise(lambda g, v: -_like(g, learning_rate) * new_buffer(g, v), updates, trace)
+    else:
+        old, fresh = (learning_rate * share for share in ahead)
+        step = leafwise(lambda g, v: -(_like(g, old) * v + _like(g, fresh) * g), updates, trace)
+    return step, leafwise(lambda v, g: new_buffer(g, v), trace, updates)
+
+
+def _wide(dtype: Any) -> Any:
+    return jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
+
+
+def _like(leaf: jax.Array, value: Any) -> jax.Array:
+    return jnp.asarray(value, leaf.dtype)
+
+
+def _open_ended(
+    learning_rate: Value, weight_decay: Value, momentum: Value, nesterov: bool, decay: str
+) -> optax.GradientTransformationExtraArgs:
+    def value(setting: Any, count: jax.Array) -> jax.Array:
+        return jnp.asarray(setting(count) if callable(setting) else setting, float)
+
+    plain = no_momentum(momentum)
+
+    def init(params: Tree) -> OpenWDFreeState:
+        zero = jnp.zeros((), float)
+        return OpenWDFreeState(
+            jnp.int32(0), buffer_like(params, not plain), jnp.int32(0), zero, jnp.ones((), float), zero, zero
+        )
+
+    def update(updates: Tree, state: Any, params: Tree = None, **extra_args: Any) -> tuple[Tree, Any]:
+        eta, lam = value(learning_rate, state.count), value(weight_decay, state.count)
+        gamma = value(0.0 if plain else momentum, state.count)
+        step = next_step(state.kappa, state.alpha, eta, lam, gamma, nesterov, decay)
+        alpha = 1 - step.shrink
+        increment = jnp.log1p(-step.shrink)
+        rate, power = exp_split(-2 * state.log_scale, -2 * state.log_scale_error - increment)
+        learning_rate_ = eta * jnp.ldexp(rate, power + 2 * state.gauge)
+        coefficients = (None, None, None) if plain else (step.momentum, step.gain, step.ahead)
+        updates, trace = sgd_step(updates, state.trace, learning_rate_, *coefficients)
+        log_scale, error = compensated(state.log_scale, state.log_scale_error, increment)
+        count = optax.safe_increment(state.count)
+        return updates, OpenWDFreeState(count, trace, state.gauge, step.c / alpha, alpha, log_scale, error)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def compensated(total: jax.Array, error: jax.Array, increment: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """`total + increment` and what its rounding lost (Knuth's two-sum), with what was lost before."""
+    increment = increment + error
+    new = total + increment
+    back = new - total
+    return new, (total - (new - back)) + (increment - back)
+
+
+def exp_split(large: jax.Array, small: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """exp(large + small) as a number near 1 and a power of two.
+
+    The product of `power` with the first 12 bits of ln 2 is exact, so the digits of `large` that matter survive.
+    """
+    power = jnp.round(large / math.log(2.0))
+    head = round(math.log(2.0) * 4096) / 4096
+    rest = (large - power * head) - power * (math.log(2.0) - head)
+    return jnp.exp(rest + small), power.astype(jnp.int32)

@@ -1,0 +1,283 @@
+"""TEXP: the tapered exponential schedule that equals step decay with weight decay."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.core import Tracer
+
+from lrjax.config import check, refuse
+from lrjax.transforms.plan import no_momentum, refuse_traced, split_power
+from lrjax.transforms.sgd import WDFreeState, buffer_like, leafwise, sgd_step
+
+BITS = 12  # of a step number that are multiplied at once: their products with 12 bits of a slope are exact in float32
+
+
+class Phases(NamedTuple):
+    """Phases of constant rate and decay, and the exponential phases that equal them; float64, [K] each.
+
+    Attributes:
+        starts: T_I, the first step that uses the rate of phase I.
+        alpha, log_alpha: the larger root of x^2 - (1 + gamma - lambda eta) x + gamma = 0.
+        kappa: (1 / alpha - 1) / eta, the share of the weights in the buffer that this root stands for.
+        log_scale: log P at T_I.
+        log_lr: log of the rate at T_I; it grows by -2 log_alpha a step.
+    """
+
+    starts: np.ndarray
+    alpha: np.ndarray
+    log_alpha: np.ndarray
+    kappa: np.ndarray
+    log_scale: np.ndarray
+    log_lr: np.ndarray
+
+
+def larger_root(learning_rate: Any, weight_decay: Any, momentum: float) -> tuple[np.ndarray, np.ndarray]:
+    """(1 - alpha, kappa) for constant values, without cancellation; NaN where the roots are complex.
+
+    Example:
+        >>> shrink, kappa = larger_root(0.1, 5e-4, 0.9)
+        >>> round(float(shrink), 9), round(float(kappa), 7)
+        (0.000502272, 0.0050252)
+    """
+    d = np.asarray(learning_rate * np.asarray(weight_decay), np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        divisor = 1 - momentum + d + np.sqrt((1 - momentum) ** 2 - 2 * (1 + momentum) * d + d * d)
+        shrink = 2 * d / divisor
+        return shrink, 2 * weight_decay / divisor / (1 - shrink)
+
+
+def texp_phases(
+    boundaries: Sequence[int],
+    learning_rates: Sequence[float],
+    weight_decay: float | Sequence[float],
+    momentum: float,
+    instant_drop: bool = True,
+) -> Phases:
+    """The exponential phases that equal step decay with weight decay; see `texp_schedule` for arguments and errors.
+
+    Example:
+        >>> phases = texp_phases((10,), (0.1, 0.01), 5e-4, 0.9)
+        >>> phases.alpha.round(7).tolist()
+        [0.9994977, 0.99995]
+    """
+    settings = dict(learning_rates=learning_rates, weight_decay=weight_decay, momentum=momentum)
+    refuse_traced("texp", **{f"a value of {k}": t for k, v in settings.items() for t in jax.tree.leaves(v)})
+    starts = np.asarray([0, *boundaries], np.int64)
+    eta = np.asarray(learning_rates, np.float64)
+    check(eta.ndim == 1 and eta.size == starts.size, f"{starts.size - 1} boundaries need {starts.size} learning rates")
+    check(bool((np.diff(starts) > 0).all()), f"boundaries must be positive and increase, not {list(boundaries)}")
+    check(bool((eta > 0).all()), f"learning rates of phases must be positive, not {list(learning_rates)}")
+    check(0 <= momentum < 1, f"momentum must be in [0, 1), not {momentum}")
+    lam = np.broadcast_to(np.asarray(weight_decay, np.float64), eta.shape)
+    if not instant_drop:  # the same functions as a constant rate and a decay that drops (Li & Arora 2020, TEXP--)
+        eta, lam = np.full_like(eta, eta[0]), lam * eta / eta[0]
+    shrink, kappa = larger_root(eta, lam, momentum)
+    limit = (1 - math.sqrt(momentum)) ** 2
+    bad = ~(eta * lam <= limit) | ~(shrink < 1)
+    check(
+        not bool(bad.any()),
+        f"no exponential schedule equals this run from step {starts[int(np.argmax(bad))]} on: learning_rate * weight_decay is "
+        f"{(eta * lam)[int(np.argmax(bad))]:.3g} and momentum {momentum:g} allows {limit:.3g}; lower one of the three",
+    )
+    log_alpha = np.log1p(-shrink)
+    log_scale = np.concatenate([[0.0], np.cumsum(np.diff(starts) * log_alpha[:-1])])
+    return Phases(starts, 1 - shrink, log_alpha, kappa, log_scale, np.log(eta) - log_alpha - 2 * log_scale)
+
+
+def texp_schedule(
+    boundaries: Sequence[int],
+    learning_rates: Sequence[float],
+    weight_decay: float | Sequence[float],
+    momentum: float = 0.0,
+    *,
+    instant_drop: bool = True,
+    num_steps: int | None = None,
+) -> optax.Schedule:
+    r"""The learning rate of TEXP: exponential growth, at each phase start a drop and a smaller exponent.
+
+    .. math::
+        \log\tilde\eta_t = \log\eta_I - (2 (t - T_I) + 1) \log\alpha_I - 2 \sum_{J<I} (T_{J+1} - T_J) \log\alpha_J
+
+    Without momentum it is exact for `optax.sgd(schedule)`. With momentum the buffer must be corrected at t = 0 and at phase
+    starts, which `texp` does. Called with a plain number or array it computes in float64.
+
+    Args:
+        boundaries: [K - 1], first steps of phases 1, 2, ...: the step taken at a boundary already uses the next rate.
+        learning_rates: [K], positive, of the run with weight decay.
+        weight_decay: of that run; one value, or one a phase.
+        momentum: of both runs, heavy ball.
+        instant_drop: False for TEXP--, which leaves the drop of the rate out and keeps the exponents.
+        num_steps: length of the run, if known: whether it stays in range is then settled at once.
+
+    Returns:
+        An `optax.Schedule`. Beyond the range of floats it is infinite inside a compiled program.
+
+    Raises:
+        LrjaxError: the first step at which learning_rate * weight_decay is beyond (1 - sqrt(momentum))^2; the step at which
+            the rate leaves float32 (float64 where JAX has it enabled), if a boundary, num_steps or a call lies beyond it.
+
+    Source: Li & Arora 2020, An Exponential Learning Rate Schedule for Deep Learning, Theorem 2.12; TEXP--: its experiments.
+
+    Example:
+        >>> schedule = texp_schedule((80 * 391, 120 * 391), (0.1, 0.01, 0.001), 5e-4, 0.9)
+        >>> [f"{float(schedule(epoch * 391)):.1e}" for epoch in (0, 79, 80, 120)]
+        ['1.0e-01', '3.0e+12', '4.5e+11', '2.1e+11']
+        >>> schedule = texp_schedule((), (0.1,), 5e-4, 0.9, num_steps=500 * 391)
+        Traceback (most recent call last):
+        lrjax.errors.LrjaxError: the learning rate leaves float32 at step 90591; ...
+    """
+    phases = texp_phases(boundaries, learning_rates, weight_decay, momentum, instant_drop)
+    beyond = _first_beyond(phases)
+    _check_in_range(beyond, max(int(phases.starts[-1]), (num_steps or 1) - 1))
+    tables = _tables(phases)
+
+    def schedule(count: Any) -> jax.Array:
+        if isinstance(count, Tracer):
+            rate, power = _rate(tables, count)[:2]
+            return jnp.ldexp(rate, power)
+        steps = np.asarray(count)
+        _check_in_range(beyond, int(np.max(steps, initial=0)))
+        phase = np.searchsorted(phases.starts, steps, side="right") - 1
+        log_lr = phases.log_lr[phase] - 2 * (steps - phases.starts[phase]) * phases.log_alpha[phase]
+        return jnp.asarray(np.exp(log_lr), float)
+
+    return schedule
+
+
+def texp(
+    boundaries: Sequence[int],
+    learning_rates: Sequence[float],
+    weight_decay: float | Sequence[float],
+    momentum: float = 0.0,
+    *,
+    instant_drop: bool = True,
+    correct_start: bool = True,
+    correct_phases: bool = True,
+) -> optax.GradientTransformationExtraArgs:
+    r"""SGD along `texp_schedule` with the momentum corrections: equals SGD with step decay and weight decay.
+
+    Once a phase, before the step at t = T_I (also t = 0, with :math:`\kappa_{-1} = 0`):
+
+    .. math::
+        \tilde v \leftarrow \tilde v - P_{T_I}^2 (\kappa_I - \kappa_{I-1}) \tilde\theta, \qquad
+        \kappa_I = (1 / \alpha_I - 1) / \eta_I
+
+    The correction at t = 0 is first order in learning_rate * weight_decay; leaving it out changes the functions visibly at
+    once. Those at phase starts are second order: about 1e-6 in the logits at the paper's values.
+
+    Args:
+        boundaries, learning_rates, weight_decay, momentum, instant_drop: as for `texp_schedule`.
+        correct_start: whether the buffer is corrected at t = 0.
+        correct_phases: whether it is corrected at the later phase starts.
+
+    Returns:
+        An optax transformation with state `WDFreeState`. Its `update` needs `params` where it corrects. `gauge_rescale` keeps
+        runs in range that are too long for `texp_schedule`.
+
+    Raises:
+        LrjaxError: as `texp_schedule`, but for the range of floats.
+
+    Source: Li & Arora 2020, An Exponential Learning Rate Schedule for Deep Learning, Theorem 2.12 (heavy ball, L2).
+
+    Example:
+        >>> tx = texp((100, 200), (0.1, 0.01, 0.001), 5e-4, momentum=0.9)
+        >>> params = jnp.ones(())
+        >>> updates, state = tx.update(jnp.ones(()), tx.init(params), params)
+        >>> round(float(updates), 5)
+        -0.0996
+    """
+    phases = texp_phases(boundaries, learning_rates, weight_decay, momentum, instant_drop)
+    tables = _tables(phases)
+    plain = no_momentum(momentum)
+    change = np.diff(phases.kappa, prepend=0.0) * np.where(phases.starts == 0, correct_start, correct_phases)
+    corrects = not plain and bool((change != 0).any())
+    # Buffers and weights of a rescaled run differ by 2^(2k) in their ratio.
+    amount, exponent = split_power(2 * phases.log_scale / math.log(2.0))
+    amount = amount * change
+
+    def init(params: Any) -> WDFreeState:
+        return WDFreeState(jnp.int32(0), buffer_like(params, not plain), jnp.int32(0))
+
+    def update(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> tuple[Any, Any]:
+        rate, power, phase = _rate(tables, state.count)
+        trace = state.trace
+        if corrects:
+            if params is None:
+                refuse("texp corrects its buffer by the parameters; call update(gradients, state, params)")
+            share = jnp.ldexp(jnp.asarray(amount, float)[phase], jnp.asarray(exponent)[phase] - 2 * state.gauge)
+            share = jnp.where(state.count == jnp.asarray(tables.starts)[phase], share, 0)
+            trace = leafwise(lambda v, p: v - share.astype(v.dtype) * p, trace, params)
+        learning_rate = jnp.ldexp(rate, power + 2 * state.gauge)
+        updates, trace = sgd_step(updates, trace, learning_rate, None if plain else momentum)
+        return updates, WDFreeState(optax.safe_increment(state.count), trace, state.gauge)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+class _Slope(NamedTuple):
+    # A slope per step as whole + head + rest: head has BITS bits behind the point, so small integers times it are exact.
+    whole: np.ndarray
+    head: np.ndarray
+    rest: np.ndarray
+
+
+class _Tables(NamedTuple):
+    starts: np.ndarray
+    mantissa: np.ndarray
+    exponent: np.ndarray
+    fine: _Slope  # log2 of the growth in one step
+    coarse: _Slope  # in 2^BITS steps
+
+
+def _slope(log2: np.ndarray) -> _Slope:
+    whole = np.floor(log2)
+    head = np.floor((log2 - whole) * 2**BITS) / 2**BITS
+    return _Slope(whole.astype(np.int32), head, log2 - whole - head)
+
+
+def _tables(phases: Phases) -> _Tables:
+    slope = -2 * phases.log_alpha / math.log(2.0)
+    start = split_power(phases.log_lr / math.log(2.0))
+    return _Tables(phases.starts.astype(np.int32), *start, _slope(slope), _slope(slope * 2**BITS))
+
+
+def _rate(tables: _Tables, count: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+    # (rate, power, phase): the learning rate is rate * 2^power. One float32 product of step and slope would lose five digits.
+    phase = jnp.searchsorted(jnp.asarray(tables.starts), count, side="right") - 1
+    row = jax.tree.map(lambda a: jnp.asarray(a)[phase], tables)
+    steps = count - row.starts
+    power, rest = row.exponent, jnp.zeros((), row.mantissa.dtype)
+    for part, slope in ((steps >> BITS, row.coarse), (steps & (2**BITS - 1), row.fine)):
+        number = part.astype(rest.dtype)
+        product = number * slope.head
+        power = power + part * slope.whole + jnp.floor(product).astype(jnp.int32)
+        rest = rest + (product - jnp.floor(product)) + number * slope.rest
+    return row.mantissa * jnp.exp2(rest), power, phase
+
+
+def _first_beyond(phases: Phases) -> float:
+    # The first step whose rate is not a finite float, or infinity.
+    most = math.log(float(jnp.finfo(jax.dtypes.canonicalize_dtype(np.float64)).max))
+    for start, end, log_lr, log_alpha in zip(
+        phases.starts, [*phases.starts[1:], math.inf], phases.log_lr, phases.log_alpha, strict=True
+    ):
+        first = (
+            start if log_lr > most else start + 1 + (most - log_lr) // (-2 * log_alpha) if log_alpha < 0 else math.inf
+        )
+        if first < end:
+            return first
+    return math.inf
+
+
+def _check_in_range(beyond: float, step: int) -> None:
+    dtype = np.dtype(jax.dtypes.canonicalize_dtype(np.float64)).name
+    check(
+        step < beyond,
+        f"the learning rate leaves {dtype} at step {beyond:.0f}; end the run before, or use texp and call gauge_rescale "
+        "between chunks of steps",
+    )

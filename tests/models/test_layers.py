@@ -1,0 +1,102 @@
+"""Normalisation against flax's own, at eps 0, and the frozen head."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lrjax.errors import LrjaxError
+from lrjax.models.layers import FrozenDense, Norm, norm_layer
+
+PEERS = {
+    "batch": nn.BatchNorm(momentum=0.9, use_fast_variance=False),
+    "group": nn.GroupNorm(num_groups=4, use_fast_variance=False, epsilon=1e-5),
+    "layer": nn.GroupNorm(num_groups=1, use_fast_variance=False, epsilon=1e-5),
+    "instance": nn.InstanceNorm(use_fast_variance=False, epsilon=1e-5),
+}
+
+
+@pytest.fixture
+def x():
+    return jnp.asarray(np.random.default_rng(0).normal(2.0, 3.0, size=(6, 5, 4, 8)), jnp.float32)
+
+
+@pytest.mark.parametrize("kind", PEERS)
+def test_norm_is_that_of_flax(kind, x):
+    rng = np.random.default_rng(1)
+    params = {
+        "scale": jnp.asarray(rng.normal(size=8), jnp.float32),
+        "bias": jnp.asarray(rng.normal(size=8), jnp.float32),
+    }
+    stats = {"mean": jnp.full(8, 0.5), "var": jnp.full(8, 2.0)} if kind == "batch" else {}
+    variables = {"params": params, "batch_stats": stats}
+    ours, ours_state = Norm(kind, groups=4).apply(variables, x, train=True, mutable=["batch_stats"])
+    mode = {"use_running_average": False} if kind == "batch" else {}
+    theirs, theirs_state = PEERS[kind].apply(variables, x, mutable=["batch_stats"], **mode)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+    for name, value in ours_state.get("batch_stats", {}).items():
+        np.testing.assert_allclose(value, theirs_state["batch_stats"][name], rtol=1e-5)
+    if kind == "batch":
+        evaluated = Norm(kind).apply(variables, x, train=False)
+        np.testing.assert_allclose(
+            evaluated, PEERS[kind].apply(variables, x, use_running_average=True), rtol=1e-5, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("kind", PEERS)
+def test_norm_without_eps_forgets_the_scale_and_leaves_dead_channels_at_zero(kind, x):
+    x = x.at[..., :2].set(0.0)  # with two channels a group, a dead group
+    layer = Norm(kind, affine=False, eps=0.0, groups=4)
+
+    def loss(x):
+        y, _ = layer.apply(variables, x, train=True, mutable=["batch_stats"])
+        return jnp.sum(y**3), y
+
+    variables = layer.init(jax.random.key(0), x, train=True)
+    gradient, y = jax.grad(loss, has_aux=True)(x)
+    assert np.isfinite(gradient).all()
+    if kind != "layer":
+        np.testing.assert_array_equal(y[..., :2], 0.0)
+    for power in (-20, 30):  # a power of two: equal to the last bit
+        np.testing.assert_array_equal(loss(x * 2.0**power)[1], y)
+
+
+def test_eps_in_the_state_is_the_eps(x):
+    variables = {"batch_stats": {"mean": jnp.zeros(8), "var": jnp.ones(8)}}
+    state = {"norm_eps": {"eps": jnp.float32(0.7)}}
+    from_state = Norm(eps_in_state=True, affine=False).apply({**variables, **state}, x, train=False)
+    constant = Norm(eps=0.7, affine=False).apply(variables, x, train=False)
+    np.testing.assert_array_equal(from_state, constant)
+    fresh = Norm(eps=0.25, eps_in_state=True, affine=False).init(jax.random.key(0), x, train=True)
+    assert fresh["norm_eps"]["eps"] == 0.25
+
+
+def test_statistics_over_an_axis_are_those_of_the_whole_batch(x):
+    whole, grouped = Norm(), Norm(axis_name="devices")
+    variables = whole.init(jax.random.key(0), x, train=True)
+    expected, expected_state = whole.apply(variables, x, train=True, mutable=["batch_stats"])
+    outputs, states = jax.vmap(
+        lambda part: grouped.apply(variables, part, train=True, mutable=["batch_stats"]), axis_name="devices"
+    )(x.reshape(2, 3, *x.shape[1:]))
+    np.testing.assert_allclose(outputs.reshape(x.shape), expected, rtol=1e-5, atol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b, rtol=1e-5), states, expected_state)
+
+
+def test_bfloat16_norm_takes_its_statistics_in_float32(x):
+    layer = Norm(dtype="bfloat16")
+    variables = layer.init(jax.random.key(0), x, train=True)
+    y, state = layer.apply(variables, x.astype("bfloat16"), train=True, mutable=["batch_stats"])
+    assert y.dtype == jnp.bfloat16
+    assert {leaf.dtype for leaf in jax.tree.leaves((variables, state))} == {jnp.dtype("float32")}
+
+
+def test_frozen_head_has_no_parameters_and_unit_gain():
+    variables = FrozenDense(400).init(jax.random.key(0), jnp.ones((2, 300)))
+    assert list(variables) == ["frozen"]
+    np.testing.assert_allclose(np.std(variables["frozen"]["kernel"]), 300**-0.5, rtol=0.02)
+
+
+def test_unknown_norm_is_answered_with_the_nearest_valid_one():
+    with pytest.raises(LrjaxError, match="did you mean 'batch'"):
+        norm_layer({"norm": "batchnorm"}, kind="none")
