@@ -42,6 +42,7 @@ def test_plain_convolutions_start_he_normal_over_the_number_of_blocks(depth):
             np.testing.assert_allclose(np.var(kernel), he / blocks, rtol=0.25, err_msg=jax.tree_util.keystr(path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [{}, {"norm": "none", "activation": "pre"}], ids=["batch", "plain"])
 def test_every_parameter_has_a_gradient(config):
     model = build_model({"name": "resnet32", "depth": 8, "width": 4, **config}, num_classes=10)

@@ -159,6 +159,7 @@ def test_simple_cnn_starts_glorot_uniform_with_zero_biases(images):
         np.testing.assert_allclose(kernel.std(), bound / np.sqrt(3), rtol=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["simple_cnn_bn", "resnet18"])
 def test_every_parameter_has_a_gradient(name, built, images):
     model, _, params, model_state = built(name)

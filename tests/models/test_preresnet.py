@@ -8,6 +8,8 @@ import pytest
 from lrjax.errors import LrjaxError
 from lrjax.models import build_model
 
+pytestmark = pytest.mark.slow
+
 CONVOLUTIONS = 461_232
 SHORTCUTS = 16 * 32 + 32 * 64
 

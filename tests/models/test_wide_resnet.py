@@ -35,6 +35,7 @@ def built():
     return params, loss_and_gradient
 
 
+@pytest.mark.slow
 def test_every_parameter_has_a_gradient_on_six_channel_images(built):
     params, loss_and_gradient = built
     for path, leaf in jax.tree_util.tree_leaves_with_path(loss_and_gradient(params)[1]):

@@ -13,6 +13,8 @@ from lrjax.transforms.adamw import wd_free_adamw
 from lrjax.transforms.gauge import gauge_rescale
 from tests.transforms.problems import DIFFERENT, EQUAL, STEPS, fixed
 
+pytestmark = pytest.mark.slow
+
 RATE, B1, B2, EPS, DECAY = 0.02, 0.9, 0.99, 1e-3, 0.5
 COSINE = optax.cosine_decay_schedule(RATE, STEPS)
 WARM = optax.join_schedules([optax.linear_schedule(0.0, RATE, 20), COSINE], [20])

@@ -8,6 +8,8 @@ import pytest
 
 from lrjax.transforms import follow_plan, texp, wd_free_plan, wd_free_sgd, wd_free_tables
 
+pytestmark = pytest.mark.slow
+
 STEPS = 20
 SCHEDULE = optax.cosine_decay_schedule(0.1, STEPS)
 WD_FREE = {

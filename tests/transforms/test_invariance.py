@@ -89,6 +89,7 @@ def test_raw_shortcut_is_named_with_the_degrees_that_do_not_agree():
     report.require(only=lambda path: "raw" not in path)
 
 
+@pytest.mark.slow
 @pytest.mark.x64
 def test_affine_with_identity_shortcut_is_broken_and_with_projections_everywhere_is_not():
     broken = report_of(residual_params(affine=True))

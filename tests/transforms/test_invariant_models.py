@@ -9,7 +9,7 @@ from lrjax.errors import LrjaxError
 from lrjax.models import build_model
 from lrjax.transforms.invariance import scale_invariance
 
-pytestmark = pytest.mark.x64
+pytestmark = [pytest.mark.x64, pytest.mark.slow]
 
 IMAGES = np.random.default_rng(0).normal(size=(6, 8, 8, 3))
 POST = {"name": "resnet32", "eps": 0.0, "head": "frozen"}

@@ -15,6 +15,8 @@ from lrjax.transforms import follow_plan, wd_free_plan, wd_free_tables
 from tests.transforms import problems
 from tests.transforms.problems import EQUAL, RULES, STEPS, deviation, trained, with_decay, without_decay
 
+pytestmark = pytest.mark.slow
+
 LENGTH = 200  # steps that are compared: later, rounding errors have grown through the chaos of training
 T = np.arange(STEPS)
 # Failures are not shrunk: each attempt is a training run.
