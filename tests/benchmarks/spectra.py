@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jax.flatten_util import ravel_pytree
 
-from lrjax import models, spectra
+from lrjax import micro_batches, models, spectra
 from lrjax.parallel import examples_at_once
 from lrjax.step import LOSSES
 
@@ -47,10 +47,17 @@ def cut(data: dict[str, np.ndarray], size: int) -> list[dict[str, jax.Array]]:
 
 def trained(variables: Any, loss: Callable, batches: list, steps: int) -> Any:
     """The parameters after plain SGD at 0.05, one batch after the other."""
-    gradient = jax.jit(jax.grad(lambda params, state, b: loss({"params": params, "model_state": state}, b)))
-    params = variables["params"]
+
+    def objective(params: Any, batch: Any, key: jax.Array) -> Any:
+        return loss({"params": params, "model_state": variables["model_state"]}, batch), (
+            {},
+            jnp.zeros_like(batch["x"]),
+        )
+
+    params, part = variables["params"], examples_at_once(variables)
+    gradient = jax.jit(lambda params, b: micro_batches.value_and_grad(objective, params, b, jax.random.key(0), part)[1])
     for t in range(steps):
-        slope = gradient(params, variables["model_state"], batches[t % len(batches)])
+        slope = gradient(params, batches[t % len(batches)])
         params = jax.tree.map(lambda p, g: p - 0.05 * g, params, slope)
     return variables | {"params": params}
 
@@ -88,6 +95,16 @@ def top_pairs(model: Any, variables: Any, data: dict, functions: Any) -> None:
         found.values,
     )
 
+    few = {name: array[:BATCH] for name, array in data.items()}
+    small = spectra.hessian(functions.loss).bind(variables, cut(few, examples_at_once(variables)), "params")
+    small.matvec(jnp.ones(small.size))
+    start = time.perf_counter()
+    first = spectra.lanczos(small, K, tol=0.1)
+    found = spectra.lanczos(bound, K, tol=TOL, start=first.vectors)
+    passes = found.products + round(first.products * BATCH / data["y"].size)
+    residual = np.max(found.residuals / found.values)
+    show(f"lrjax, begun on {BATCH} images", time.perf_counter() - start, passes, residual, found.values)
+
     flat, unravel = ravel_pytree(variables["params"])
 
     def product(v: jax.Array, params: Any, model_state: Any, batch: Any) -> jax.Array:
@@ -96,10 +113,10 @@ def top_pairs(model: Any, variables: Any, data: dict, functions: Any) -> None:
 
     tridiagonalise = matfree.decomp.tridiag_sym(found.products)
     whole = (variables["params"], variables["model_state"], jax.tree.map(jnp.asarray, data))
-    first = jax.random.normal(jax.random.key(0), flat.shape)
-    compiled = jax.jit(lambda v, *rest: tridiagonalise(product, v, *rest).J_small).lower(first, *whole).compile()
+    vector = jax.random.normal(jax.random.key(0), flat.shape)
+    compiled = jax.jit(lambda v, *rest: tridiagonalise(product, v, *rest).J_small).lower(vector, *whole).compile()
     start = time.perf_counter()
-    values = np.linalg.eigvalsh(np.asarray(compiled(first, *whole), np.float64))[::-1][:K]
+    values = np.linalg.eigvalsh(np.asarray(compiled(vector, *whole), np.float64))[::-1][:K]
     show("matfree.tridiag_sym", time.perf_counter() - start, found.products, np.nan, values)
     try:
         from tests.benchmarks import peers
@@ -141,7 +158,7 @@ def batch_sizes(model: Any, variables: Any, data: dict, functions: Any) -> None:
     """How many examples a product should see at once."""
     few = {name: array[: 2 * BATCH] for name, array in data.items()}
     times = {}
-    for size in (4, 8, 16, 32, 64, 128):
+    for size in (8, 16, 32, 64, 128, 256):
         bound = spectra.hessian(functions.loss).bind(variables, cut(few, size), "params")
         times[size] = median_time(lambda bound=bound: bound.matvec(jnp.ones(bound.size)))
     for size, seconds in times.items():
