@@ -197,7 +197,8 @@ def _edges(axis: Axes, course: Course, steps: NDArray[Any], high: float) -> floa
             far.append(rf"{text} $\geq$ {level:.3g}")
     if far:
         where = {"xycoords": "axes fraction", "ha": "right", "va": "top", "fontsize": 8}
-        axis.annotate("\n".join(far), (0.99, 0.995), **where)
+        behind = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1.0}
+        axis.annotate("\n".join(far), (0.99, 0.995), bbox=behind, **where)
     return high * (1.0 + 0.15 * len(far))
 
 
