@@ -202,4 +202,5 @@ def test_our_own_arithmetic_promotes_nothing(strict_dtype):
     for name in ("table", "open", "open, decoupled", "texp"):
         optimizer = ALL[name]()
         params = {"x": jnp.ones(3, jnp.bfloat16), "y": jnp.ones(2)}
-        optimizer.update(params, optimizer.init(params), params)
+        updates, _ = optimizer.update(params, optimizer.init(params), params)
+        assert [updates[key].dtype for key in ("x", "y")] == [jnp.bfloat16, jnp.float32]
