@@ -25,7 +25,27 @@ SPECTRA = dict(
     batch_statistics=False,  # BatchNorm: of each batch, rather than the running ones
     noise_batches=25,  # mini-batch gradients behind the noise
     noise_batch_size=128,  # examples of each, or fewer where the subset is small
+    noise_grid=((25, 128), (25, 1)),  # (batches, examples of each) of the probe noise_grid
+    predicted=1000,  # test examples of the probe predictions
+    next_steps=8,  # updates that the probe next_step tries
+    trace_products=20,  # of the probe hessian_trace
+    sharpness_batches=8,  # of the probe batch_sharpness
     seed=0,  # of the choice of examples and of start vectors
+)
+
+RULE = dict(
+    name="none",
+    every=FieldReference("1 epochs", field_type=object),
+    factor=0.1,  # of the rate at a decay
+    beta=0.9,  # auto_decay: of the average of losses
+    window=5,  # auto_decay: stretches in which the average must be flat
+    eta=0.05,  # auto_decay: how flat
+    zeta=0.9,  # auto_decay: how far it must have dropped, or the lane stops
+    patience=10,  # plateau
+    rtol=1e-4,  # plateau
+    cooldown=0,  # plateau
+    min_scale=0.0,  # plateau
+    delta=0.02,  # sasa
 )
 
 
@@ -46,11 +66,24 @@ def base() -> Config:
             optimizer=group(
                 dict(name="sgd", learning_rate=placeholder(float), momentum=placeholder(float), l2=placeholder(float))
             ),
-            schedule=group(dict(name="constant", milestones=(), factor=0.1, warmup=0, growth=1.05)),
+            schedule=group(dict(name="constant", milestones=(), factor=0.1, warmup=0, cooldown=0, growth=1.05)),
+            l2_schedule=group(
+                dict(name="constant", milestones=(), factor=0.1, warmup=0, growth=1.05)
+            ),  # peak: optimizer.l2
+            # "weight_decay", or the same functions without it: "wd_free" (TEXP++), "texp", "texp_no_drop" (TEXP--), and
+            # "texp_fixed_exponent", which equals no run with weight decay. Rate and l2 are those of the run with it.
+            representation="weight_decay",
+            correct_buffer=True,  # of the texp forms: the momentum corrections at step 0 and at phase starts
+            record_scale=False,  # at every step: norm of the weights, effective rate, angle of the update
+            # a rule that reads the loss every so many steps: "none", "auto_decay", "plateau" or "sasa" (`lrjax.rules`)
+            rule=group(RULE),
+            # update of the head and of all else times this; a body rate of 0 freezes the features and their BatchNorm
+            fine_tune=group(dict(head_rate=1.0, body_rate=1.0)),
             augment="none",  # of images: "none" or "crop_flip"
             order="shuffle",  # "shuffle": a fresh permutation an epoch; "iid"; "cyclic"
             batch_size=128,  # an int, or "full"
             micro_batch=0,  # examples a gradient sees at once; 0: as many as are fastest here (`lrjax.micro_batches`)
+            batch_statistics="batch",  # of BatchNorm: over the "batch", or each "micro_batch" (of a fixed size)
             label_noise=placeholder(float),  # +- this on every target, afresh at each visit
             averaging=placeholder(str),  # None, "ema" (averaging_decay) or "uniform" (from averaging_start on)
             averaging_decay=0.999,
@@ -66,6 +99,8 @@ def base() -> Config:
             step_loop="scan",  # "scan": a chunk is one program; "host": a step is (where a model convolves on a CPU)
             lanes_per_device=8,
             data_devices=0,  # devices that share the batch of one lane; 0: all when there is one lane, else 1
+            # where a lane begins: at a step (or "20 epochs") of another arm, with its "run" or its "weights" but `fresh` layers
+            start=group(dict(arm="", at=FieldReference(0, field_type=object), what="run", fresh=())),
             sweep=group(),  # dotted key -> tuple of values; their product is run
             arms=group(),  # name -> overrides; each arm is crossed with the sweep
         )

@@ -9,10 +9,12 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from lrjax import data, parallel, probes, step, sweep
+from lrjax import branch, data, models, parallel, probes, representation, step, sweep
 from lrjax.config import Config, freeze, to_json
 from lrjax.data.order import Orders
 from lrjax.resolve import due
+
+PROBED = 16  # examples on which a network must not depend on the scale of its weights
 
 
 class Program(NamedTuple):
@@ -21,6 +23,7 @@ class Program(NamedTuple):
     init: Callable  # (hyper, data) -> TrainState
     advance: Callable  # (state, hyper, data, rows) -> (state, metrics [lanes, K])
     generate: Callable | None  # hyper -> data, where each lane has its own
+    rescale: Callable | None  # state -> state between chunks, where weights grow without end
     probes: dict[str, probes.Probe]
 
 
@@ -38,7 +41,9 @@ def _program(structure_json: str, mesh: Mesh) -> Program:
                 engine, structure, state, hyper, arrays, jax.tree.map(lambda a: a[0], rows)
             )
             return state, jax.tree.map(lambda a: a[None], metrics)
-        known = step.row_metrics(rows)  # before the steps, so that the scan need not carry it out
+        known = (
+            step.row_metrics(rows) if structure.rule.name == "none" else {}
+        )  # before the steps, so that the scan need not carry it out
 
         def one(state: Any, row: step.Row) -> Any:
             state, metrics = step.train_step(engine, structure, state, hyper, arrays, row)
@@ -51,6 +56,9 @@ def _program(structure_json: str, mesh: Mesh) -> Program:
         init=parallel.lanes(lambda h, d: step.init_state(engine, structure, h, d), mesh, loop, shared=shared),
         advance=parallel.lanes(advance, mesh, loop, shared=tuple(i + 1 for i in shared), donate=(0,)),
         generate=parallel.lanes(lambda h: source.load(structure, h), mesh, loop) if source.per_lane else None,
+        rescale=None
+        if structure.representation == "weight_decay"
+        else parallel.lanes(representation.rescaled, mesh, loop, donate=(0,)),
         probes={name: probes.PROBES[name](structure, engine, mesh) for name in structure.probes},
     )
 
@@ -73,16 +81,27 @@ def program(structure: Config, mesh: Mesh) -> Program:
 
 
 def rows_of(
-    lanes: list[sweep.Lane], size: int, orders: Orders, tables: list[np.ndarray], start: int, count: int
+    lanes: list[sweep.Lane], size: int, orders: Orders, tables: list["Tables"], start: int, count: int
 ) -> step.Row:
-    """Indices, learning rates and activity of steps start .. start + count - 1 for a padded block of lanes."""
+    """What steps start .. start + count - 1 of a padded block of lanes read: indices, rates, activity, plans."""
     index = orders.rows(start, count)
-    rates = np.zeros((size, count), tables[0].dtype)
-    active = np.zeros((size, count), bool)
-    for place, table in enumerate(tables):
-        own = table[start : start + count]
-        rates[place, : own.size], active[place, : own.size] = own, True
-    return step.Row(index, rates, active)
+
+    def rows(*columns: np.ndarray) -> np.ndarray:
+        block = np.zeros((size, count), columns[0].dtype)
+        for place, column in enumerate(columns):
+            own = column[start : start + count]
+            block[place, : own.size] = own
+        return block
+
+    active = rows(*(np.ones(own.rates.size, bool) for own in tables))
+    return step.Row(index, rows(*(t.rates for t in tables)), active, jax.tree.map(rows, *(t.plan for t in tables)))
+
+
+class Tables(NamedTuple):
+    """What a lane reads step by step, for all its steps."""
+
+    rates: np.ndarray  # [steps]
+    plan: representation.Plan  # arrays [steps]
 
 
 class Saved(NamedTuple):
@@ -105,15 +124,35 @@ class Block:
         configs = [lane.config for lane in lanes] + [lanes[-1].config] * (self.size - len(lanes))
         num_train = data.DATASETS[structure.data.name].num_train(lanes[0].config)
         self.orders = Orders([c.seed for c in configs], [c.order for c in configs], num_train, structure.batch_size)
-        self.tables = [lane.learning_rates() for lane in lanes]
+        self.tables = [Tables(lane.learning_rates(), lane.plan()) for lane in lanes]
         self.chunk = structure.log_every
-        self.length = -(-max(table.size for table in self.tables) // self.chunk) * self.chunk
+        self.length = -(-max(table.rates.size for table in self.tables) // self.chunk) * self.chunk
+        self.begin = lanes[0].begin
+        self.orders.skip = lanes[0].origin.skip if lanes[0].origin else 0
+        self.places: list = []  # where the states lie that the lanes begin from: see `lrjax.branch`
+        self.forks: frozenset[int] = frozenset()  # steps whose state other lanes begin from
 
     def start(self) -> Saved:
         """Where a run begins, on the host; also the shapes of what is restored."""
         state = self.program.init(self.hyper, self.data)
+        if self.program.rescale:
+            self._require_invariance(state)
         memory = {name: probe.start(state, self.hyper, self.data) for name, probe in self.program.probes.items()}
         return parallel.fetch(Saved(state, memory))
+
+    def first(self, saved: Saved) -> Saved:
+        """The state at step `begin`: that of `start`, or what other lanes left."""
+        origins = [lane.origin for lane in self.lanes if lane.origin is not None]
+        return branch.begun(saved, origins, self.places) if origins else saved
+
+    def _require_invariance(self, state: Any) -> None:
+        """Refuses a network that a run without weight decay would train differently."""
+        x = self.data["train"]["x"][0] if self.program.generate else self.data["train"]["x"]
+        params, model_state = jax.tree.map(lambda a: a[0], parallel.fetch((state.params, state.model_state)))
+        classes = data.DATASETS[self.structure.data.name].spec(self.lanes[0].config).num_classes
+        model = models.build_model(self.structure.model, classes)
+        few = parallel.fetch(x[:PROBED])
+        representation.require_invariance(model, params, model_state, few, self.structure.representation)
 
     @property
     def name(self) -> str:
@@ -129,6 +168,10 @@ class Block:
     def advance(self, state: Any, start: int) -> tuple[Any, Any]:
         """One chunk of steps: (state, per-step metrics [lanes, chunk], still on the device)."""
         rows = rows_of(self.lanes, self.size, self.orders, self.tables, start, self.chunk)
+        state, metrics = self._steps(state, rows)
+        return (self.program.rescale(state) if self.program.rescale else state), metrics
+
+    def _steps(self, state: Any, rows: step.Row) -> tuple[Any, Any]:
         if self.structure.step_loop == "scan":
             return self.program.advance(state, self.hyper, self.data, parallel.put_lanes(rows, self.mesh))
         pieces = []
@@ -154,7 +197,9 @@ class Block:
     def outcome(self, state: Any) -> list[dict[str, Any]]:
         """How each lane stands: whether and when it diverged."""
         at, loss = np.asarray(state.diverged_at), np.asarray(state.last_finite_loss)
+        stopped = np.asarray(state.rule.stopped_at) if state.rule else np.full(at.shape, -1)
         return [
             {"lane": lane.index, "diverged_at": int(at[i]) if at[i] >= 0 else None, "last_finite_loss": float(loss[i])}
+            | ({"stopped_at": int(stopped[i])} if stopped[i] >= 0 else {})
             for i, lane in enumerate(self.lanes)
         ]

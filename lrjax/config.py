@@ -10,7 +10,7 @@ import json
 import re
 import sys
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
@@ -159,8 +159,11 @@ def flatten(config: Mapping[str, Any] | Config, prefix: str = "") -> dict[str, A
 
 
 # Keys that hold a number of steps, or a duration such as "3 epochs".
-DURATIONS = ("steps", "log_every", "checkpoint_every", "averaging_start", "schedule.warmup")
-DURATION_LISTS = ("schedule.milestones",)
+DURATIONS = (
+    *("steps", "log_every", "checkpoint_every", "averaging_start"),
+    *("schedule.warmup", "schedule.cooldown", "l2_schedule.warmup", "rule.every"),
+)
+DURATION_LISTS = ("schedule.milestones", "l2_schedule.milestones")
 
 
 def _coerce(key: str, value: Any, expected: type) -> Any:
@@ -191,11 +194,20 @@ def optimizer_arguments(name: str) -> tuple[str, ...]:
         ('momentum', 'nesterov')
     """
     import optax  # here, because `--list` and a refused flag need no JAX
+    from optax import contrib
 
-    optimizers = [n for n, f in vars(optax).items() if callable(f) and _takes_learning_rate(f)]
+    optimizers = [n for m in (optax, contrib) for n, f in vars(m).items() if callable(f) and _takes_learning_rate(f)]
     if name not in optimizers:
         raise LrjaxError(f"unknown optimizer.name {name!r}; {nearest(name, optimizers)}")
-    return tuple(inspect.signature(getattr(optax, name)).parameters)[1:]
+    return tuple(inspect.signature(optimizer_of(name)).parameters)[1:]
+
+
+def optimizer_of(name: str) -> Callable:
+    """The optimizer of that name, of optax or of optax.contrib."""
+    import optax
+    from optax import contrib
+
+    return getattr(optax, name, None) or getattr(contrib, name)
 
 
 def _takes_learning_rate(function: Any) -> bool:

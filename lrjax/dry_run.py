@@ -51,6 +51,7 @@ def estimate(group: sweep.Group) -> dict[str, Any]:
         jax.ShapeDtypeStruct((group.structure.batch_size,), jnp.int32),
         jax.ShapeDtypeStruct((), jnp.float32),
         jax.ShapeDtypeStruct((), jnp.bool_),
+        jax.tree.map(lambda a: jax.ShapeDtypeStruct((), a.dtype), group.lanes[0].plan()),
     )
     one = jax.jit(lambda s, h, d, r: step.train_step(engine, group.structure, s, h, d, r))
     flops = (one.lower(state, hyper, arrays, row).cost_analysis() or {}).get("flops", float("nan"))

@@ -167,19 +167,55 @@ def _pieces(workdir: Path, block: int) -> dict[str, np.ndarray]:
 def _of_lane(block: Mapping[str, np.ndarray], place: int, lane: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """One lane's arrays, cut where the lane ended: at its own length, or after the step at which it diverged."""
     diverged = lane.get("diverged_at")
-    last = lane["steps"] if diverged is None else diverged
+    ended = lane.get("stopped_at", lane["steps"])  # by a rule
+    last = ended if diverged is None else diverged
+    start = lane.get("start") or {"what": ""}
+    begin = start["at"] if start["what"] == "run" else 0
     arrays = {}
     for name, array in block.items():
         stream = name.split("/")[0]
         own = array[:, place]
         if stream == "step":
-            arrays[name] = own[: lane["steps"] if diverged is None else diverged + 1]
+            arrays[name] = own[: max(0, (ended if diverged is None else diverged + 1) - begin)]
         elif stream == "data":
             arrays[name] = own[0]
         else:
             steps = block[f"{stream}/step"][:, place]
             arrays[name] = own[: int(np.searchsorted(steps, last)) + 1]
     return arrays
+
+
+def joined(arrays: dict[str, np.ndarray], before: dict[str, np.ndarray], at: int) -> dict[str, np.ndarray]:
+    """A lane's arrays with those of the run that it goes on with, up to step `at`, in front.
+
+    Args:
+        arrays: the lane's own, from step `at` on.
+        before: those of the lane that it began from.
+        at: the step.
+
+    Example:
+        >>> import numpy as np
+        >>> joined({"step/loss": np.array([3.0])}, {"step/loss": np.array([1.0, 2.0, 9.0])}, 2)["step/loss"].tolist()
+        [1.0, 2.0, 3.0]
+    """
+    whole = dict(arrays)
+    for name, array in arrays.items():
+        stream = name.split("/")[0]
+        if name not in before or stream == "data":
+            continue
+        kept = at if stream == "step" else int(np.searchsorted(before[f"{stream}/step"], at))
+        whole[name] = np.concatenate([before[name][:kept], array])
+    return whole
+
+
+def _go_on(index: int, lanes: list[dict[str, Any]], arrays: list[dict[str, np.ndarray]], done: set[int]) -> None:
+    """Joins a lane's arrays to those of the run that it goes on with, the earliest run first."""
+    start = lanes[index].get("start")
+    if index in done or start is None or start["what"] != "run":
+        return
+    done.add(index)
+    _go_on(start["lane"], lanes, arrays, done)
+    arrays[index] = joined(arrays[index], arrays[start["lane"]], start["at"])
 
 
 def load_run(workdir: str | Path) -> RunResult:
@@ -200,4 +236,7 @@ def load_run(workdir: str | Path) -> RunResult:
         content = _pieces(workdir, block)
         for place, index in enumerate(members):
             arrays[index] = _of_lane(content, place, lanes[index])
+    done: set[int] = set()
+    for index in range(len(lanes)):
+        _go_on(index, lanes, arrays, done)
     return RunResult([json.loads(line) for line in lines], arrays, status, workdir, config, lanes)

@@ -99,7 +99,7 @@ def resolve_durations(config: Config, steps_per_epoch: int) -> None:
 
 
 def _check_names(config: Config) -> None:
-    from lrjax import data, models, probes, schedules, step
+    from lrjax import data, models, probes, representation, rules, schedules, step
     from lrjax.data import augment  # the registries stand above the config file in the tree
 
     choices = {
@@ -108,9 +108,13 @@ def _check_names(config: Config) -> None:
         "loss": step.LOSSES,
         "engine": step.ENGINES,
         "schedule.name": schedules.SCHEDULES,
+        "l2_schedule.name": schedules.SCHEDULES,
+        "representation": representation.REPRESENTATIONS,
         "augment": augment.AUGMENTATIONS,
+        "rule.name": rules.RULES,
         "order": ("shuffle", "iid", "cyclic"),
-        "averaging": (None, "ema", "uniform"),
+        "batch_statistics": ("batch", "micro_batch"),
+        "averaging": (None, "ema", "uniform", "schedule_free"),
         "lane_loop": ("auto", "vmap", "map", "single"),
         "step_loop": ("scan", "host"),
     }
@@ -156,13 +160,16 @@ def _check_numbers(config: Config, num_train: int) -> None:
         part >= 0 and config.batch_size % max(part, 1) == 0,
         f"micro_batch={part} must divide batch_size={config.batch_size}",
     )
+    apart = config.batch_statistics == "micro_batch"
+    check(not apart or part > 0, "batch_statistics='micro_batch' needs micro_batch, the examples of each part")
     single = config.lane_loop != "single" or config.lanes_per_device == 1
     check(single, f"lane_loop='single' needs lanes_per_device=1, not {config.lanes_per_device}")
-    milestones = flatten(config).get("schedule.milestones", ())
-    ascending = all(a < b for a, b in zip(milestones, milestones[1:], strict=False)) and all(m > 0 for m in milestones)
-    check(ascending, f"schedule.milestones={tuple(milestones)} must be positive and in ascending order")
-    warmup = config.schedule.get("warmup", 0)
-    check(0 <= warmup < config.steps, f"schedule.warmup={warmup} must lie in 0..steps={config.steps}, steps excluded")
+    for name in ("schedule", "l2_schedule"):
+        milestones = tuple(config[name].milestones)
+        ascending = all(a < b for a, b in zip((0, *milestones), milestones, strict=False))
+        check(ascending, f"{name}.milestones={milestones} must be positive and in ascending order")
+        warmup = config[name].warmup
+        check(0 <= warmup < config.steps, f"{name}.warmup={warmup} must lie in 0..steps={config.steps}, steps excluded")
     for name, when in config.probes.items():
         for every, _ in when:
             multiple = every >= 1 and every % config.log_every == 0
@@ -171,7 +178,11 @@ def _check_numbers(config: Config, num_train: int) -> None:
 
 def _check_spectra(config: Config, num_train: int) -> None:
     """What the probes spectrum and noise are asked for, if they are."""
-    if not {"spectrum", "noise"} & set(config.probes):
+    if "noise_grid" in config.probes:
+        from lrjax.probes.noise_grid import grid
+
+        grid(config.spectra.noise_grid, num_train)
+    if not {"spectrum", "noise", "break_even"} & set(config.probes):
         return
     from lrjax.probes.noise import batch_sizes
     from lrjax.probes.spectrum import ADAMS, LIKELIHOODS, MATRICES
@@ -189,6 +200,8 @@ def _check_spectra(config: Config, num_train: int) -> None:
     for name in settings.matrices:
         check(name in MATRICES, f"unknown matrix {name!r} in spectra.matrices; {nearest(str(name), MATRICES)}")
     check(len(set(settings.matrices)) == len(settings.matrices), f"spectra.matrices={settings.matrices} repeats one")
+    if "break_even" in config.probes:
+        batch_sizes(num_train, settings.noise_batches, settings.noise_batch_size)
     if "noise" in config.probes:
         batch_sizes(min(settings.examples, num_train) or num_train, settings.noise_batches, settings.noise_batch_size)
     if "spectrum" not in config.probes:
@@ -218,7 +231,8 @@ def resolve(config: Config) -> Config:
     Raises:
         LrjaxError: the first thing that is wrong, with what to write instead.
     """
-    from lrjax import data
+    from lrjax import data, rules
+    from lrjax.representation import check_representation
 
     config = config.copy_and_resolve_references()
     _check_names(config)
@@ -235,4 +249,6 @@ def resolve(config: Config) -> Config:
     resolve_durations(config, max(1, num_train // max(1, int(config.batch_size))))
     _check_numbers(config, num_train)
     _check_spectra(config, num_train)
+    check_representation(config)
+    rules.check_rule(config)
     return freeze(config)

@@ -12,10 +12,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lrjax import micro_batches, models
+from lrjax import fine_tuning, micro_batches, models, representation, rules
+from lrjax.config import optimizer_of
 from lrjax.data.augment import AUGMENTATIONS
 from lrjax.keys import key
 from lrjax.models.two_layer import INITS
+from lrjax.representation import NOTHING, Plan
+from lrjax.transforms.sgd import follow_row
 
 Tree = Any
 Hyper = dict[str, jax.Array]
@@ -31,6 +34,7 @@ class TrainState(NamedTuple):
     average: Tree  # average of params over the steps; () where averaging is off
     diverged_at: jax.Array  # int32, the step whose loss was not finite (or above divergence_loss); -1 before
     last_finite_loss: jax.Array
+    rule: Tree = ()  # of `lrjax.rules`; () without one
 
 
 class Row(NamedTuple):
@@ -39,6 +43,7 @@ class Row(NamedTuple):
     index: Any  # int32 [batch_size], examples
     learning_rate: Any
     active: Any  # bool, False once the lane has done its steps
+    plan: Plan = NOTHING  # what the step reads of a representation without weight decay
 
 
 class Update(NamedTuple):
@@ -49,6 +54,7 @@ class Update(NamedTuple):
     opt_state: Tree
     loss: jax.Array
     metrics: dict[str, jax.Array]
+    observed: dict[str, jax.Array] = {}  # for the rule
 
 
 class Engine(NamedTuple):
@@ -69,10 +75,16 @@ def half_square(output: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.square(output - y) / 2
 
 
+def logistic(output: jax.Array, y: jax.Array) -> jax.Array:
+    """log(1 + exp(-y f)) for labels of -1 and 1."""
+    return jax.nn.softplus(-output * y)
+
+
 # per example: (model output, label) -> loss
 LOSSES: dict[str, Callable] = {
     "square": square,
     "half_square": half_square,
+    "logistic": logistic,
     "cross_entropy": optax.softmax_cross_entropy_with_integer_labels,
 }
 
@@ -92,13 +104,34 @@ def targets(structure: Any, hyper: Hyper, y: jax.Array, step: jax.Array) -> jax.
     return y + hyper["label_noise"] * jax.random.rademacher(noise_key, y.shape, y.dtype)
 
 
-def optimizer(structure: Any, hyper: Hyper, learning_rate: jax.Array) -> optax.GradientTransformation:
+def optimizer(
+    structure: Any, hyper: Hyper, learning_rate: jax.Array, plan: Plan = NOTHING
+) -> optax.GradientTransformation:
     """The optax chain for this step; it is built inside the traced function, so that its numbers are arguments."""
+    if plan.tables is not None:
+        return follow_row(plan.tables)
     settings: dict[str, Any] = {k: hyper.get(f"optimizer.{k}", v) for k, v in structure.optimizer.items()}
     name, l2 = settings.pop("name"), settings.pop("l2")
     del settings["learning_rate"]
-    chain = getattr(optax, name)(learning_rate, **{k: v for k, v in settings.items() if v is not None})
-    return chain if l2 is None else optax.chain(optax.add_decayed_weights(l2), chain)
+    chain = optimizer_of(name)(learning_rate, **{k: v for k, v in settings.items() if v is not None})
+    return chain if l2 is None else optax.chain(optax.add_decayed_weights(l2 if plan.l2 is None else plan.l2), chain)
+
+
+def scale_metrics(state: TrainState, hyper: Hyper, row: Row, params: Tree) -> dict[str, jax.Array]:
+    """Per-step record of the weights as length and direction (`record_scale`).
+
+    Returns:
+        log10_norm: log10 |theta|, in the representation of the run but not in its gauge; log10_effective_rate:
+        log10 (eta / |theta|^2); angle: between the weights before and after the step, in radians.
+    """
+    before, after = representation.scale_of(state.params), representation.scale_of(params)
+    log10_norm = jnp.log10(before.norm) - representation.gauge(state.opt_state) * jnp.log10(2.0)
+    rate = row_metrics(row).get("log10_learning_rate", jnp.log10(row.learning_rate))
+    return {
+        "log10_norm": log10_norm,
+        "log10_effective_rate": rate - 2 * log10_norm,
+        "angle": representation.angle(before.unit, after.unit),
+    }
 
 
 def initial_params(model: Any, structure: Any, hyper: Hyper, data: Tree, init_key: jax.Array) -> tuple[Tree, Tree]:
@@ -122,7 +155,9 @@ def direct(structure: Any, num_classes: int, shard_batch: Callable = lambda batc
 
     def init(hyper: Hyper, data: Tree, init_key: jax.Array) -> tuple[Tree, Tree, Tree]:
         params, model_state = initial_params(model, structure, hyper, data, init_key)
-        return params, model_state, optimizer(structure, hyper, jnp.float32(0)).init(params)
+        if structure.representation == "weight_decay":
+            return params, model_state, optimizer(structure, hyper, jnp.float32(0)).init(params)
+        return params, model_state, representation.initial(structure, params)
 
     def update(state: TrainState, hyper: Hyper, data: Tree, row: Row, *, axis_name: str | None = None) -> Update:
         batch = shard_batch(jax.tree.map(lambda a: a[row.index], {k: data["train"][k] for k in ("x", "y")}))
@@ -132,19 +167,31 @@ def direct(structure: Any, num_classes: int, shard_batch: Callable = lambda batc
         x = augment(augment_key, batch["x"])
 
         def objective(params: Tree, part: Tree, part_key: jax.Array) -> tuple[jax.Array, tuple[Tree, jax.Array]]:
-            output, model_state = model.apply(params, state.model_state, part["x"], train=True, key=part_key)
+            params = fine_tuning.trained(structure, params)
+            train = fine_tuning.trains_body(structure)
+            output, model_state = model.apply(params, state.model_state, part["x"], train=train, key=part_key)
             return jnp.mean(example_loss(output, part["y"])), (model_state, output)
 
-        part = micro_batches.size(structure.micro_batch, x.shape[0], state.params, state.model_state)
+        # With statistics of each part, running ones are those of the last part.
+        coupled = state.model_state if structure.batch_statistics == "batch" else {}
+        part = micro_batches.size(structure.micro_batch, x.shape[0], state.params, coupled)
         (loss, (model_state, output)), gradient = micro_batches.value_and_grad(
             objective, state.params, {"x": x, "y": y}, model_key, part
         )
         metrics = step_metrics(output, batch["y"])
         if axis_name is not None:
             gradient, loss, model_state, metrics = jax.lax.pmean((gradient, loss, model_state, metrics), axis_name)
-        chain = optimizer(structure, hyper, row.learning_rate)
+        chain = optimizer(structure, hyper, row.learning_rate, row.plan)
         updates, opt_state = chain.update(gradient, state.opt_state, state.params)
-        return Update(optax.apply_updates(state.params, updates), model_state, opt_state, loss, metrics)
+        updates = fine_tuning.scaled(structure, updates)
+        rule = rules.RULES[structure.rule.name]
+        observed = (
+            rule.observe(hyper, row.learning_rate, state.params, gradient, opt_state) if rule and rule.observe else {}
+        )
+        params = optax.apply_updates(state.params, updates)
+        if structure.record_scale:
+            metrics |= scale_metrics(state, hyper, row, params)
+        return Update(params, representation.followed(model_state, row.plan), opt_state, loss, metrics, observed)
 
     return Engine(init, update, weights=lambda params, hyper, data: params)
 
@@ -164,12 +211,22 @@ def init_state(engine: Engine, structure: Any, hyper: Hyper, data: Tree) -> Trai
     params, model_state, opt_state = engine.init(hyper, data, key(hyper["seed"], "init"))
     average = () if structure.averaging is None else jax.tree.map(jnp.array, params)
     never, loss = jnp.int32(-1), jnp.float32(jnp.nan)
-    return TrainState(jnp.int32(0), params, model_state, opt_state, average, never, loss)
+    rule = rules.init(structure.rule)
+    return TrainState(jnp.int32(0), params, model_state, opt_state, average, never, loss, rule)
 
 
-def _averaged(structure: Any, hyper: Hyper, state: TrainState, params: Tree) -> Tree:
+def schedule_free_average(opt_state: Tree, params: Tree) -> Tree:
+    """x of schedule-free training, which is the average to evaluate; the parameters are y = (1 - b) z + b x."""
+    kind = optax.contrib.ScheduleFreeState
+    states = jax.tree.leaves(opt_state, is_leaf=lambda part: isinstance(part, kind))
+    return optax.contrib.schedule_free_eval_params(next(s for s in states if isinstance(s, kind)), params)
+
+
+def _averaged(structure: Any, hyper: Hyper, state: TrainState, params: Tree, opt_state: Tree) -> Tree:
     if structure.averaging is None:
         return ()
+    if structure.averaging == "schedule_free":
+        return schedule_free_average(opt_state, params)
     since = jnp.maximum(state.step - hyper["averaging_start"], 0).astype(jnp.float32)
     uniform = 1.0 / (since + 1.0)
     weight = uniform if structure.averaging == "uniform" else 1.0 - hyper["averaging_decay"]
@@ -177,9 +234,20 @@ def _averaged(structure: Any, hyper: Hyper, state: TrainState, params: Tree) -> 
 
 
 def row_metrics(row: Row) -> dict[str, jax.Array]:
-    """What a row already says of its step (or of several): the learning rate and, of a single example, its index."""
-    example = {"example": row.index[..., 0]} if row.index.shape[-1] == 1 else {}
-    return {"learning_rate": row.learning_rate, **example}
+    """What a row already says of its step (or of several): the learning rate and, of a single example, its index.
+
+    Without weight decay, `learning_rate` is still the config's schedule, of a run with it; log10_learning_rate is what the
+    step used and log10_scale the log10 P with theta = P theta~.
+    """
+    known = {"learning_rate": row.learning_rate}
+    if row.index.shape[-1] == 1:
+        known["example"] = row.index[..., 0]
+    if row.plan.l2 is not None:
+        known["l2"] = row.plan.l2
+    if row.plan.tables is not None:
+        known["log10_learning_rate"] = representation.log10_rate(row.plan.tables)
+        known["log10_scale"] = row.plan.log10_scale
+    return known
 
 
 def train_step(
@@ -205,8 +273,12 @@ def train_step(
     Returns:
         The new state, and scalars: loss (before the update), learning_rate, and what the engine adds.
     """
+    if state.rule:
+        row = row._replace(learning_rate=row.learning_rate * state.rule.scale)
     new = engine.update(state, hyper, data, row, axis_name=axis_name)
     running = row.active & (state.diverged_at < 0)
+    if state.rule:
+        running &= state.rule.stopped_at < 0
     finite = jnp.isfinite(new.loss) & (new.loss <= hyper["divergence_loss"])
     moves = running & finite
 
@@ -218,9 +290,12 @@ def train_step(
         params=keep(new.params, state.params),
         model_state=keep(new.model_state, state.model_state),
         opt_state=keep(new.opt_state, state.opt_state),
-        average=keep(_averaged(structure, hyper, state, new.params), state.average),
+        average=keep(_averaged(structure, hyper, state, new.params, new.opt_state), state.average),
         diverged_at=jnp.where(running & ~finite, state.step, state.diverged_at),
         last_finite_loss=jnp.where(moves, new.loss.astype(jnp.float32), state.last_finite_loss),
+        rule=keep(rules.advance(structure.rule, state.rule, state.step, new.loss, new.observed), state.rule)
+        if state.rule
+        else (),
     )
     return state, {"loss": new.loss, **new.metrics, **row_metrics(row)}
 

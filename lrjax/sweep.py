@@ -9,14 +9,16 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from lrjax import data, step
+from lrjax import branch, data, step
 from lrjax.config import Config, apply_overrides, check, flatten, freeze, to_json
+from lrjax.representation import Plan
+from lrjax.representation import plan as plan_of
 from lrjax.resolve import resolve
 from lrjax.schedules import table
 
 ARRAYS = {"seed", "label_noise", "averaging_decay", "averaging_start", "divergence_loss"}
 ARRAYS |= {"model.init_scale", "model.strong_start", "model.weak_start"}
-PER_LANE = ("steps", "e", "order", "schedule")  # become tables of the lane, or masks
+PER_LANE = ("steps", "e", "order", "schedule", "correct_buffer", "start")  # become tables of the lane, or masks
 NAMES = ("paper", "experiment", "scale", "sweep", "arms")
 
 
@@ -27,6 +29,12 @@ class Lane(NamedTuple):
     arm: str
     values: dict[str, Any]  # what the sweep set
     config: Config  # resolved
+    origin: branch.Origin | None = None  # where it begins, if not by itself
+
+    @property
+    def begin(self) -> int:
+        """The step at which it begins: what comes before is another lane's."""
+        return self.origin.begin if self.origin else 0
 
     def hyper(self) -> dict[str, Any]:
         """The numbers that are arguments of the compiled step: dotted key -> scalar."""
@@ -36,6 +44,10 @@ class Lane(NamedTuple):
     def learning_rates(self) -> np.ndarray:
         """The lane's schedule as a table: float32 [steps]."""
         return table(self.config.schedule, self.config.optimizer.learning_rate, self.config.steps)
+
+    def plan(self) -> Plan:
+        """What each step reads beside its rate, in the lane's representation: arrays [steps]."""
+        return plan_of(self.config, self.learning_rates())
 
     def record(self) -> dict[str, Any]:
         """What the run directory says of the lane before it has run."""
@@ -48,6 +60,8 @@ class Lane(NamedTuple):
             "steps": config.steps,
         }
         record["learning_rate"] = config.optimizer.learning_rate
+        if self.origin:
+            record["start"] = {"lane": self.origin.lane, "at": self.origin.at, "what": self.origin.what}
         return record | ({"e": config.e} if "e" in config else {})
 
 
@@ -76,6 +90,9 @@ def _structure(config: Config) -> dict[str, Any]:
     content = json.loads(to_json(config))
     for key in (*NAMES, *PER_LANE):
         content.pop(key, None)
+    if content["representation"] != "weight_decay":
+        content["representation"] = "wd_free"  # one program: they differ in their tables
+    content["l2_schedule"] = {"name": content["l2_schedule"]["name"]}  # whether the step reads a table of l2
     arrays = _array_keys(flatten(config))
     for key in arrays:
         *path, leaf = key.split(".")
@@ -127,9 +144,12 @@ def plan(config: Config) -> list[Group]:
         LrjaxError: a lane's config is wrong.
     """
     groups: dict[str, Group] = {}
+    lanes = []
     for index, (arm, values, overrides) in enumerate(points(config)):
         lane_config = apply_overrides(copy.deepcopy(config), {**values, **overrides})
-        lane = Lane(index, arm, values, resolve(lane_config))
+        lanes.append(Lane(index, arm, values, resolve(lane_config)))
+        lanes[-1].plan()  # refuses a rate that its representation does not have
+    for lane in [lane._replace(origin=branch.origin_of(lane, lanes)) for lane in lanes]:
         structure = _structure(lane.config)
         key = to_json(structure)
         if key not in groups:
@@ -145,9 +165,15 @@ def _check_engine(structure: Config, config: Config) -> None:
 
 
 def blocks(group: Group, size: int) -> list[list[Lane]]:
-    """Lanes in blocks of at most `size`, longest first, so that a block's lanes end at about the same step."""
+    """Lanes in blocks of at most `size`, longest first, so that a block's lanes end at about the same step.
+
+    Lanes of one block begin at the same step, and in the same way.
+    """
     ordered = sorted(group.lanes, key=lambda lane: -lane.config.steps)
-    return [ordered[i : i + size] for i in range(0, len(ordered), size)]
+    alike: dict[Any, list[Lane]] = {}
+    for lane in ordered:
+        alike.setdefault((lane.begin, lane.origin and (lane.origin.what, lane.arm)), []).append(lane)
+    return [own[i : i + size] for own in alike.values() for i in range(0, len(own), size)]
 
 
 def stacked(lanes: list[Lane], size: int) -> dict[str, np.ndarray]:

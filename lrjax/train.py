@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh
 
-from lrjax import data, parallel, sweep, workdirs
+from lrjax import branch, data, parallel, sweep, workdirs
 from lrjax.block import Block, Saved
 from lrjax.checkpoint import Checkpoints, finished, read_meta
 from lrjax.config import Config, check
@@ -71,15 +71,16 @@ def run_block(
     begin = block.start()
     restored = checkpoints.restore(begin)
     if restored is None:
-        first, state = 0, parallel.put_lanes(begin.state, block.mesh)
+        begin = block.first(begin)
+        first, state = block.begin, parallel.put_lanes(begin.state, block.mesh)
         writer.rewind(block.number, -1, offset)
         writer.collect(block.fixed_arrays())
-        measured, memory = block.measure(state, begin.memory, 0)
-        pending: tuple | None = (0, {}, measured)
+        measured, memory = block.measure(state, begin.memory, first)
+        pending: tuple | None = (first, {}, measured)
     else:
         (state, memory), meta = restored
         first, state = meta["step"], parallel.put_lanes(state, block.mesh)
-        progress.skip(sum(min(first, table.size) for table in block.tables))
+        progress.skip(sum(min(first, table.rates.size) - block.begin for table in block.tables))
         writer.rewind(block.number, first, meta["offset"])
         pending = None
     every = -(-block.structure.checkpoint_every // block.chunk) * block.chunk
@@ -91,7 +92,11 @@ def run_block(
         if pending is not None:
             _write_chunk(writer, block, *pending)
         pending = (start, metrics, measured)
-        progress.advance(sum(min(at, t.size) - min(start, t.size) for t in block.tables), block.name)
+        progress.advance(sum(min(at, t.rates.size) - min(start, t.rates.size) for t in block.tables), block.name)
+        if at in block.forks:
+            others = Checkpoints(branch.forks(folder, block.number), "all")
+            others.save(at, parallel.fetch(Saved(state, memory)), {})
+            others.close()
         if at % every == 0 or at == block.length or stop:
             _write_chunk(writer, block, *pending)
             pending = None
@@ -163,7 +168,18 @@ def _jobs(groups: list[sweep.Group]) -> list[tuple[sweep.Group, list[sweep.Lane]
         mesh = parallel.make_mesh(group.structure.data_devices, num_lanes, group.structure.batch_size)
         size = group.structure.lanes_per_device * parallel.sweep_devices(mesh)
         jobs += [(group, members, mesh) for members in sweep.blocks(group, size)]
-    return jobs
+    lanes = {lane.index: lane for group in groups for lane in group.lanes}
+    return sorted(jobs, key=lambda job: branch.depth(job[1][0], lanes))  # what others begin from comes first
+
+
+def _placed(block: Block, jobs: list[tuple[sweep.Group, list[sweep.Lane], Mesh]], folder: Path) -> Block:
+    """Tells a block where its lanes begin, and which of its states others begin from."""
+    where = {lane.index: (number, place) for number, job in enumerate(jobs) for place, lane in enumerate(job[1])}
+    origins = [lane.origin for lane in block.lanes if lane.origin]
+    block.places = [(branch.forks(folder, where[o.lane][0]), where[o.lane][1]) for o in origins]
+    later = [lane.origin for _, members, _ in jobs for lane in members if lane.origin]
+    block.forks = frozenset(origin.at for origin in later if where[origin.lane][0] == block.number)
+    return block
 
 
 def _run_groups(groups: list[sweep.Group], workdir: Path, status: dict[str, Any], quiet: bool) -> None:
@@ -188,20 +204,20 @@ def _run_groups(groups: list[sweep.Group], workdir: Path, status: dict[str, Any]
 
     writer, offset = Writer(workdir), 0
     group_data: tuple[Any, Any] = (None, None)
-    total = sum(lane.config.steps for group in groups for lane in group.lanes)
+    total = sum(lane.config.steps - lane.begin for group in groups for lane in group.lanes)
     with _sigterm() as stop, Progress(total, quiet=quiet) as progress, _state_on_error(update):
         update("running")
         for number, (group, members, mesh) in enumerate(jobs):
             meta = finished(folder / f"block-{number:03d}")
             if meta is not None:
                 ended, offset = meta["lanes"], meta["offset"]
-                progress.skip(sum(lane.config.steps for lane in members))
+                progress.skip(sum(lane.config.steps - lane.begin for lane in members))
             else:
                 for later in range(number + 1, len(jobs)):  # their rows stand behind those that this block writes again
                     shutil.rmtree(folder / f"block-{later:03d}", ignore_errors=True)
                 if group_data[0] is not group:
                     group_data = (group, _shared_data(group, mesh))
-                block = Block(number, group, members, mesh, group_data[1])
+                block = _placed(Block(number, group, members, mesh, group_data[1]), jobs, folder)
                 ended = run_block(block, writer, folder, offset, clock, progress, stop)
                 offset = writer.offset
             for end in ended:

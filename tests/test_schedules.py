@@ -28,6 +28,14 @@ def large_step(t):
     return grown * (1 if t < T // 2 else 0.1 if t < 180 else 0.01)
 
 
+def wsd(t):
+    return PEAK * min(1, (t + 1) / 11) * (0.01 ** ((t - 160) / 40) if t >= 160 else 1)
+
+
+def cooldown(t):
+    return PEAK * (1 - math.sqrt((t - 160) / 40) if t >= 160 else 1)
+
+
 # name, settings, rate at step t; a new schedule is a row here
 TABLE = [
     ("constant", {}, lambda t: PEAK),
@@ -36,6 +44,9 @@ TABLE = [
     ("cosine", {"warmup": 0}, cosine),
     ("cosine", {"warmup": 20}, warm_cosine),
     ("large_step", {"growth": 1.05}, large_step),
+    ("wsd", {"warmup": 10, "cooldown": 40, "factor": 0.01}, wsd),
+    ("cooldown", {"warmup": 0, "cooldown": 40}, cooldown),
+    ("wsd", {"warmup": 0, "cooldown": 0, "factor": 0.01}, lambda t: PEAK),
 ]
 
 

@@ -39,6 +39,7 @@ class Source(NamedTuple):
         per_lane: whether each lane has its own data.
         arrays: dotted keys of numbers that are arguments of the program rather than structure.
         describe: the loaded data -> arrays [lanes, ...] to keep in the run directory.
+        kinds: names of the values of "kind" int32 [n] in each split, where examples are of several kinds.
     """
 
     load: Callable
@@ -47,6 +48,7 @@ class Source(NamedTuple):
     per_lane: bool = False
     arrays: tuple[str, ...] = ()
     describe: Callable | None = None
+    kinds: tuple[str, ...] = ()
 
     def num_train(self, config: Any) -> int:
         """Training examples, without reading them."""

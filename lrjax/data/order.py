@@ -45,6 +45,7 @@ class Orders:
         self.seeds = np.asarray(seeds, np.uint32)
         self.kinds, self.n, self.batch_size = list(kinds), n, batch_size
         self.steps_per_epoch = n // batch_size
+        self.skip = 0  # steps by which the place in the order is ahead of the step: see `lrjax.branch`
         self.epochs = max(1, PAGE // n)
         self._pages: dict[int, np.ndarray] = {}
 
@@ -65,6 +66,7 @@ class Orders:
     def rows(self, first_step: int, steps: int) -> np.ndarray:
         """Example indices of the steps first_step .. first_step + steps - 1: int32 [lanes, steps, batch_size]."""
         per_page = self.epochs * self.steps_per_epoch
+        first_step += self.skip
         pieces = []
         while steps > 0:
             page, offset = divmod(first_step, per_page)

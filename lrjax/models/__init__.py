@@ -3,11 +3,16 @@
 from collections.abc import Callable
 from typing import Any
 
+from lrjax.models.bert import bert
 from lrjax.models.cifar_resnet import resnet32
+from lrjax.models.densenet import densenet
+from lrjax.models.linear_direction import linear_direction
+from lrjax.models.lstm import lstm
 from lrjax.models.mlp import mlp
 from lrjax.models.model import Model, lookup
 from lrjax.models.preresnet import preresnet
-from lrjax.models.resnet import resnet18
+from lrjax.models.residual_mlp import residual_mlp
+from lrjax.models.resnet import resnet18, resnet50
 from lrjax.models.simple_cnn import simple_cnn
 from lrjax.models.two_layer import two_layer
 from lrjax.models.wide_resnet import wide_resnet
@@ -15,10 +20,16 @@ from lrjax.models.wide_resnet import wide_resnet
 __all__ = ["MODELS", "Model", "build_model"]
 
 MODELS: dict[str, Callable[[Any, int], Model]] = {
+    "bert": bert,
+    "linear_direction": linear_direction,
+    "densenet": densenet,
+    "lstm": lstm,
     "mlp": mlp,
     "preresnet": preresnet,
+    "residual_mlp": residual_mlp,
     "resnet18": resnet18,
     "resnet32": resnet32,
+    "resnet50": resnet50,
     "simple_cnn": simple_cnn,
     "two_layer": two_layer,
     "wide_resnet": wide_resnet,

@@ -6,6 +6,11 @@ A paper is a module with `CLAIMS` (see `lrjax.claims`), `figures(run)`, `before(
 
 from types import ModuleType
 
-from lrjax.papers import benign_osc
+from lrjax.papers import benign_osc, break_even, exp_lr, lr_decay
 
-PAPERS: dict[str, ModuleType] = {"benign_osc": benign_osc}
+PAPERS: dict[str, ModuleType] = {
+    "benign_osc": benign_osc,
+    "break_even": break_even,
+    "exp_lr": exp_lr,
+    "lr_decay": lr_decay,
+}

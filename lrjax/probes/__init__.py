@@ -11,16 +11,21 @@ from typing import Any
 from jax.sharding import Mesh
 
 from lrjax.probes import two_layer
+from lrjax.probes.direction import direction
 from lrjax.probes.evaluation import accuracy
+from lrjax.probes.explained import explained
+from lrjax.probes.outputs import outputs
 from lrjax.probes.protocol import Probe
+from lrjax.probes.subsets import subsets
+from lrjax.probes.truth import truth
 from lrjax.step import Engine
 
 __all__ = ["PROBES", "Probe"]
 
 
-def _of_spectra(name: str) -> Callable[[Any, Engine, Mesh], Probe]:
-    """The function `name` of the module `name` here, imported when it is asked for: SciPy costs a second."""
-    return lambda *program: getattr(importlib.import_module(f"lrjax.probes.{name}"), name)(*program)
+def _of_spectra(name: str, module: str = "") -> Callable[[Any, Engine, Mesh], Probe]:
+    """The function `name` of a module here (of that name by default), imported when asked for: SciPy costs a second."""
+    return lambda *program: getattr(importlib.import_module(f"lrjax.probes.{module or name}"), name)(*program)
 
 
 PROBES: dict[str, Callable[[Any, Engine, Mesh], Probe]] = {
@@ -28,6 +33,18 @@ PROBES: dict[str, Callable[[Any, Engine, Mesh], Probe]] = {
     "test_accuracy": two_layer.of_weights(two_layer.test_accuracy),
     "curvature": two_layer.of_weights(two_layer.curvature),
     "accuracy": accuracy,
+    "direction": direction,
+    "outputs": outputs,
+    "truth": truth,
+    "subsets": subsets,
+    "explained": explained,
     "spectrum": _of_spectra("spectrum"),
     "noise": _of_spectra("noise"),
+    "break_even": _of_spectra("break_even"),
+    "predictions": _of_spectra("predictions"),
+    "next_step": _of_spectra("next_step"),
+    "noise_grid": _of_spectra("noise_grid"),
+    "batch_sharpness": _of_spectra("batch_sharpness"),
+    "hessian_trace": _of_spectra("hessian_trace", "traces"),
+    "fisher_trace": _of_spectra("fisher_trace", "traces"),
 }

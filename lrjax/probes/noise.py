@@ -67,12 +67,13 @@ def noise(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
             return {}, {}
         total = examples(view.num_train, settings.examples, settings.seed).size
         size = view.batches[0]["y"].shape[0]
-        return _numbers(gram(gradients, batch_size=size, num_examples=total, disjoint=True, k=0)), {}
+        return numbers(gram(gradients, batch_size=size, num_examples=total, disjoint=True, k=0)), {}
 
     return one_by_one(structure, engine, mesh, pick, measure_one, dict.fromkeys(NAMES, np.nan))
 
 
-def _numbers(found: Gram) -> dict[str, float]:
+def numbers(found: Gram) -> dict[str, float]:
+    """What is stored of K: the numbers of `NAMES`."""
     low = high = np.nan
     if len(found.inner) > 2:
         # Not `intervals`: of few gradients it would warn at every measurement.

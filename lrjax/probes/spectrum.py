@@ -20,7 +20,8 @@ from lrjax.spectra.losses import Losses
 from lrjax.spectra.stability import adam_preconditioner, adam_state
 from lrjax.step import Engine
 
-LIKELIHOODS = {"cross_entropy": "categorical", "half_square": "gaussian"}  # losses that are -log p(y | outputs)
+# losses that are -log p(y | outputs)
+LIKELIHOODS = {"cross_entropy": "categorical", "half_square": "gaussian", "logistic": "bernoulli"}
 ADAMS = ("adam", "adamw", "nadam", "nadamw")  # optimizers whose moments make the preconditioner
 
 
@@ -73,10 +74,10 @@ def spectrum(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
                     continue  # no second moments yet
                 operator = operators.preconditioned(operator, adam_diagonal(structure, view))
             bound = operator.bind(view.variables, view.batches, "params", checks=view.first)
-            pairs = _top(bound, memory[name], settings)
+            pairs = top(bound, memory[name], settings)
             if pairs is not None:
                 vectors[name] = np.asarray(pairs.vectors)
-                found |= _arrays(name, pairs)
+                found |= arrays(name, pairs)
         if {"hessian", "gradient_covariance"} <= vectors.keys():
             tops = (vectors[name][0].astype(np.float64) for name in ("hessian", "gradient_covariance"))
             found["cos_hk"] = min(1.0, abs(float(np.dot(*tops))))
@@ -86,7 +87,7 @@ def spectrum(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
     return one_by_one(structure, engine, mesh, pick, measure_one, _nothing(settings), vectors)
 
 
-def _top(bound: Bound, start: np.ndarray, settings: Any) -> Eigen | None:
+def top(bound: Bound, start: np.ndarray, settings: Any) -> Eigen | None:
     """The top pairs; None where a product is not finite, as where the lane is about to diverge."""
     check_request(bound, settings.k, "LA", settings.max_steps)
     warm = start if start.any() else None
@@ -117,7 +118,8 @@ def adam_diagonal(structure: Any, view: View) -> dict[str, Any]:
     return view.variables | {"params": diagonal}
 
 
-def _arrays(name: str, pairs: Eigen) -> dict[str, Any]:
+def arrays(name: str, pairs: Eigen) -> dict[str, Any]:
+    """What is stored of the top pairs of a matrix."""
     return {
         f"{name}_values": pairs.values,
         f"{name}_residuals": pairs.residuals,

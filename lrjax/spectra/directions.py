@@ -87,6 +87,7 @@ def curvature_along(
     *,
     where: Where = None,
     normalise: bool = True,
+    checks: bool = True,
 ) -> np.ndarray:
     """Per-example curvatures H_i = d^2/de^2 l_i(theta + e d) at e = 0 along one direction d.
 
@@ -102,6 +103,7 @@ def curvature_along(
         batches: a list of batches, or a function that returns an iterator over them.
         where: the parameters that d moves: see `lrjax.spectra.selection.select`.
         normalise: give d the length one.
+        checks: look at the losses first, as `bind` does; it costs a trace of them.
 
     Returns:
         [n], float64, in the order of the examples.
@@ -123,7 +125,7 @@ def curvature_along(
         tangent = tangent / jnp.linalg.norm(tangent)
     found = []
     for batch, size in each(batches):
-        if not found:
+        if checks and not found:
             inspection.loss(gradient_covariance(example_loss), params, batch, size)
         with jax.default_matmul_precision("highest"):
             found.append(_second_derivatives(example_loss, selection, selected, rest, batch, tangent))

@@ -133,8 +133,9 @@ from lrjax.transforms.scaling import (
     scaled_eps,
     statistic_powers,
 )
-from lrjax.transforms.sgd import OpenWDFreeState, WDFreeState, follow_plan, wd_free_sgd
+from lrjax.transforms.sgd import OpenWDFreeState, WDFreeState, follow_plan, follow_row, wd_free_sgd
 from lrjax.transforms.texp import texp, texp_schedule
+from lrjax.transforms.texp_tables import texp_tables
 
 __all__ = [
     "InvarianceReport",
@@ -150,6 +151,7 @@ __all__ = [
     "constant_norm",
     "correct_statistics",
     "follow_plan",
+    "follow_row",
     "from_wd_free",
     "gauge_rescale",
     "recompute_statistics",
@@ -159,6 +161,7 @@ __all__ = [
     "statistic_powers",
     "texp",
     "texp_schedule",
+    "texp_tables",
     "times_power_of_two",
     "to_wd_free",
     "to_weight_decay",

@@ -92,9 +92,10 @@ def wd_free_adamw(
     rows = None if num_steps is None else _table(learning_rate, weight_decay, num_steps, rescaled)
 
     def init(params: Tree) -> WDFreeAdamState:
-        one, zero = jnp.ones((), float), jnp.zeros((), float)
+        # An array each: a training step that donates its state may not be given one buffer twice.
+        log_scale, error = (jnp.zeros((), float) for _ in range(2))
         mu, nu = (jax.tree.map(jnp.zeros_like, params) for _ in range(2))
-        return WDFreeAdamState(jnp.int32(0), mu, nu, jnp.int32(0), one, zero, zero)
+        return WDFreeAdamState(jnp.int32(0), mu, nu, jnp.int32(0), jnp.ones((), float), log_scale, error)
 
     def update(updates: Tree, state: Any, params: Tree = None, **extra_args: Any) -> tuple[Tree, Any]:
         if rows is None:

@@ -47,14 +47,16 @@ class WDFreePlan(NamedTuple):
 class WDFreeTables(NamedTuple):
     """What a compiled step reads of a plan: arrays [T] that may be traced, stacked and vmapped, one plan a grid point.
 
-    The rate is mantissa * 2^exponent, so that a change of gauge by powers of two changes no bit of what it multiplies.
+    The rate is mantissa * 2^exponent, so that a change of gauge by powers of two changes no bit of what it multiplies. So is
+    `correction`, a pair: what the buffer loses of the parameters before the step (`texp_tables`); None where it loses nothing.
     """
 
     mantissa: Any
     exponent: Any
     momentum: Any
-    gain: Any
-    ahead: Any
+    gain: Any = None
+    ahead: Any = None
+    correction: Any = None
 
 
 class Step(NamedTuple):

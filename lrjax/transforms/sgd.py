@@ -134,13 +134,43 @@ def follow_plan(tables: WDFreeTables) -> optax.GradientTransformationExtraArgs:
     """
     tables = jax.tree.map(jnp.asarray, tables)
 
-    def init(params: Tree) -> WDFreeState:
-        return WDFreeState(jnp.int32(0), buffer_like(params, tables.momentum is not None), jnp.int32(0))
-
     def update(updates: Tree, state: Any, params: Tree = None, **extra_args: Any) -> tuple[Tree, Any]:
         row = jax.tree.map(lambda a: jnp.take(a, state.count, mode="fill"), tables)
+        return follow_row(row).update(updates, state, params)
+
+    return optax.GradientTransformationExtraArgs(follow_row(tables).init, update)
+
+
+def follow_row(row: WDFreeTables) -> optax.GradientTransformationExtraArgs:
+    """One step of a plan, for a loop that looks the row up itself.
+
+    Args:
+        row: scalars in place of the arrays of `wd_free_tables`, of the step that is taken; the state only counts along.
+
+    Returns:
+        An optax transformation with state `WDFreeState`; with a correction its `update` needs `params`.
+
+    Example:
+        >>> tables = wd_free_tables(wd_free_plan(0.1, 5e-4, 0.9, num_steps=10))
+        >>> tx = follow_row(jax.tree.map(lambda a: a[0], tables))
+        >>> round(float(tx.update(jnp.ones(()), tx.init(jnp.ones(())))[0]), 4)
+        -0.1
+    """
+
+    def init(params: Tree) -> WDFreeState:
+        return WDFreeState(jnp.int32(0), buffer_like(params, row.momentum is not None), jnp.int32(0))
+
+    def update(updates: Tree, state: Any, params: Tree = None, **extra_args: Any) -> tuple[Tree, Any]:
+        trace = state.trace
+        if row.correction is not None and row.momentum is not None:
+            check(
+                params is not None, "the buffer is corrected by the parameters; call update(gradients, state, params)"
+            )
+            # Buffers and weights of a rescaled run differ by 2^(2k) in their ratio.
+            share = jnp.ldexp(row.correction[0], row.correction[1] - 2 * state.gauge)
+            trace = leafwise(lambda v, p: v - share.astype(v.dtype) * p, trace, params)
         learning_rate = jnp.ldexp(row.mantissa, row.exponent + 2 * state.gauge)
-        updates, trace = sgd_step(updates, state.trace, learning_rate, row.momentum, row.gain, row.ahead)
+        updates, trace = sgd_step(updates, trace, learning_rate, row.momentum, row.gain, row.ahead)
         return updates, WDFreeState(optax.safe_increment(state.count), trace, state.gauge)
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -201,10 +231,10 @@ def _open_ended(
     plain = no_momentum(momentum)
 
     def init(params: Tree) -> OpenWDFreeState:
-        zero = jnp.zeros((), float)
-        return OpenWDFreeState(
-            jnp.int32(0), buffer_like(params, not plain), jnp.int32(0), zero, jnp.ones((), float), zero, zero
-        )
+        # An array each: a training step that donates its state may not be given one buffer twice.
+        kappa, log_scale, error = (jnp.zeros((), float) for _ in range(3))
+        trace = buffer_like(params, not plain)
+        return OpenWDFreeState(jnp.int32(0), trace, jnp.int32(0), kappa, jnp.ones((), float), log_scale, error)
 
     def update(updates: Tree, state: Any, params: Tree = None, **extra_args: Any) -> tuple[Tree, Any]:
         eta, lam = value(learning_rate, state.count), value(weight_decay, state.count)

@@ -161,10 +161,14 @@ def test_the_table_of_this_repository_is_what_its_results_say():
     assert main(["--check", "--root", str(ROOT)]) == 0
 
 
-def test_every_experiment_has_the_result_of_a_real_run_with_its_wall_time():
-    experiments = {row["experiment"] for row in list_experiments()}
-    files = (ROOT / "docs/results").glob("*.json")
-    found = {path.stem.split("-", 1)[1]: json.loads(path.read_text()) for path in files}
-    assert set(found) == experiments
+def test_a_paper_has_the_results_of_real_runs_of_all_its_experiments_or_stands_as_not_run_yet():
+    listed: dict[str, set] = {}
+    for row in list_experiments():
+        listed.setdefault(Path(row["config"]).stem, set()).add(row["experiment"])
+    found = {path.stem: json.loads(path.read_text()) for path in (ROOT / "docs/results").glob("*.json")}
+    table = results_table(ROOT / "docs/results")
+    for paper, experiments in listed.items():
+        stored = {name.split("-", 1)[1] for name in found if name.startswith(f"{paper}-")}
+        assert stored == experiments or (not stored and f"| {TITLES[paper]} | not run yet" in table), paper
     for entries in found.values():
         assert all(entry["wall_time_s"] > 0 and entry["scale"] == "small" for entry in entries)

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from lrjax.transforms import follow_plan, texp, wd_free_plan, wd_free_sgd, wd_free_tables
+from lrjax.transforms import follow_plan, texp, wd_free_adamw, wd_free_plan, wd_free_sgd, wd_free_tables
 
 pytestmark = pytest.mark.slow
 
@@ -68,6 +68,14 @@ def test_the_second_call_does_not_compile_again(name):
     for _ in range(3):
         _, state = update(params, state, params)
     assert len(traces) == 1
+
+
+@pytest.mark.parametrize("name", [*ALL, "adamw", "adamw, table"])
+def test_state_may_be_donated(name):
+    adamw = {"adamw": None, "adamw, table": STEPS}
+    optimizer = wd_free_adamw(1e-3, num_steps=adamw[name], weight_decay=0.1) if name in adamw else ALL[name]()
+    step = jax.jit(lambda g, s, p: optimizer.update(g, s, p)[1], donate_argnums=1)
+    assert step(tree(), step(tree(), optimizer.init(tree()), tree()), tree()).count == 2
 
 
 @every

@@ -1,0 +1,197 @@
+"""Experiments of `break_even` with SimpleCNN and ResNet-32 on CIFAR-10, and the keys that all of its experiments share."""
+
+from ml_collections.config_dict import placeholder
+
+from . import common
+from .common import Config, group
+
+OFTEN = "60 until 2 epochs, 1 epochs until 20 epochs, 5 epochs"  # at paper scale: two thirds of the cost of training
+SEEDS = {"smoke": (0,), "small": (0,), "paper": (0, 1, 2)}
+
+
+def measured(config: Config, scale: str) -> Config:
+    """What the probes look at: the paper's L = 25 batches of M = 128, and 5 % of the training set for H."""
+    config.paper = "break_even"
+    config.spectra.update(noise_batches=25, noise_batch_size=128, predicted=200)
+    if scale == "paper":
+        config.spectra.update(k=5, tol=0.02, max_steps=16, examples=2500, predicted=1000)
+    else:
+        config.spectra.update(k=1, tol=0.05, max_steps=6, examples=512)
+    if scale == "smoke":
+        config.spectra.update(k=2, noise_batches=4, noise_batch_size=16, examples=0, predicted=16)
+        config.spectra.update(
+            next_steps=2, trace_products=4, sharpness_batches=2, noise_grid=((4, 16), (4, 1), (16, 1))
+        )
+    return config
+
+
+def images(scale: str) -> Config:
+    """SimpleCNN on CIFAR-10 by plain SGD: the keys of most experiments."""
+    config = measured(common.base(), scale)
+    config.update(batch_size=128, steps=1000, log_every=10, checkpoint_every=500)
+    config.update(step_loop="host", lane_loop="single", lanes_per_device=1)
+    config.data = group(
+        dict(name="cifar10", num_train=placeholder(int), num_test=placeholder(int), classes=placeholder(tuple))
+    )
+    config.data.subset_seed = 0
+    config.data.update(num_train=10_000, num_test=1000)
+    config.model = group(dict(name="simple_cnn", width=32, norm="none"))
+    config.probes = group(dict(break_even=100, predictions=50, accuracy=250))
+    if scale == "smoke":
+        config.data.update(num_train=256, num_test=32)
+        config.model.width = 4
+        config.update(batch_size=32, steps=8, log_every=4, checkpoint_every=8)
+        config.probes = group(dict(break_even=4, predictions=4, accuracy=8))
+    if scale == "paper":
+        config.data.update(num_train=None, num_test=None)
+        config.augment = "crop_flip"
+        config.probes = group(dict(break_even=OFTEN, predictions=390, accuracy=390))
+        with config.ignore_type():
+            config.update(steps="200 epochs", step_loop="scan", checkpoint_every="10 epochs")
+    return config
+
+
+def shortened(config: Config, scale: str) -> Config:
+    """Arms of smoke scale: eight steps, all measured alike."""
+    if scale == "smoke":
+        for arm in config.arms.values():
+            with arm.unlocked():
+                del arm.steps, arm.probes
+    return config
+
+
+def rates(config: Config, scale: str, large: tuple, small: tuple) -> Config:
+    """Two arms of (rate, steps, probes); at paper scale one sweep of both rates over three seeds."""
+    if scale == "paper":
+        config.sweep = group(dict(optimizer=dict(learning_rate=(large[0], small[0])), seed=SEEDS[scale]))
+        return config
+    arms = {
+        name: dict(optimizer=dict(learning_rate=rate), steps=steps, probes=probes)
+        for name, (rate, steps, probes) in (("large_rate", large), ("small_rate", small))
+    }
+    config.arms = group(arms)
+    return shortened(config, scale)
+
+
+def learning_rates(scale: str) -> Config:
+    """E3: eta 0.1 and 0.01, each until about 80 % of the training set is right."""
+    early = dict(break_even="20 until 100, 100", predictions=50)
+    return rates(images(scale), scale, (0.1, 1000, early), (0.01, 3750, dict(break_even=250, predictions=50)))
+
+
+def sweeps(scale: str) -> Config:
+    """E3_full: the three rates at S = 128, and three batch sizes at eta = 0.05."""
+    config = images(scale)
+    small = scale == "small"
+    by_rate = dict(sweep=dict(optimizer=dict(learning_rate=(0.1, 0.01, 0.001))))
+    config.arms = group(dict(rate=by_rate))
+    if small:
+        config.arms.rate = group(by_rate | dict(steps=1500, probes=dict(break_even=150)))
+    epochs = {8: "8 epochs", 128: "12 epochs", 1024: "20 epochs"}
+    every = {8: "1 epochs", 128: "1 epochs", 1024: "2 epochs"}
+    for size in (8, 128, 1024):
+        arm = dict(batch_size=size, optimizer=dict(learning_rate=0.05))
+        if small:
+            length = 10_000 // size
+            arm |= dict(steps=epochs[size], log_every=length, checkpoint_every=epochs[size])
+            arm |= dict(probes=dict(break_even=every[size], predictions=every[size], accuracy=epochs[size]))
+        config.arms[f"batch_{size}"] = group(arm)
+    if scale == "smoke":
+        config.arms.rate.sweep.optimizer.learning_rate = (0.1, 0.001)
+        for size, smaller in ((8, 8), (128, 32), (1024, 128)):
+            config.arms[f"batch_{size}"].batch_size = smaller
+    if scale == "paper":
+        for size in (8, 1024):  # chunks, and measurements, are counted in steps of the batch size
+            length = 50_000 // size
+            arm = config.arms[f"batch_{size}"]
+            with arm.unlocked():
+                arm.log_every = length
+                arm.probes = group(dict(break_even=5 * length, predictions=5 * length, accuracy=5 * length))
+        config.sweep = group(dict(seed=SEEDS[scale]))
+    return config
+
+
+def trajectories(scale: str) -> Config:
+    """E1: predictions often enough to draw the way; the submission's pair of rates, at paper scale the final one's too."""
+    config = images(scale)
+    config.spectra.predicted = 16 if scale == "smoke" else 1000 if scale == "paper" else 400
+    if scale == "paper":
+        with config.ignore_type():
+            config.update(steps="20 epochs", augment="none")
+        config.probes = group(dict(break_even="10 until 1 epochs, 1 epochs", predictions=10, accuracy=390))
+        config.sweep = group(dict(optimizer=dict(learning_rate=(0.1, 0.01, 0.001))))
+        return config
+    small = dict(break_even=250, predictions=20)
+    return rates(config, scale, (0.1, 600, dict(break_even=50, predictions=10)), (0.01, 2500, small))
+
+
+def early_phase(scale: str) -> Config:
+    """E2: eta 0.2 and 0.02 up to the peak, with what a next step would do; at paper scale also 0.01 and 0.001, 5 seeds."""
+    config = images(scale)
+    config.probes.next_step = 4 if scale == "smoke" else 50
+    if scale == "paper":
+        with config.ignore_type():
+            config.update(steps="20 epochs", augment="none")
+        often = "30 until 5 epochs, 1 epochs"
+        late = dict(predictions=390, accuracy=390, hessian_trace="1 epochs")
+        config.probes = group(
+            late | dict.fromkeys(("break_even", "next_step", "batch_sharpness", "fisher_trace"), often)
+        )
+        config.sweep = group(dict(optimizer=dict(learning_rate=(0.2, 0.02, 0.01, 0.001)), seed=tuple(range(5))))
+        return config
+    large = dict(break_even="20 until 100, 50", next_step="20 until 100, 50", predictions=20)
+    small = dict(break_even=150, next_step=150, predictions=50)
+    config = rates(config, scale, (0.2, 300, large), (0.02, 1500, small))
+    config.probes.update(dict(batch_sharpness=4, fisher_trace=4, hessian_trace="end") if scale == "smoke" else {})
+    return config
+
+
+def residual(scale: str) -> Config:
+    """E4: a ResNet without normalisation; at small scale of depth 14 and half the width."""
+    config = images(scale)
+    depth, width = {"smoke": (8, 4), "small": (14, 8), "paper": (32, 16)}[scale]
+    config.model = group(dict(name="resnet32", depth=depth, width=width, norm="none", activation="pre"))
+    large, small = dict(break_even="20 until 100, 100"), dict(break_even=200)
+    return rates(config, scale, (0.1, 1000, large), (0.01, 2400, small))
+
+
+def batch_norm(scale: str) -> Config:
+    """E6: SimpleCNN-BN at four rates, and SimpleCNN at 0.01 and at 1.0, where it diverges."""
+    config = images(scale)
+    every = {"smoke": 4, "small": 50, "paper": OFTEN}[scale]
+    config.probes = group(dict(break_even="10 until 50, 50" if scale == "small" else every))
+    config.steps = 400 if scale == "small" else config.steps
+    with_norm = dict(model=dict(norm="batch"), sweep=dict(optimizer=dict(learning_rate=(0.001, 0.01, 0.1, 1.0))))
+    without = dict(sweep=dict(optimizer=dict(learning_rate=(0.01, 1.0))))
+    config.arms = group(dict(batch_norm=with_norm, plain=without))
+    if scale == "smoke":
+        config.arms.batch_norm.sweep.optimizer.learning_rate = (0.01, 1.0)
+    if scale == "paper":
+        config.sweep = group(dict(seed=SEEDS[scale]))
+    return config
+
+
+def momentum(scale: str) -> Config:
+    """E8: three momenta at eta = 0.01."""
+    config = images(scale)
+    config.optimizer.learning_rate = 0.01
+    config.sweep = group(dict(optimizer=dict(momentum=(0.0, 0.5, 0.9))))
+    if scale == "small":
+        config.probes = group(dict(break_even=100, predictions=50))
+    if scale == "paper":
+        config.sweep.seed = SEEDS[scale]
+    return config
+
+
+def estimator(scale: str) -> Config:
+    """E9: lambda_K from L batches of M examples, for several L and M at the same states."""
+    config = images(scale)
+    config.optimizer.learning_rate = 0.1
+    if scale == "smoke":
+        config.probes = group(dict(noise_grid=4))
+        return config
+    pairs = ((25, 128), (25, 32), (25, 8), (25, 1), (100, 32), (100, 1), (400, 1))
+    config.spectra.noise_grid = (*pairs, (100, 128), (400, 32), (400, 128))[: None if scale == "paper" else len(pairs)]
+    config.spectra.noise_grid = tuple(pair for pair in config.spectra.noise_grid if pair[0] * pair[1] <= 50_000)
+    config.probes = group(dict(noise_grid=100 if scale == "small" else 390))
+    return config

@@ -1,0 +1,231 @@
+"""How Does Learning Rate Decay Help Modern Neural Networks? (You et al. 2019).
+
+Paper: arXiv 1908.01878. Claim: a large initial rate keeps a network from memorising noise, and decay lets it learn complex
+patterns, which transfer less; neither gradient descent in a quadratic nor escape from bad minima explains it. Most settings
+are not known; those here are ours. PS10 runs use a residual MLP on the six-vector, which a wide ResNet sees at every pixel.
+
+Run:    python -m lrjax.main --config=configs/lr_decay.py[:EXPERIMENT][,scale=smoke|small|paper]
+
+experiment | claim | scales | run time (small, two CPU cores)
+L3 | PS10: simple patterns first, decay brings the complex ones; against constant rates | smoke, small, paper | 5 min
+L4 | PS10 with each kind of noise: is less of it memorised? | smoke, small, paper | 8 min
+L5 | root cause: SGD against full-batch gradient descent on the same data | smoke, small, paper | 4 min
+L6 | rules that read the loss, and other schedules, against step decay | smoke, small, paper | 10 min
+L10 | the undecayed run and its weight average: does averaging bring what decay brings? | smoke, small, paper | 3 min
+L7_ps10 | transfer of each stage's snapshot to PS10 with new complex points | smoke, small, paper | 2 min
+L1 | CIFAR-10: full-batch gradient descent with decay at several steps | smoke, small, paper | 10 min
+L2 | CIFAR-10: SGD with decay at several epochs, the gap before and after | smoke, small, paper | 8 min
+L9 | CIFAR-10: how much of what the network knows a linear classifier explains, by stage | smoke, small, paper | 8 min
+L8 | CIFAR-10 with the patches of Li, Wei & Ma 2019: which rate memorises them | smoke, small, paper | 15 min
+L7 | transfer of each stage's snapshot: 100 classes of Tiny ImageNet to the others and CIFAR-10 | smoke, small, paper | 20 min
+"""
+
+import math
+
+from . import lr_decay_images as images
+from .common import Config, group
+from .lr_decay_images import base, rate, step_decay
+
+DEFAULT = "L3"
+SEEDS = {"smoke": (0,), "small": (0, 1, 2), "paper": (0, 1, 2, 3, 4)}
+EPOCH = {"smoke": 8, "small": 156, "paper": 156}  # steps, on PS10 at the usual size
+STAGE = {"smoke": 2, "small": 20, "paper": 30}  # epochs
+
+
+def patterns(scale: str) -> Config:
+    """PS10 vectors and the residual MLP; at scale=paper images and WRN-28-10."""
+    config = base(scale)
+    config.data = group(
+        dict(
+            name="ps10",
+            n=20_000,
+            num_test=8000,
+            classes=10,
+            k_simple=10,
+            k_complex=100,
+            layout="grid",
+            jitter=0.1,
+            noise="none",
+            noise_fraction=0.1,
+            image_size=0,
+            complex_draw=0,
+        )
+    )
+    config.model = group(dict(name="residual_mlp", width=128, blocks=3, norm="batch"))
+    epoch, stage = EPOCH[scale], STAGE[scale]
+    every = 4 * epoch if scale == "small" else epoch
+    config.probes = group(dict(subsets=every))
+    config.update(batch_size=128, lanes_per_device=3, steps=3 * stage * epoch, log_every=epoch, checkpoint_every=every)
+    if scale == "smoke":
+        config.data.update(n=256, num_test=64, k_complex=20)
+        config.model.update(width=8, blocks=1)
+        config.update(batch_size=32, lanes_per_device=1)
+    if scale == "paper":
+        config.data.image_size = 32
+        config.model = group(dict(name="wide_resnet", depth=28, widen=10))
+        config.lanes_per_device = 1
+    config.sweep = group(dict(seed=SEEDS[scale]))
+    return config
+
+
+def milestones(scale: str) -> tuple[int, int]:
+    """Steps of the two decays on PS10."""
+    stage = STAGE[scale] * EPOCH[scale]
+    return stage, 2 * stage
+
+
+def stages(scale: str) -> Config:
+    """L3: lrDecay against the constant rates of its stages. It goes on with the run at its first rate."""
+    config = patterns(scale)
+    first, second = milestones(scale)
+    config.arms = group(
+        dict(
+            constant_0=rate(0.1),
+            constant_1=rate(0.01),
+            constant_2=rate(0.001),
+            decay=rate(0.1, schedule=step_decay(first, second), start=dict(arm="constant_0", at=first)),
+        )
+    )
+    return config
+
+
+def noise(scale: str) -> Config:
+    """L4: a tenth of the training set is noise of one of three kinds."""
+    config = patterns(scale)
+    first, second = milestones(scale)
+    if scale == "small":  # where a network that small memorises at all
+        config.data.update(n=6000, num_test=4000, jitter=0.2)
+        config.model.width = 192
+        epoch = 6000 // 128
+        first, second = 30 * epoch, 60 * epoch
+        config.update(steps=90 * epoch, log_every=epoch, checkpoint_every=10 * epoch)
+        config.probes.subsets = 5 * epoch
+    arms = {}
+    for kind in ("label", "point", "joint"):
+        own = dict(data=dict(noise=kind))
+        arms[f"{kind}_decay"] = rate(0.1, schedule=step_decay(first, second), **own)
+        arms[f"{kind}_constant_1"] = rate(0.01, **own)
+        arms[f"{kind}_constant_2"] = rate(0.001, **own)
+    config.arms = group(arms)
+    return config
+
+
+def root_cause(scale: str) -> Config:
+    """L5: the same data and number of steps with and without mini-batch noise; n = 2000 without jitter."""
+    config = patterns(scale)
+    config.data.update(n=2000, num_test=2000, jitter=0.0)
+    epoch, steps = 15, 2400
+    config.sweep = group(dict(seed=SEEDS[scale][:1]))
+    config.update(lanes_per_device=1)
+    if scale == "smoke":
+        config.data.update(n=128, num_test=64)
+        epoch, steps = 4, 24
+    config.update(steps=steps, log_every=epoch, checkpoint_every=10 * epoch)
+    config.probes.subsets = 10 * epoch if scale != "smoke" else epoch
+    third, twice = steps // 3 // epoch * epoch, 2 * steps // 3 // epoch * epoch
+    decayed = dict(schedule=step_decay(third, twice))
+    full = dict(batch_size="full")
+    plain = dict(batch_size="full", optimizer=dict(learning_rate=0.1, momentum=None, nesterov=None))
+    config.arms = group(
+        dict(
+            sgd=rate(0.1),
+            sgd_decay=rate(0.1, start=dict(arm="sgd", at=third), **decayed),
+            full_batch=rate(0.1, **full),
+            full_batch_decay=rate(0.1, start=dict(arm="full_batch", at=third), **full, **decayed),
+            gradient_descent=plain | dict(steps=5 * steps // 8 // epoch * epoch),
+        )
+    )
+    return config
+
+
+def rules(scale: str) -> Config:
+    """L6: what decides when to decay. All arms may take half as long again as step decay does."""
+    config = patterns(scale)
+    epoch, stage = EPOCH[scale], STAGE[scale]
+    first, second = milestones(scale)
+    steps = 3 * stage * epoch
+    longer = dict(steps=9 * stage * epoch // 2 // epoch * epoch)
+    heavy_ball = dict(optimizer=dict(learning_rate=0.1, nesterov=False))
+    growth = {"smoke": (64, 128), "small": (1280, 10_000), "paper": (1280, 10_000)}[scale]
+    config.arms = group(
+        dict(
+            step_decay=rate(0.1, schedule=step_decay(first, second)),
+            auto_decay=rate(0.1, rule=dict(name="auto_decay"), **longer),
+            plateau=rate(0.1, rule=dict(name="plateau"), **longer),
+            sasa=heavy_ball | longer | dict(rule=dict(name="sasa")),
+            cosine=rate(0.1, schedule=dict(name="cosine")),
+            wsd=rate(0.1, schedule=dict(name="wsd", cooldown=steps // 10, factor=0.01)),
+            cooldown=rate(0.1, schedule=dict(name="cooldown", cooldown=steps // 5)),
+            schedule_free=dict(
+                optimizer=dict(name="schedule_free_sgd", learning_rate=1.0, momentum=None, nesterov=None, b1=0.9),
+                schedule=dict(name="wsd", warmup=epoch),
+                averaging="schedule_free",
+            ),
+            growing_batch_1=rate(0.1, steps=first),
+        )
+    )
+    at, last = first, "growing_batch_1"
+    for number, size in enumerate(growth, start=2):
+        own = config.data.n // size  # steps of an epoch
+        steps = at + stage * own
+        phase: dict = dict(batch_size=size, steps=steps, log_every=math.gcd(at, stage * own))
+        phase["start"] = dict(arm=last, at="end")
+        phase["probes"] = dict(subsets=phase["log_every"])
+        config.arms[f"growing_batch_{number}"] = rate(0.1, **phase)
+        at, last = steps, f"growing_batch_{number}"
+    return config
+
+
+def average(scale: str) -> Config:
+    """L10: if averaging the weights of the undecayed run brings what decay brings, the gain was oscillation."""
+    config = patterns(scale)
+    first, second = milestones(scale)
+    config.update(steps=second, averaging="uniform", averaging_start=first)
+    config.arms = group(
+        dict(
+            constant=rate(0.1),
+            decay=rate(0.1, schedule=step_decay(first), start=dict(arm="constant", at=first)),
+        )
+    )
+    return config
+
+
+def transfer_patterns(scale: str) -> Config:
+    """L7_ps10: snapshots of the three stages, trained further on few examples of new complex points."""
+    config = patterns(scale)
+    first, second = milestones(scale)
+    steps = config.steps
+    n = {"smoke": 128, "small": 2560, "paper": 2560}[scale]
+    own = n // 32 if scale == "smoke" else n // 128
+    length = {"smoke": 2, "small": 50, "paper": 50}[scale] * own
+    arms = dict(source=rate(0.1, schedule=step_decay(first, second)))
+    for number, at in enumerate((first, second, steps), start=1):
+        for mode, tune in (("fix", dict(head_rate=10.0, body_rate=0.0)), ("finetune", dict(head_rate=10.0))):
+            arms[f"new_{mode}_{number}"] = rate(
+                0.01,
+                data=dict(complex_draw=1, n=n),
+                steps=length,
+                log_every=own,
+                checkpoint_every=length,
+                probes=dict(subsets=own if scale == "smoke" else 10 * own),
+                fine_tune=tune,
+                schedule=step_decay(length * 2 // 3),
+                start=dict(arm="source", at=at, what="weights", fresh=("head",)),
+            )
+    config.arms = group(arms)
+    return config
+
+
+EXPERIMENTS = {
+    "L3": stages,
+    "L4": noise,
+    "L5": root_cause,
+    "L6": rules,
+    "L10": average,
+    "L7_ps10": transfer_patterns,
+    "L1": images.full_batch,
+    "L2": images.sgd_decay,
+    "L9": images.explained,
+    "L8": images.patches,
+    "L7": images.transfer,
+}

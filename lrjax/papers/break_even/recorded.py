@@ -1,0 +1,185 @@
+"""What the run files say of the early phase: series by name, settings of a lane, and the detectors applied to them."""
+
+import copy
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+from numpy.typing import NDArray
+
+from lrjax.claims import NotMeasured
+from lrjax.papers.break_even import detectors
+from lrjax.papers.break_even.detectors import Detection, Series
+
+# Where a number may stand, first choice first.
+SOURCES = ("break_even", "noise", "spectrum")
+MARK = {"imdb": 0.75}  # training accuracy near which the paper sees the peak; 0.6 for images
+DETECTORS = ("D1", "D2 K", "D2 H", "D3", "D4", "D5")
+
+
+class Curve(NamedTuple):
+    """A measured number through training."""
+
+    steps: Series
+    values: Series
+
+
+def curve(arrays: dict[str, NDArray[Any]], name: str) -> Curve:
+    """A number of the probes break_even, noise and spectrum, or "<probe>/<name>", where it is finite.
+
+    Raises:
+        NotMeasured: no probe recorded it.
+
+    Example:
+        >>> curve({"noise/step": np.array([0, 10]), "noise/lambda_k1_raw": np.array([1.0, np.nan])}, "lambda_k1_raw").steps
+        array([0.])
+    """
+    names = [name] if "/" in name else [f"{source}/{name}" for source in SOURCES]
+    for full in names:
+        if len(arrays.get(full, ())):
+            values = np.asarray(arrays[full], np.float64)
+            steps = np.asarray(arrays[f"{full.split('/')[0]}/step"], np.float64)[: len(values)]
+            known = np.isfinite(values)
+            return Curve(steps[known], values[known])
+    raise NotMeasured(f"{name} was not recorded: its probe was off")
+
+
+def settings(run: Any, lane: dict[str, Any]) -> Any:
+    """The config of one lane: that of the run, with what its arm and its place in the sweep set."""
+    config: Any = ConfigDict(copy.deepcopy(run.config))
+    flat = {key: value for key, value in _flat(run.config.get("arms", {}).get(lane["arm"], {})) if "sweep." not in key}
+    for dotted, value in {**lane["values"], **dict(flat)}.items():
+        *path, leaf = dotted.split(".")
+        node = config
+        for part in path:
+            node = node[part]
+        with node.unlocked(), node.ignore_type():
+            node[leaf] = value
+    return config
+
+
+def _flat(node: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    found = []
+    for key, value in node.items():
+        found += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
+    return found
+
+
+class Sizes(NamedTuple):
+    """N and S of a lane, and how many steps an epoch has."""
+
+    num_examples: int
+    batch_size: int
+    steps_per_epoch: int
+
+
+def sizes(run: Any, lane: dict[str, Any]) -> Sizes:
+    """N and S of a lane."""
+    from lrjax.data import DATASETS
+
+    config = settings(run, lane)
+    count = DATASETS[config.data.name].num_train(config)
+    size = count if config.batch_size == "full" else int(config.batch_size)
+    return Sizes(count, size, max(1, count // size))
+
+
+def mark_of(run: Any) -> float:
+    """The training accuracy that the paper's figures mark: 60 % on images, 75 % on IMDB."""
+    return MARK.get(run.config["data"]["name"], 0.6)
+
+
+def accuracy_at(arrays: dict[str, NDArray[Any]], step: float | None) -> float | None:
+    """Training accuracy at a step: of the break_even probe, interpolated, else a mean over 50 batches around it."""
+    if step is None:
+        return None
+    if len(arrays.get("break_even/train_accuracy", ())):
+        found = curve(arrays, "train_accuracy")
+        return float(np.interp(step, found.steps, found.values)) if found.steps.size else None
+    batches = arrays.get("step/accuracy", np.zeros(0))
+    around = batches[max(0, int(step) - 25) : int(step) + 25]
+    return float(np.mean(around)) if len(around) else None
+
+
+def crossing(arrays: dict[str, NDArray[Any]], accuracy: float) -> Detection:
+    """When the training accuracy first reaches a value."""
+    found = curve(arrays, "train_accuracy")
+    return detectors.first_crossing(found.steps, found.values, accuracy, patience=1)
+
+
+def stability_of(run: Any, lane: dict[str, Any], arrays: dict[str, Any]) -> tuple[Series, detectors.Stability]:
+    """Equation 1 at each measurement of a lane: steps and the two sides of it.
+
+    Raises:
+        NotMeasured: the break_even probe was off.
+    """
+    top, spread = curve(arrays, "lambda_h1"), curve(arrays, "curvature_std")
+    steps = np.intersect1d(top.steps, spread.steps)
+    sharpness, std = (np.interp(steps, found.steps, found.values) for found in (top, spread))
+    n = sizes(run, lane)
+    return steps, detectors.stability(sharpness, std, rates_at(lane, arrays, steps), n.batch_size, n.num_examples)
+
+
+def rates_at(lane: dict[str, Any], arrays: dict[str, Any], steps: Series) -> Series:
+    """The learning rate in use at given steps."""
+    used = np.asarray(arrays.get("step/learning_rate", np.zeros(0)), np.float64)
+    if not used.size:
+        return np.full(steps.shape, float(lane["learning_rate"]))
+    return used[np.minimum(steps.astype(int), used.size - 1)]
+
+
+def detections(run: Any, lane: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Detection]:
+    """Every detector on one lane, in the order of `DETECTORS`; D5 against the lane of the next larger rate and same seed."""
+    found = {}
+    for name, detect in (
+        ("D1", lambda: _direct(run, lane, arrays)),
+        ("D2 K", lambda: detectors.peak(*curve(arrays, "lambda_k1_raw"))),
+        ("D2 H", lambda: detectors.peak(*curve(arrays, "lambda_h1"))),
+        ("D3", lambda: detectors.stretch(*curve(arrays, "next_step/alpha_star"))),
+        ("D4", lambda: detectors.increases(*curve(arrays, "next_step/increase_rate"))),
+        ("D5", lambda: parting_of(run, lane, arrays).detection),
+    ):
+        try:
+            found[name] = detect()
+        except NotMeasured as reason:
+            found[name] = Detection(None, None, f"not measured: {reason}")
+    return found
+
+
+def _direct(run: Any, lane: dict[str, Any], arrays: dict[str, Any]) -> Detection:
+    if (settings(run, lane).optimizer.get("momentum") or 0.0) > 0:
+        raise NotMeasured("equation 1 is for SGD without momentum")
+    steps, found = stability_of(run, lane, arrays)
+    crossed = detectors.first_crossing(steps, found.lhs, 1.0)
+    return crossed._replace(note="unstable from the first measurement on") if crossed.note[:4] == "from" else crossed
+
+
+def points_of(arrays: dict[str, Any]) -> tuple[Series, Series]:
+    """Steps and predictions [T, n] of a lane.
+
+    Raises:
+        NotMeasured: the predictions probe was off.
+    """
+    found = arrays.get("predictions/probabilities", np.zeros(0))
+    if len(found) < 2:
+        raise NotMeasured("predictions were not recorded: their probe was off")
+    points = np.asarray(found, np.float64).reshape(len(found), -1)
+    known = np.isfinite(points).all(axis=1)
+    return np.asarray(arrays["predictions/step"], np.float64)[known], points[known]
+
+
+def parting_of(run: Any, lane: dict[str, Any], arrays: dict[str, Any]) -> detectors.Parting:
+    """How a lane parts from that of the next larger rate, all else equal.
+
+    Raises:
+        NotMeasured: there is no such lane, or no predictions.
+    """
+
+    def same(other: dict[str, Any]) -> bool:
+        return other["seed"] == lane["seed"] and sizes(run, other) == sizes(run, lane)
+
+    larger = [other["lane"] for other in run.lanes if same(other) and other["learning_rate"] > lane["learning_rate"]]
+    if not larger:
+        raise NotMeasured("no lane of this run has a larger rate")
+    nearest = min(larger, key=lambda index: run.lanes[index]["learning_rate"])
+    steps, points = points_of(arrays)
+    return detectors.parting(steps, points, points_of(run.arrays[nearest])[1])

@@ -1,0 +1,25 @@
+"""An Exponential Learning Rate Schedule for Deep Learning (Li, Arora; ICLR 2020; arXiv 1910.07454)."""
+
+from typing import Any
+
+from lrjax.papers.exp_lr.claims import CLAIMS
+from lrjax.papers.exp_lr.observe import observations
+from lrjax.papers.exp_lr.preface import before
+
+__all__ = ["CLAIMS", "NOTE", "before", "figures", "observations"]
+
+NOTE = (
+    "The paper's full text could not be read, and no code was released. Batch size 128 and weight decay 5e-4 follow from the "
+    "published growth of 1.481 an epoch; its accuracies and rates are read off plots in the authors' blog. Closed forms of the "
+    "momentum corrections, augmentation, seeds and the architecture's details are reconstructions; theorem and figure numbers "
+    "are from memory. At small scale learning rate times weight decay is 10 times the paper's and the run about 70 times as "
+    "short: the first phase reaches equilibrium, but the rate grows by 4.4 decades in it instead of 13.7, and by 0.1 "
+    "in the second instead of 0.7; accuracies are not comparable."
+)
+
+
+def figures(run: Any) -> list[Any]:
+    """The figures of a run, see `lrjax.papers.exp_lr.figures`; matplotlib is loaded only to draw."""
+    from lrjax.papers.exp_lr.figures import figures as draw
+
+    return draw(run)

@@ -1,0 +1,35 @@
+"""The curvature of mini-batches along their own gradients, which SGD brings to about 2 / learning rate."""
+
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh
+
+from lrjax.data.images import generator
+from lrjax.errors import LrjaxError
+from lrjax.probes.one_by_one import View, model_losses, one_by_one
+from lrjax.probes.protocol import Probe
+from lrjax.spectra import directions
+from lrjax.step import Engine
+
+
+def batch_sharpness(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
+    """Batch sharpness over `spectra.sharpness_batches` fixed disjoint batches of the training batch size: "value", "stderr".
+
+    Source: Andreyev and Beneventano, Edge of Stochastic Stability, arXiv 2412.20553; `lrjax.spectra.batch_sharpness`.
+    """
+    settings, size = structure.spectra, structure.batch_size
+    loss = model_losses(structure).loss
+
+    def pick(num_train: int, params: Any) -> tuple[np.ndarray, int]:
+        count = min(settings.sharpness_batches, num_train // size)
+        return generator(settings.seed, "batch sharpness").permutation(num_train)[: count * size], size
+
+    def measure_one(view: View, memory: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        try:
+            found = directions.batch_sharpness(loss, view.variables, view.batches, where="params")
+        except LrjaxError:  # a gradient is zero or not finite: nothing to learn, or the lane is about to diverge
+            return {}, {}
+        return {"value": found.value, "stderr": found.stderr}, {}
+
+    return one_by_one(structure, engine, mesh, pick, measure_one, {"value": np.nan, "stderr": np.nan})

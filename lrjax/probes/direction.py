@@ -1,0 +1,55 @@
+"""Weights as length and direction, for networks whose outputs depend on the direction alone."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from lrjax import parallel, representation
+from lrjax.probes.protocol import Probe
+from lrjax.step import Engine, TrainState
+
+
+def _lengths(params: Any) -> jax.Array:
+    """Euclidean norm of each array, [arrays]."""
+    return jnp.stack([jnp.sqrt(jnp.sum(jnp.square(leaf.astype(jnp.float32)))) for leaf in jax.tree.leaves(params)])
+
+
+def _cosines(before: Any, after: Any) -> jax.Array:
+    pairs = zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
+    products = jnp.stack([jnp.sum(a.astype(jnp.float32) * b.astype(jnp.float32)) for a, b in pairs])
+    return products / jnp.maximum(_lengths(before) * _lengths(after), 1e-30)
+
+
+def direction(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
+    """How far the weights turned since the last measurement, and how long they are, by array and in all.
+
+    It remembers the direction of the last measurement. Arrays: log10_norm (of all trained weights as one vector, in the
+    representation of the run and without its gauge), angle (radians since the last measurement, 0 at the first),
+    array_log10_norm and array_angle [arrays], in the order of `jax.tree.leaves(params)`.
+
+    Source: Li & Arora 2020, An Exponential Learning Rate Schedule for Deep Learning, figures 1 and 2.
+    """
+
+    def start(state: TrainState) -> Any:
+        return representation.scale_of(state.params).unit
+
+    def measure(state: TrainState, last: Any) -> tuple[dict[str, jax.Array], Any]:
+        scale = representation.scale_of(state.params)
+        gauge = representation.gauge(state.opt_state) * jnp.log10(2.0)
+        found = {
+            "log10_norm": jnp.log10(scale.norm) - gauge,
+            "angle": representation.angle(last, scale.unit),
+            "array_log10_norm": jnp.log10(jnp.maximum(_lengths(state.params), 1e-30)) - gauge,
+            "array_angle": jnp.arccos(jnp.clip(_cosines(last, scale.unit), -1.0, 1.0)),
+        }
+        return found, scale.unit
+
+    begin = parallel.lanes(start, mesh, structure.lane_loop)
+    read = parallel.lanes(measure, mesh, structure.lane_loop)
+
+    def measured(state: TrainState, hyper: Any, data: Any, memory: Any, live: int) -> tuple[dict[str, Any], Any]:
+        return read(state, memory)
+
+    return Probe(measured, lambda state, hyper, data: begin(state))

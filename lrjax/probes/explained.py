@@ -1,0 +1,120 @@
+"""How much of what a network knows of the labels a linear classifier explains."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from numpy.typing import ArrayLike, NDArray
+
+from lrjax import models, parallel
+from lrjax.probes.evaluation import EVAL_BATCH
+from lrjax.probes.protocol import Probe
+from lrjax.step import Engine, TrainState
+
+RIDGE = 1.0  # of the linear classifier, as a share of the number of examples
+
+
+def mutual_information(joint: ArrayLike) -> float:
+    """I(A; B) in bits, from joint counts `[a, b]`, with the Miller-Madow correction of each entropy.
+
+    Example:
+        >>> round(mutual_information([[500, 0], [0, 500]]), 3)
+        1.0
+    """
+    joint = np.asarray(joint, np.float64)
+    return _entropy(joint.sum(1)) + _entropy(joint.sum(0)) - _entropy(joint.ravel())
+
+
+def _entropy(counts: NDArray[np.float64]) -> float:
+    total = counts.sum()
+    if total == 0:
+        return 0.0
+    share = counts[counts > 0] / total
+    return float(-np.sum(share * np.log2(share)) + (share.size - 1) / (2 * total * np.log(2)))
+
+
+def explained_information(network: ArrayLike, simple: ArrayLike, y: ArrayLike, classes: int) -> tuple[float, float]:
+    """How much of what a network's predictions say of the label is explained by a simple model's predictions.
+
+        mu_Y(F; L) = I(F; Y) - I(F; Y | L)
+
+    Args:
+        network, simple: int `[n]`, predicted labels F and L.
+        y: int `[n]`, labels.
+        classes: number of labels.
+
+    Returns:
+        (mu, I(F; Y)) in bits, from counts with the Miller-Madow correction.
+
+    Source: Kalimeris et al. 2019 (arXiv 1905.11604), section 3; the formula as remembered.
+
+    Example:
+        >>> y = np.arange(1000) % 2
+        >>> mu, information = explained_information(y, y, y, 2)
+        >>> round(mu, 2), round(information, 2)
+        (1.0, 1.0)
+    """
+    network, simple, y = (np.asarray(a) for a in (network, simple, y))
+    counts = np.zeros((classes, classes, classes))
+    np.add.at(counts, (simple, network, y), 1)
+    whole = mutual_information(counts.sum(0))
+    given = sum(own.sum() / counts.sum() * mutual_information(own) for own in counts if own.sum() > 0)
+    return whole - float(given), whole
+
+
+def linear_predictions(x: ArrayLike, y: ArrayLike, test_x: ArrayLike, classes: int) -> NDArray[np.int32]:
+    """Labels that a linear classifier predicts: ridge regression of the classes on the inputs and a constant.
+
+        W = argmin |X W - Y|^2 + n |W|^2
+
+    Args:
+        x, test_x: `[n, ...]`, flattened; of unit scale, which the strength of the ridge supposes.
+        y: int `[n]`.
+        classes: number of labels.
+
+    Example:
+        >>> linear_predictions([[-1.0], [1.0]], [0, 1], [[-2.0], [3.0]], 2).tolist()
+        [0, 1]
+    """
+    x, test_x = (np.asarray(a, np.float64).reshape(len(np.asarray(a)), -1) for a in (x, test_x))
+    mean, target = x.mean(axis=0), np.eye(classes)[np.asarray(y)]
+    centred, offset = x - mean, target.mean(axis=0)
+    n, d = centred.shape
+    if d <= n:
+        weights = np.linalg.solve(centred.T @ centred + RIDGE * n * np.eye(d), centred.T @ (target - offset))
+    else:
+        weights = centred.T @ np.linalg.solve(centred @ centred.T + RIDGE * n * np.eye(n), target - offset)
+    return np.argmax((test_x - mean) @ weights + offset, axis=1).astype(np.int32)
+
+
+def explained(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
+    """ "mu" and "information" in bits on the test set "test", of data that all lanes share: see `explained_information`."""
+    classes = structure.data.num_classes
+    model = models.build_model(structure.model, classes)
+
+    def predict(state: TrainState, x: jax.Array) -> jax.Array:
+        output, _ = model.apply(state.params, state.model_state, x, train=False)
+        return jnp.argmax(output, axis=-1).astype(jnp.int32)
+
+    evaluate = parallel.lanes(predict, mesh, structure.lane_loop, shared=(1,))
+
+    def start(state: TrainState, hyper: Any, data: Any) -> Any:
+        train, test = data["train"], data["tests"]["test"]
+        x, y, test_x = parallel.fetch((train["x"], train["y"], test["x"]))
+        found = linear_predictions(x, y, test_x, classes)
+        return {"linear": np.tile(found, (len(np.asarray(state.step)), 1))}
+
+    def measure(state: TrainState, hyper: Any, data: Any, memory: Any, live: int) -> tuple[dict[str, Any], Any]:
+        x, y = data["tests"]["test"]["x"], parallel.fetch(data["tests"]["test"]["y"])
+        batch = min(EVAL_BATCH, len(y))
+        predicted = np.zeros((len(memory["linear"]), len(y)), np.int32)
+        for first in (*range(0, len(y) - batch, batch), len(y) - batch):
+            part = parallel.put_shared(x[first : first + batch], mesh)
+            predicted[:, first : first + batch] = parallel.fetch(evaluate(state, part))
+        linear = np.asarray(memory["linear"])
+        pairs = [explained_information(f, own, y, classes) for f, own in zip(predicted, linear, strict=True)]
+        return {"mu": np.array([p[0] for p in pairs]), "information": np.array([p[1] for p in pairs])}, memory
+
+    return Probe(measure, start)

@@ -1,0 +1,135 @@
+"""What SGD would do next: how often a step from here raises the training loss, and how far a step can be stretched."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from lrjax import micro_batches, models, parallel
+from lrjax.data import DATASETS
+from lrjax.data.images import generator
+from lrjax.keys import key
+from lrjax.probes.break_even import hessian_examples
+from lrjax.probes.protocol import Probe, without_memory
+from lrjax.step import LOSSES, Engine, Row, TrainState
+
+RISE = 1.2  # alpha* is the stretch at which the loss is this many times that before the step
+CAP, LEAST = 100.0, 1e-3
+PRECISION = 1.01
+
+
+def find_stretch(loss_at: Callable[[np.ndarray], np.ndarray], lanes: int, cap: float = CAP) -> np.ndarray:
+    """The smallest alpha with loss_at(alpha) >= 1.2 loss_at(0), in each lane: doubling from 1/8, then bisection to 1 %.
+
+    Args:
+        loss_at: alpha [lanes] -> loss [lanes]; a loss that is not finite counts as high.
+        lanes: how many.
+        cap: what is returned where no smaller alpha is enough.
+
+    Returns:
+        [lanes]; NaN where the loss at 0 is not finite.
+
+    Source: The Break-Even Point on Optimization Trajectories (submission), section 4.1.
+
+    Example:
+        >>> float(find_stretch(lambda alpha: (1 - alpha) ** 2, 1)[0].round(1))  # 1 + sqrt(1.2)
+        2.1
+    """
+    start = np.asarray(loss_at(np.zeros(lanes)), np.float64)
+
+    def high(alpha: np.ndarray) -> np.ndarray:
+        return ~(np.asarray(loss_at(alpha), np.float64) < RISE * start)
+
+    low, up = np.zeros(lanes), np.full(lanes, 0.125)
+    found = high(up)
+    while not (found | (up >= cap)).all():
+        low = np.where(found, low, up)
+        up = np.where(found, up, np.minimum(2 * up, cap))
+        found = found | high(up)
+    while (found & (up > low * PRECISION) & (up > LEAST)).any():
+        middle = np.where(low > 0, np.sqrt(low * up), up / 2)
+        above = high(middle)
+        low, up = np.where(above, low, middle), np.where(above, middle, up)
+    return np.where(np.isfinite(start), np.where(found, up, cap), np.nan)
+
+
+def next_step(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
+    r"""What `spectra.next_steps` updates would do, each made from here on a random batch with the rate of the lane.
+
+    The loss L is that of `spectra.examples` fixed training examples, in evaluation mode. One number a lane:
+
+    - delta_loss: mean of L(theta') - L(theta) over the updates theta'; delta_loss_relative: over L(theta);
+    - increase_rate: share of the updates with L(theta') > L(theta);
+    - alpha_star: smallest alpha with L(theta + alpha (theta' - theta)) >= 1.2 L(theta) for the first update, at most 100, to
+      1 %. On a quadratic with minimum zero it is 2.095 / (eta lambda).
+
+    The rate is `optimizer.learning_rate`; a schedule is not followed.
+
+    Source: The Break-Even Point on Optimization Trajectories, section 4.1 (alpha* in the submission, the difference of losses
+    in the final version).
+    """
+    model = models.build_model(structure.model, structure.data.num_classes)
+    settings, size = structure.spectra, structure.batch_size
+    shared = () if DATASETS[structure.data.name].per_lane else (2,)
+
+    def loss(weights: Any, state: TrainState, data: Any) -> jax.Array:
+        n = data["train"]["y"].shape[0]
+        count = hessian_examples(n, settings.examples)
+        index = generator(settings.seed, "break even").permutation(n)[:count]
+        x, y = data["train"]["x"][index], data["train"]["y"][index]
+        part = micro_batches.size(0, count, weights, {})
+
+        def of_part(own: Any) -> jax.Array:
+            output, _ = model.apply(weights, state.model_state, own[0], train=False)
+            return jnp.mean(LOSSES[structure.loss](output, own[1]))
+
+        if part == count:
+            return of_part((x, y))
+        return jnp.mean(jax.lax.map(of_part, (x.reshape(-1, part, *x.shape[1:]), y.reshape(-1, part))))
+
+    def stepped(state: TrainState, hyper: Any, data: Any, number: Any) -> Any:
+        order_key = jax.random.fold_in(key(hyper["seed"], "probe", state.step), number)
+        index = jax.random.permutation(order_key, data["train"]["y"].shape[0])[:size].astype(jnp.int32)
+        row = Row(index, hyper["optimizer.learning_rate"], jnp.bool_(True))
+        return engine.update(state, hyper, data, row).params
+
+    def changes(state: TrainState, hyper: Any, data: Any) -> tuple[jax.Array, jax.Array]:
+        before = loss(engine.weights(state.params, hyper, data), state, data)
+
+        def one(number: jax.Array) -> jax.Array:
+            return loss(engine.weights(stepped(state, hyper, data, number), hyper, data), state, data)
+
+        return before, jax.lax.map(one, jnp.arange(settings.next_steps))
+
+    def along(state: TrainState, hyper: Any, data: Any, after: Any, alpha: jax.Array) -> jax.Array:
+        params = jax.tree.map(lambda a, b: a + alpha.astype(a.dtype) * (b - a), state.params, after)
+        return loss(engine.weights(params, hyper, data), state, data)
+
+    loop = structure.lane_loop
+    lanes_of_changes = parallel.lanes(changes, mesh, loop, shared=shared)
+    first = parallel.lanes(lambda s, h, d: stepped(s, h, d, 0), mesh, loop, shared=shared)
+    stretched = parallel.lanes(along, mesh, loop, shared=shared)
+
+    def measure(state: TrainState, hyper: Any, data: Any) -> dict[str, Any]:
+        before, losses = parallel.fetch(lanes_of_changes(state, hyper, data))
+        after = first(state, hyper, data)
+
+        def loss_at(alpha: np.ndarray) -> np.ndarray:
+            return parallel.fetch(
+                stretched(state, hyper, data, after, parallel.put_lanes(alpha.astype(np.float32), mesh))
+            )
+
+        differences = losses - before[:, None]
+        known = np.isfinite(before)
+        mean = np.mean(differences, axis=1)
+        return {
+            "delta_loss": mean,
+            "delta_loss_relative": mean / np.where(before > 0, before, np.nan),
+            "increase_rate": np.where(known, np.mean(~(differences <= 0), axis=1), np.nan),
+            "alpha_star": find_stretch(loss_at, before.size),
+        }
+
+    return without_memory(measure)

@@ -1,0 +1,74 @@
+"""The estimator of K at several numbers and sizes of batches, at the same state: what its error depends on."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from lrjax.config import check
+from lrjax.data.images import generator
+from lrjax.probes.break_even import batch_gradient, resplit
+from lrjax.probes.one_by_one import View, one_by_one
+from lrjax.probes.protocol import Probe
+from lrjax.spectra.gram import gram
+from lrjax.step import Engine
+
+
+def grid(pairs: Any, num_train: int) -> list[tuple[int, int]]:
+    """The (L, M) of `spectra.noise_grid`, L disjoint batches of M examples.
+
+    Raises:
+        LrjaxError: fewer than two batches, or more examples than there are.
+    """
+    found = [(int(count), int(size)) for count, size in pairs]
+    for count, size in found:
+        right = count >= 2 and size >= 1 and count * size <= num_train and size < num_train
+        check(
+            right,
+            f"spectra.noise_grid has ({count}, {size}): {count} disjoint batches of {size}, of {num_train} examples",
+        )
+    return found
+
+
+def noise_grid(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
+    """For each (L, M) of `spectra.noise_grid`: lambda_1 and Tr(K) per example, and Tr / lambda_1, lambda* / lambda_1.
+
+    Arrays [lanes, pairs]: "lambda_k1_per_example", "lambda_k1_raw", "trace_k_per_example", "trace_over_lambda",
+    "lambda_star_over_lambda"; "batches" and "batch_size" say which pair. A larger L M holds the examples of a smaller one.
+
+    Source: The Break-Even Point on Optimization Trajectories, appendix (M = 1 against M = 128).
+    """
+    settings = structure.spectra
+    pairs = [(int(count), int(size)) for count, size in settings.noise_grid]
+    gradient = batch_gradient(structure)
+
+    def pick(num_train: int, params: Any) -> tuple[np.ndarray, int]:
+        most = max(count * size for count, size in grid(settings.noise_grid, num_train))
+        return generator(settings.seed, "break even").permutation(num_train)[:most], max(size for _, size in pairs)
+
+    def measure_one(view: View, memory: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        found: dict[str, list[float]] = {name: [] for name in _NAMES}
+        for count, size in pairs:
+            rows = jnp.stack([gradient(view.variables, batch)[0] for batch in resplit(view, count * size, size)])
+            if not bool(jnp.isfinite(jnp.sum(jnp.square(rows)))):
+                return {}, {}
+            raw = gram(rows, batch_size=size, num_examples=view.num_train, disjoint=True, k=0)
+            own = raw.per_example()
+            ratios = raw.trace / raw.lambda_1, raw.lambda_star / raw.lambda_1
+            for name, value in zip(_NAMES, (own.lambda_1, raw.lambda_1, own.trace, *ratios), strict=True):
+                found[name].append(value)
+        return {name: np.array(values) for name, values in found.items()}, {}
+
+    fixed = {"batches": np.array([count for count, _ in pairs]), "batch_size": np.array([size for _, size in pairs])}
+    nothing = fixed | {name: np.full(len(pairs), np.nan) for name in _NAMES}
+    return one_by_one(structure, engine, mesh, pick, measure_one, nothing)
+
+
+_NAMES = (
+    "lambda_k1_per_example",
+    "lambda_k1_raw",
+    "trace_k_per_example",
+    "trace_over_lambda",
+    "lambda_star_over_lambda",
+)

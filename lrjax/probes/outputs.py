@@ -1,0 +1,28 @@
+"""What a network says on fixed examples: how far two runs are apart as functions."""
+
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from lrjax import models, parallel
+from lrjax.probes.protocol import Probe, without_memory
+from lrjax.step import Engine, TrainState
+
+EXAMPLES = 256
+
+
+def outputs(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
+    """Logits of the first 256 examples of the first test set, in evaluation mode: "logits" [examples, classes]."""
+    model = models.build_model(structure.model, structure.data.num_classes)
+
+    def logits(state: TrainState, x: jax.Array) -> jax.Array:
+        return model.apply(state.params, state.model_state, x, train=False)[0]
+
+    evaluate = parallel.lanes(logits, mesh, structure.lane_loop, shared=(1,))
+
+    def measure(state: TrainState, hyper: Any, data: Any) -> dict[str, Any]:
+        test = next(iter(data["tests"].values()))
+        return {"logits": evaluate(state, parallel.put_shared(test["x"][:EXAMPLES], mesh))}
+
+    return without_memory(measure)

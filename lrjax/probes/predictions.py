@@ -1,0 +1,43 @@
+"""What a network predicts on fixed test examples: the space in which trajectories of different runs can be compared."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from lrjax import models, parallel
+from lrjax.probes.protocol import Probe, without_memory
+from lrjax.step import Engine, TrainState
+
+AT_ONCE = 250
+
+
+def predictions(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
+    """Class probabilities on the first `spectra.predicted` test examples: "probabilities" [lanes, n, classes], float32.
+
+    A network of one output z gives (1 - p, p) with p = 1 / (1 + exp(-z)).
+
+    Source: The Break-Even Point on Optimization Trajectories, section 4.1, after Erhan et al. 2010.
+    """
+    model = models.build_model(structure.model, structure.data.num_classes)
+
+    def one(state: TrainState, x: Any) -> jax.Array:
+        output = model.apply(state.params, state.model_state, x, train=False)[0]
+        if output.ndim == 1:
+            output = jnp.stack([jnp.zeros_like(output), output], axis=-1)
+        return jax.nn.softmax(output.astype(jnp.float32), axis=-1)
+
+    evaluate = parallel.lanes(one, mesh, structure.lane_loop, shared=(1,))
+
+    def measure(state: TrainState, hyper: Any, data: Any) -> dict[str, Any]:
+        x = data["tests"]["test"]["x"]
+        count = min(int(structure.spectra.predicted), x.shape[0])
+        parts = [
+            parallel.fetch(evaluate(state, parallel.put_shared(x[at : min(at + AT_ONCE, count)], mesh)))
+            for at in range(0, count, AT_ONCE)
+        ]
+        return {"probabilities": np.concatenate(parts, axis=1)}
+
+    return without_memory(measure)

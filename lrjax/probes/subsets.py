@@ -1,0 +1,149 @@
+"""Accuracy on each kind of example, on the training and the test set."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from lrjax import data as datasets
+from lrjax import models, parallel
+from lrjax.data.ps10 import NO_LABEL
+from lrjax.models.layers import DECAY
+from lrjax.probes.protocol import Probe, versions, without_memory
+from lrjax.step import LOSSES, Engine, TrainState
+
+EVAL_BATCH = 2000
+
+
+def subset_accuracies(predicted: np.ndarray, split: dict[str, np.ndarray], kinds: tuple[str, ...]) -> dict[str, float]:
+    """The share of right predictions on all examples and on each kind; of noise, against both of its labels.
+
+    Args:
+        predicted: int `[n]`.
+        split: "y", "kind" and, on a training set with noise, "true_y", each int `[n]`.
+        kinds: what the values of "kind" mean.
+
+    Returns:
+        "all" (but noise), a number for each other kind, and "noise_given" and "noise_true": agreement with the label that
+        was trained on, and with that of the pattern, NaN where noise has none. NaN for a kind that does not occur.
+
+    Source: How Does Learning Rate Decay Help Modern Neural Networks?, section 5.3.
+
+    Example:
+        >>> split = {"y": np.array([0, 1, 1]), "kind": np.array([0, 0, 1]), "true_y": np.array([0, 1, 0])}
+        >>> found = subset_accuracies(np.array([0, 0, 0]), split, ("simple", "noise"))
+        >>> found["simple"], found["noise_given"], found["noise_true"]
+        (0.5, 0.0, 1.0)
+    """
+    right = predicted == split["y"]
+    noisy = split["kind"] == kinds.index("noise") if "noise" in kinds else np.zeros(right.shape, bool)
+    found = {"all": share(right[~noisy])}
+    for number, kind in enumerate(kinds):
+        own = split["kind"] == number
+        if kind != "noise":
+            found[kind] = share(right[own])
+        elif "true_y" in split:
+            true_y = split["true_y"][own]
+            known = true_y != NO_LABEL
+            found |= {"noise_given": share(right[own]), "noise_true": share((predicted[own] == true_y)[known])}
+    return found
+
+
+def of_lanes(predicted: np.ndarray, split: dict[str, np.ndarray], source: datasets.Source) -> dict[str, np.ndarray]:
+    """`subset_accuracies` of predictions `[lanes, n]`, each `[lanes]`; labels have a lane axis where the data has."""
+    lanes = []
+    for number, own in enumerate(predicted):
+        labels = {name: array[number] if source.per_lane else array for name, array in split.items()}
+        lanes.append(subset_accuracies(own, labels, source.kinds))
+    return {kind: np.array([lane[kind] for lane in lanes]) for kind in lanes[0]}
+
+
+def share(right: np.ndarray) -> float:
+    """The mean of a boolean array, NaN where it is empty."""
+    return float(np.mean(right)) if right.size else float("nan")
+
+
+def starts(n: int, batch: int) -> Iterator[int]:
+    """Where to begin batches of equal size that cover n examples; the last one may overlap the one before.
+
+    Example:
+        >>> list(starts(5, 2)), list(starts(4, 2))
+        ([0, 2, 3], [0, 2])
+    """
+    for first in range(0, n, batch):
+        yield min(first, n - batch)
+
+
+def renewed_statistics(model: models.Model, params: Any, model_state: Any, x: jax.Array) -> Any:
+    """The model state with the batch statistics of `x` under `params`: an average of weights has no running ones.
+
+    Running averages begin at zero here, so that one batch leaves 1 - `lrjax.models.layers.DECAY` of its statistics in them.
+    """
+    if "batch_stats" not in model_state:
+        return model_state
+    zero = jax.tree.map(jnp.zeros_like, model_state["batch_stats"])
+    _, after = model.apply(params, model_state | {"batch_stats": zero}, x, train=True)
+    return model_state | {"batch_stats": jax.tree.map(lambda a: a / (1 - DECAY), after["batch_stats"])}
+
+
+def subsets(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
+    """Accuracy by kind: "<split>_<kind>" for the training set ("train") and each test set, and "<split>_loss" over all.
+
+    In evaluation mode; an average of weights gets the batch statistics of a training batch.
+
+    Noise is left out of "all" and the other kinds: a network that has learned every pattern scores 1
+    there.
+    """
+    source = datasets.DATASETS[structure.data.name]
+    model = models.build_model(structure.model, structure.data.num_classes)
+    shared = (2,) if source.per_lane else (1, 2)
+
+    def of_batch(state: TrainState, split: Any, first: jax.Array, average: Any, batch: int) -> dict[str, jax.Array]:
+        x, y = (jax.lax.dynamic_slice_in_dim(split[name], first, batch) for name in ("x", "y"))
+        found = {}
+        for prefix, params in versions(structure, state).items():
+            statistics = state.model_state if prefix == "" else average
+            output, _ = model.apply(params, statistics, x, train=False)
+            found[prefix + "predicted"] = jnp.argmax(output, axis=-1).astype(jnp.int32)
+            found[prefix + "loss"] = LOSSES[structure.loss](output, y)
+        return found
+
+    def of_average(state: TrainState, x: jax.Array) -> Any:
+        return renewed_statistics(model, state.average, state.model_state, x[:EVAL_BATCH])
+
+    renewed = parallel.lanes(of_average, mesh, structure.lane_loop, shared=() if source.per_lane else (1,))
+    compiled: dict[int, Any] = {}
+
+    def outputs(state: TrainState, split: Any, average: Any) -> dict[str, np.ndarray]:
+        n = split["y"].shape[-1]
+        batch = min(EVAL_BATCH, n)
+        if batch not in compiled:
+            compiled[batch] = parallel.lanes(
+                lambda state, split, first, average: of_batch(state, split, first, average, batch),
+                mesh,
+                structure.lane_loop,
+                shared=shared,
+            )
+        whole: dict[str, np.ndarray] = {}
+        for first in starts(n, batch):
+            found = parallel.fetch(compiled[batch](state, {k: split[k] for k in ("x", "y")}, jnp.int32(first), average))
+            for name, part in found.items():
+                whole.setdefault(name, np.zeros((len(part), n), part.dtype))[:, first : first + batch] = part
+        return whole
+
+    def measure(state: TrainState, hyper: Any, data: Any) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        average = () if structure.averaging is None else renewed(state, data["train"]["x"])
+        for name, split in {"train": data["train"], **data["tests"]}.items():
+            whole = outputs(state, split, average)
+            labels = parallel.fetch({k: split[k] for k in ("y", "kind", "true_y") if k in split})
+            for prefix in versions(structure, state):
+                own = of_lanes(whole[prefix + "predicted"], labels, source)
+                found |= {f"{prefix}{name}_{kind}": value for kind, value in own.items()}
+                found[f"{prefix}{name}_loss"] = np.mean(whole[prefix + "loss"], axis=1)
+        return found
+
+    return without_memory(measure)

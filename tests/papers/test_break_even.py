@@ -1,0 +1,176 @@
+"""The claims of the break-even paper decide what series say, either way; a real run of smoke scale fills the report."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lrjax
+from lrjax.claims import judge
+from lrjax.metrics import RunResult
+from lrjax.papers.break_even import CLAIMS, figures, observations
+from lrjax.papers.break_even.cost import measuring
+from lrjax.papers.break_even.preface import before
+from lrjax.papers.break_even.recorded import detections, sizes
+from lrjax.papers.break_even.trajectory_figures import pca
+from lrjax.report import write_report
+from lrjax.sweep import plan
+
+STEPS = np.arange(0, 2000, 100)
+
+
+def hill(top, at, end=0.3):
+    """A series that rises to `top` at a step and falls to a share of it."""
+    return top * np.interp(STEPS, [0, at, 2000], [0.05, 1.0, end])
+
+
+def lane(index, rate, noise_top, sharp_top, ratio, seed=0, peak=800, **more):
+    """A lane and what its probes recorded."""
+    noise = hill(noise_top, peak)
+    arrays = {
+        "break_even/lambda_k1_raw": noise,
+        "break_even/lambda_k1_per_example": 128 * noise,
+        "break_even/lambda_h1": hill(sharp_top, peak, 0.9),
+        "break_even/curvature_std": np.zeros(STEPS.size),
+        "break_even/trace_k_raw": noise * 8,
+        "break_even/trace_over_lambda": hill(ratio, 300, 0.9),
+        "break_even/lambda_star_over_lambda": hill(ratio / 100, 300, 0.9),
+        "break_even/train_accuracy": np.linspace(0.1, 0.95, STEPS.size),
+        "predictions/probabilities": np.stack([STEPS / 2000 * (1 + 0.01 * noise), noise], axis=1)[:, None],
+        **more,
+    }
+    streams = {name.split("/")[0] for name in arrays}
+    arrays |= {f"{stream}/step": STEPS for stream in streams} | {"step/learning_rate": np.full(2000, rate)}
+    record = dict(lane=index, arm="main", seed=seed, values={}, steps=2000, learning_rate=rate, diverged_at=None)
+    return record, arrays
+
+
+def run_of(*lanes, experiment="E3"):
+    config = json.loads(json.dumps(json.loads(lrjax.load_config("configs/break_even.py:E3,scale=smoke").to_json())))
+    config |= {"experiment": experiment, "scale": "small", "arms": {}, "batch_size": 128}
+    config["data"]["num_train"] = 10_000
+    return RunResult([], [arrays for _, arrays in lanes], {}, Path(), config, [record for record, _ in lanes])
+
+
+def verdicts(run):
+    return {entry["id"]: entry["verdict"] for entry in judge(CLAIMS, run)}
+
+
+def conjectures(large_top, small_top, large_ratio=14.0, small_ratio=10.0):
+    lanes = []
+    for seed in range(3):
+        lanes.append(lane(2 * seed, 0.1, large_top, 25.0, large_ratio, seed, peak=600))
+        lanes.append(lane(2 * seed + 1, 0.01, small_top, 250.0, small_ratio, seed, peak=1200))
+    return run_of(*lanes)
+
+
+def test_series_as_in_the_paper_support_both_conjectures_and_their_mirror_image_contradicts_them():
+    told = verdicts(conjectures(0.87, 3.01))
+    for claim in ("conjecture_1_rate", "conjecture_1_rate_hessian", "conjecture_2_rate", "conjecture_2_rate_trace"):
+        assert told[claim] == "supported", claim
+    assert verdicts(conjectures(3.01, 0.87))["conjecture_1_rate"] == "contradicted"
+    assert verdicts(conjectures(0.87, 3.01, 10.0, 14.0))["conjecture_2_rate"] == "contradicted"
+
+
+def test_one_seed_the_other_way_makes_a_conjecture_inconclusive():
+    run = conjectures(0.87, 3.01)
+    run.arrays[1]["break_even/lambda_k1_raw"] = 0.1 * run.arrays[1]["break_even/lambda_k1_raw"]
+    assert verdicts(run)["conjecture_1_rate"] == "inconclusive"
+
+
+def test_a_maximum_that_may_still_grow_contradicts_nothing():
+    run = run_of(lane(0, 0.1, 0.9, 25.0, 14.0), lane(1, 0.01, 0.5, 250.0, 10.0, peak=2000))
+    assert verdicts(run)["conjecture_1_rate"] == "inconclusive"
+
+
+def test_measured_text_gives_the_ratio_that_stands_beside_the_papers():
+    entry = next(e for e in judge(CLAIMS, conjectures(0.87, 3.01)) if e["id"] == "conjecture_1_rate")
+    assert "ratio of eta 0.01 to 0.1: 3.46" in entry["measured"]
+    assert "3.46" in entry["paper_reports"]
+
+
+def test_break_even_comes_earlier_and_lower_for_the_larger_rate():
+    run = conjectures(0.87, 3.01)
+    assert verdicts(run)["break_even_order"] == "supported"
+    assert verdicts(run)["stays_at_break_even"] == "supported"
+    found = detections(run, run.lanes[0], run.arrays[0])
+    assert np.interp(found["D1"].step, STEPS, run.arrays[0]["break_even/lambda_h1"]) == pytest.approx(
+        20.0, rel=0.02
+    )  # between two measurements
+    calm = run_of(lane(0, 0.1, 0.9, 15.0, 14.0), lane(1, 0.01, 3.0, 150.0, 10.0))
+    assert verdicts(calm)["break_even_order"] == "inconclusive"
+
+
+def test_peak_far_from_the_marked_accuracy_contradicts():
+    near = verdicts(run_of(lane(0, 0.1, 0.9, 25.0, 14.0, peak=1100)))["peak_accuracy"]
+    far = verdicts(run_of(lane(0, 0.1, 0.9, 25.0, 14.0, peak=300)))["peak_accuracy"]
+    assert (near, far) == ("supported", "contradicted")
+
+
+def test_growth_of_noise_without_growth_of_curvature_is_no_correlation():
+    falling = {"break_even/lambda_k1_raw": hill(1.0, 0, 0.1)}
+    assert verdicts(run_of(lane(0, 0.1, 0.9, 25.0, 14.0)))["correlated_growth"] == "supported"
+    assert verdicts(run_of(lane(0, 0.1, 0.9, 25.0, 14.0, **falling)))["correlated_growth"] == "contradicted"
+
+
+def test_lanes_of_one_rate_differ_from_the_config_by_arm_and_sweep():
+    record, arrays = lane(0, 0.1, 0.9, 25.0, 14.0)
+    run = run_of((record | {"values": {"batch_size": 100, "data.num_train": 1000}}, arrays))
+    assert sizes(run, run.lanes[0]) == (1000, 100, 10)
+
+
+def test_without_probes_every_claim_is_inconclusive_and_no_figure_is_drawn():
+    record, arrays = lane(0, 0.1, 0.9, 25.0, 14.0)
+    run = run_of((record, {name: array for name, array in arrays.items() if name.startswith("step/")}))
+    assert set(verdicts(run).values()) == {"inconclusive"}
+    assert figures(run) == []
+    assert all("not measured" in told["note"] for told in observations(run)[0]["detectors"].values())
+
+
+def test_observations_give_each_detector_with_step_epoch_and_accuracy():
+    run = conjectures(0.87, 3.01)
+    seen = observations(run)[0]["detectors"]
+    assert set(seen["D1"]) == {"step", "epoch", "train_accuracy", "note"}
+    assert seen["D1"]["epoch"] == pytest.approx(seen["D1"]["step"] / 78)
+    assert seen["D2 K"]["step"] == pytest.approx(600, abs=100)
+    assert seen["D3"]["step"] is None
+    assert observations(run)[1]["detectors"]["D5"]["step"] is not None
+
+
+def test_pca_keeps_distances_of_points_in_a_plane():
+    points = (
+        np.random.default_rng(0).normal(size=(7, 2)) @ np.linalg.qr(np.random.default_rng(1).normal(size=(5, 2)))[0].T
+    )
+    placed = pca(points)
+    own = np.linalg.norm(points[:, None] - points[None], axis=2)
+    assert np.allclose(np.linalg.norm(placed[:, None] - placed[None], axis=2), own)
+
+
+@pytest.mark.slow
+def test_measuring_costs_less_than_training_at_small_and_at_paper_scale():
+    for scale in ("small", "paper"):
+        groups = plan(lrjax.load_config(f"configs/break_even.py:E3,scale={scale}"))
+        costs = [measuring(group.structure, lane.config) for group in groups for lane in group.lanes]
+        assert sum(cost.probing for cost in costs) < sum(cost.training for cost in costs)
+    assert "% of the FLOPs of training" in before(groups)
+
+
+@pytest.mark.slow
+def test_a_run_of_smoke_scale_fills_the_report(tmp_path, tfds_dir):
+    config = lrjax.load_config("configs/break_even.py:E2,scale=smoke", {"data_dir": str(tfds_dir)})
+    result = lrjax.run(config, tmp_path)
+    entries = write_report(tmp_path)
+    assert {entry["verdict"] for entry in entries} == {"inconclusive"}  # too short to judge
+    names = {path.stem for path in (tmp_path / "figures").glob("*.png")}
+    assert {"early_phase", "conditioning", "sharpness", "stability", "trajectory", "detectors"} <= names
+    seen = json.loads((tmp_path / "observations.json").read_text())
+    assert list(seen[0]["detectors"]) == ["D1", "D2 K", "D2 H", "D3", "D4", "D5"]
+    for name in (
+        "break_even/cos_hk",
+        "next_step/alpha_star",
+        "batch_sharpness/value",
+        "fisher_trace/value",
+        "hessian_trace/value",
+    ):
+        assert np.isfinite(result.arrays[0][name]).all(), name
