@@ -128,6 +128,17 @@ def test_without_probes_every_claim_is_inconclusive_and_no_figure_is_drawn():
     assert all("not measured" in told["note"] for told in observations(run)[0]["detectors"].values())
 
 
+def test_a_run_that_is_not_finished_can_be_reported():
+    run = run_of(lane(0, 0.1, 0.9, 25.0, 14.0), lane(1, 0.01, 3.0, 250.0, 10.0))
+    for record in run.lanes:
+        del record["diverged_at"]
+    assert verdicts(run)["conjecture_1_rate"] == "supported"
+    waiting = run._replace(arrays=[run.arrays[0], {}])
+    assert verdicts(waiting)["conjecture_1_rate"] == "inconclusive"
+    assert observations(waiting)[1]["diverged_at"] is None
+    assert figures(waiting)
+
+
 def test_observations_give_each_detector_with_step_epoch_and_accuracy():
     run = conjectures(0.87, 3.01)
     seen = observations(run)[0]["detectors"]

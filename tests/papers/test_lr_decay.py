@@ -172,11 +172,11 @@ def test_every_experiment_has_claims_and_every_claim_an_experiment():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("experiment", ["L2", "L3", "L7"])
+@pytest.mark.parametrize("experiment", ["L2", "L3"])
 def test_paper_scale_passes_the_dry_run(experiment):
     text = describe(lrjax.load_config(f"{SPEC}:{experiment},scale=paper"))
     assert "FLOPs" in text
-    assert {"L2": "36,479,194", "L3": "36,479,", "L7": "25,557,032"}[experiment] in text
+    assert {"L2": "36,479,194", "L3": "36,479,"}[experiment] in text
 
 
 @pytest.mark.slow

@@ -50,7 +50,7 @@ def maximum(arrays: dict[str, Any], name: str) -> Maximum:
 def trained(run: Any, keep: Callable[[dict[str, Any]], bool] = lambda lane: True) -> list[Lane]:
     """Lanes that did not diverge, with their arrays."""
     pairs = zip(run.lanes, run.arrays, strict=True)
-    found = [(lane, arrays) for lane, arrays in pairs if lane["diverged_at"] is None and keep(lane)]
+    found = [(lane, arrays) for lane, arrays in pairs if lane.get("diverged_at") is None and keep(lane)]
     if not found:
         raise NotMeasured("this run has no such lane that did not diverge")
     return found

@@ -26,9 +26,9 @@ def trains_with_norm_only(run: Any) -> Finding:
     """What becomes of eta = 1 with and without BatchNorm."""
     with_norm, plain = _lanes(run, "batch_norm", 1.0), _lanes(run, "plain", 1.0)
     ends = [accuracy_at(arrays, lane["steps"]) or 0.0 for lane, arrays in with_norm]
-    alive = [lane["diverged_at"] is None for lane, _ in with_norm]
+    alive = [lane.get("diverged_at") is None for lane, _ in with_norm]
     learned = all(alive) and min(ends) > 2 * CHANCE
-    broke = [lane["diverged_at"] for lane, _ in plain]
+    broke = [lane.get("diverged_at") for lane, _ in plain]
     text = f"SimpleCNN-BN: training accuracy {', '.join(f'{end:.2f}' for end in ends)} after {with_norm[0][0]['steps']} steps"
     at = ", ".join("did not diverge" if step is None else f"diverged at step {step}" for step in broke)
     ok = learned and all(step is not None for step in broke)

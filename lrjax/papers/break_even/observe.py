@@ -29,8 +29,8 @@ def observations(run: Any) -> list[dict[str, Any]]:
 
 def _of_lane(run: Any, lane: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
     n = sizes(run, lane)
-    record = {key: lane[key] for key in ("lane", "arm", "seed", "learning_rate", "diverged_at")}
-    record |= {"batch_size": n.batch_size, "num_examples": n.num_examples}
+    record = {key: lane[key] for key in ("lane", "arm", "seed", "learning_rate")}
+    record |= {"diverged_at": lane.get("diverged_at"), "batch_size": n.batch_size, "num_examples": n.num_examples}
 
     def told(found: Any) -> dict[str, Any]:
         epoch = None if found.step is None else found.step / n.steps_per_epoch

@@ -80,7 +80,7 @@ def _lanes(run: RunResult) -> list[tuple[dict[str, Any], Any]]:
             own = points_of(arrays)[0].size > 1 and curve(arrays, "lambda_k1_raw").steps.size > 1
         except NotMeasured:
             continue
-        if own and lane["diverged_at"] is None and lane["seed"] == run.lanes[0]["seed"]:
+        if own and lane.get("diverged_at") is None and lane["seed"] == run.lanes[0]["seed"]:
             lanes.append((lane, arrays))
     return lanes
 
