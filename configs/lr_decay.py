@@ -17,7 +17,7 @@ L1 | CIFAR-10: full-batch gradient descent with decay at several steps | smoke, 
 L2 | CIFAR-10: SGD with decay at several epochs, the gap before and after | smoke, small, paper | not timed yet
 L9 | CIFAR-10: how much of what the network knows a linear classifier explains, by stage | smoke, small, paper | not timed yet
 L8 | CIFAR-10 with the patches of Li, Wei & Ma 2019: which rate memorises them | smoke, small, paper | not timed yet
-L7 | transfer of each stage's snapshot: 100 classes of Tiny ImageNet to the others and CIFAR-10 | smoke, small, paper | not timed yet
+L7 | transfer of each snapshot: 100 classes of Tiny ImageNet to the others and CIFAR-10 | smoke, small, paper | not timed yet
 """
 
 import math

@@ -183,7 +183,7 @@ def plan(config: Config, rates: np.ndarray) -> Plan:
     Example:
         >>> from lrjax import load_config
         >>> from lrjax.sweep import plan as lanes_of
-        >>> lane = lanes_of(load_config("configs/exp_lr.py:E2,scale=smoke"))[0].lanes[0]
+        >>> lane = lanes_of(load_config("configs/exp_lr.py:E7,scale=smoke"))[0].lanes[0]  # with weight decay
         >>> plan(lane.config, lane.learning_rates()).tables is None
         True
     """

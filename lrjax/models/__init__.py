@@ -53,6 +53,6 @@ def build_model(model_config: Any, num_classes: int) -> Model:
         >>> model = build_model({"name": "simple_cnn", "width": 4}, num_classes=10)
         >>> build_model({"name": "resnet-18"}, num_classes=10)
         Traceback (most recent call last):
-        lrjax.errors.LrjaxError: unknown model 'resnet-18': did you mean 'resnet18'? (there is: mlp, ...)
+        lrjax.errors.LrjaxError: unknown model 'resnet-18': did you mean 'resnet18'? (there is: bert, ...)
     """
     return lookup(MODELS, model_config["name"], "model")(model_config, num_classes)

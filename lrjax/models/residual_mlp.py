@@ -46,7 +46,7 @@ class ResidualMLP(nn.Module):
 
 
 def residual_mlp(model_config: Any, num_classes: int) -> Model:
-    """Dense stem, blocks of twice (norm, ReLU, dense) plus shortcut, norm, ReLU, head: 102,282 parameters at 6 inputs.
+    """Dense stem, blocks of twice (norm, ReLU, dense) plus shortcut, norm, ReLU, head: 102,154 parameters at 6 inputs.
 
     He-normal weights (the head: LeCun-normal). On inputs that are constant over an image it computes what a
     pre-activation wide ResNet of 1x1 convolutions would.
@@ -69,7 +69,7 @@ def residual_mlp(model_config: Any, num_classes: int) -> Model:
         >>> import jax, jax.numpy as jnp
         >>> params, model_state = residual_mlp({}, num_classes=10).init(jax.random.key(0), jnp.zeros((2, 6)))
         >>> sum(leaf.size for leaf in jax.tree.leaves(params)), list(model_state)
-        (102282, ['batch_stats'])
+        (102154, ['batch_stats'])
     """
     norm, blocks = model_config.get("norm", "batch"), model_config.get("blocks", 3)
     check(blocks >= 1, f"model.blocks={blocks} must be 1 or more")
