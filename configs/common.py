@@ -98,6 +98,7 @@ def base() -> Config:
             lane_loop="auto",  # "vmap", "map" (one after the other in one program), "single" (one lane a device)
             step_loop="scan",  # "scan": a chunk is one program; "host": a step is (where a model convolves on a CPU)
             lanes_per_device=8,
+            threads=0,  # of a CPU, as the program starts; 0: one a core. One is faster where a step's arrays are small
             data_devices=0,  # devices that share the batch of one lane; 0: all when there is one lane, else 1
             # where a lane begins: at a step (or "20 epochs") of another arm, with its "run" or its "weights" but `fresh` layers
             start=group(dict(arm="", at=FieldReference(0, field_type=object), what="run", fresh=())),

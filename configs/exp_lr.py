@@ -81,6 +81,7 @@ def images(scale: str) -> Config:
         config.model.update(depth=32, width=16)
         config.optimizer.update(learning_rate=0.1, l2=5e-4)
         config.update(batch_size=128, augment="crop_flip", log_every=PAPER_EPOCH, checkpoint_every=10 * PAPER_EPOCH)
+        config.step_loop = "scan"
         with config.ignore_type():
             config.probes = group(dict.fromkeys(("accuracy", "direction", "outputs"), PAPER_EPOCH))
     config.sweep = group(dict(seed=SEEDS[scale]))
@@ -97,7 +98,9 @@ def constant_rate(scale: str) -> Config:
     config = images(scale)
     config.schedule.update(name="constant", milestones=())
     with config.ignore_type():
-        config.steps = _duration(scale, 2, 6, 160)
+        config.steps = _duration(scale, 2, 14, 160)  # at 6 epochs |w| was not at equilibrium yet
+    if scale == "small":
+        config.sweep.seed = (0, 1, 2)
     return _arms(config, weight_decay={}, texp=dict(representation="texp"))
 
 

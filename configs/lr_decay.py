@@ -60,7 +60,9 @@ def patterns(scale: str) -> Config:
         config.data.update(n=256, num_test=64, k_complex=20)
         config.model.update(width=8, blocks=1)
         config.update(batch_size=32, lanes_per_device=1)
+    config.threads = 1  # 2.2 ms a step, where two threads take 4.3 (python -m tests.benchmarks.threads)
     if scale == "paper":
+        config.threads = 0
         config.data.image_size = 32
         config.model = group(dict(name="wide_resnet", depth=28, widen=10))
         config.lanes_per_device = 1

@@ -50,7 +50,7 @@ def images(scale: str) -> Config:
     if scale == "paper":
         config.data.update(num_train=None, num_test=None)
         config.model = group(dict(name="wide_resnet", depth=28, widen=10, width=16))
-        config.update(steps=200 * 390, log_every=390, checkpoint_every=3900, augment="crop_flip")
+        config.update(steps=200 * 390, log_every=390, checkpoint_every=3900, augment="crop_flip", step_loop="scan")
         config.probes.accuracy = 390
     return config
 
@@ -99,19 +99,25 @@ def explained(scale: str) -> Config:
 
 
 def patches(scale: str) -> Config:
-    """L8: patches that code the class, on four fifths of the images; of those one fifth has nothing else."""
+    """L8: patches that code the class, on four fifths of the images; of those one fifth has nothing else.
+
+    A large rate that is annealed half way, a small rate, and a small rate with noise on the activations for half of the run.
+    """
     config = images(scale)
+    config.model.activation_noise = 0.0
     config.data.update(name="cifar10_patches", patch_size=7, patched=0.8, patch_only=0.2, scale=1.75)
     steps = {"smoke": 12, "small": 30 * 16, "paper": 60 * 390}[scale]
     config.steps = steps
     if scale == "paper":
-        config.model = group(dict(name="wide_resnet", depth=16, widen=10, width=16))
+        config.model.update(depth=16, widen=10)
         config.augment = "none"
     half = steps // 2
     config.arms = group(
         dict(
             large=rate(0.1, schedule=dict(name="step_decay", milestones=(half,), factor=0.04)),
             small=rate(0.004),
+            small_noise=rate(0.004, steps=half, model=dict(activation_noise=0.4)),
+            small_after_noise=rate(0.004, start=dict(arm="small_noise", at="end")),
         )
     )
     return config

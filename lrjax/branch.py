@@ -28,6 +28,7 @@ FREE += (
     "optimizer.learning_rate",
     "averaging_start",
     "averaging_decay",
+    "model.activation_noise",
 )
 
 

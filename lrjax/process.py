@@ -1,4 +1,4 @@
-"""What a process does once, before it computes: large pages for its memory, and compiled programs kept on disk."""
+"""What a process does once, before it computes: large pages for its memory, threads, and compiled programs kept on disk."""
 
 import os
 import sys
@@ -42,6 +42,23 @@ def restart_with_huge_pages() -> None:
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 
+def limit_threads(number: int) -> int | None:
+    """Gives XLA on a CPU this many threads, which it takes when JAX first asks for its devices; returns how many it was told.
+
+    A step on small arrays is done before a second thread has woken up, and waiting for it costs more than it saves.
+
+    Args:
+        number: of threads; 0 leaves the choice to XLA (all cores). A user's own NPROC is kept.
+
+    Example:
+        >>> _ = os.environ.pop("NPROC", None)
+        >>> limit_threads(0)
+    """
+    if number:
+        os.environ.setdefault("NPROC", str(number))
+    return int(os.environ["NPROC"]) if "NPROC" in os.environ else None
+
+
 def keep_compiled_programs() -> str | None:
     """Keeps compiled programs on disk for the next start; returns where, None where that is not possible.
 
@@ -62,9 +79,10 @@ def keep_compiled_programs() -> str | None:
     return folder
 
 
-def settings(cache: str | None) -> str:
+def settings(cache: str | None, threads: int | None) -> str:
     """One line for the log: what was set, and the flag that leaves it alone."""
     large = TUNABLE in os.environ.get("GLIBC_TUNABLES", "")
     pages = f"large pages ({os.environ['GLIBC_TUNABLES']})" if large else "pages as the system gives them"
     kept = f"compiled programs kept in {cache}" if cache else "compiled programs not kept"
-    return f"process: {pages}; {kept}; --plain_process changes nothing"
+    used = "a thread a core" if threads is None else f"{threads} thread{'s' if threads > 1 else ''} (NPROC)"
+    return f"process: {pages}; {used}; {kept}; --plain_process changes nothing"

@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lrjax.config import Config, check, flatten, freeze, to_json
+from lrjax.config import Config, check, freeze, to_json
 from lrjax.schedules import table
 from lrjax.transforms.gauge import gauge_rescale
+from lrjax.transforms.invariance import scale_invariance
 from lrjax.transforms.plan import WDFreeTables, wd_free_plan, wd_free_tables
 from lrjax.transforms.scaling import correct_statistics
 from lrjax.transforms.sgd import WDFreeState, buffer_like
@@ -270,7 +271,7 @@ def require_invariance(model: Any, params: Tree, model_state: Tree, x: jax.Array
     All weights times 1/8 or 2.9 must leave the outputs of a batch, in training mode, as they are.
 
     Raises:
-        LrjaxError: naming the array whose scale matters most.
+        LrjaxError: naming the arrays whose scale matters (`scale_invariance`).
     """
 
     # Away from the start: a bias of zero does not show that it has a scale.
@@ -292,15 +293,14 @@ def require_invariance(model: Any, params: Tree, model_state: Tree, x: jax.Array
     total = max(change(jax.tree.map(lambda one, by=by: by * one, ones)) for by in FACTORS)
     if total <= TOLERANCE:
         return
-    leaves, structure = jax.tree.flatten(ones)
-    alone = [
-        change(structure.unflatten([2.9 * o if i == j else o for j, o in enumerate(leaves)]))
-        for i in range(len(leaves))
-    ]
-    worst = list(flatten(params))[int(np.argmax(alone))].replace(".", "/")
+    weights = jnp.asarray(noise.standard_normal(before.shape), before.dtype)
+    report = scale_invariance(
+        lambda params: jnp.mean(weights * model.apply(params, model_state, x, train=True, key=None)[0]), moved
+    )
+    found = [f"{obstacle.path} ({obstacle.reason})" for obstacle in report.obstacles]
     check(
         False,
         f"representation={name!r} needs a network whose outputs do not depend on the scale of its weights; a common factor "
-        f"changes them by {total:.2g}, and one of 2.9 on {worst} alone by {max(alone):.2g}: normalise without eps and "
+        f"changes them by {total:.2g}{', because of ' + ', '.join(found[:3]) if found else ''}: normalise without eps and "
         "affine and freeze the last layer (as model.name='preresnet'), or take representation='weight_decay'",
     )

@@ -15,6 +15,8 @@ from importlib import metadata
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# One thread a process: small steps are slower on two, and the other core has the other pytest worker.
+os.environ.setdefault("NPROC", "1")
 # Tests compile far more than they compute; one level less of LLVM's optimisation halves their time. What users run, the
 # main job and the wheel of `.ci/run`, is compiled in full.
 # The last two XLA does not know in every version, and it aborts on a flag that it does not know.
@@ -29,6 +31,11 @@ import jax
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Every run compiles its step anew, and tests run the same small configs again and again. One folder a process: a program
+# that another process has half written would be read.
+_COMPILED = tempfile.TemporaryDirectory(prefix="lrjax-tests-", ignore_cleanup_errors=True)
+jax.config.update("jax_compilation_cache_dir", _COMPILED.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 # Taken out of the environment, so that no process that a test starts writes to this pipe.
 _REPORT_PIPE = os.environ.pop("LRJAX_X64_REPORT_PIPE", None)

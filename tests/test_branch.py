@@ -53,6 +53,7 @@ def test_the_common_stage_is_computed_once(runs):
     assert len(branched.metrics) == len(whole.metrics) - 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("event", [5, 9, 13, 16])
 def test_a_killed_run_with_a_branch_ends_with_the_same_bits(runs, event, tmp_path):
     with pytest.MonkeyPatch.context() as monkeypatch:

@@ -97,6 +97,7 @@ def test_each_x64_test_reports_its_own_outcome_and_a_failure_fails_the_run(run):
     )
 
 
+@pytest.mark.slow
 def test_selections_reach_the_x64_process(run):
     run(SUITE, "-m", "slow").assert_outcomes(passed=2, deselected=10)
     result = run(SUITE, "-k", "(small and not 3) or long")
@@ -119,6 +120,7 @@ def test_is_not_reached():
     assert result.duration < 30
 
 
+@pytest.mark.slow
 def test_crash_of_the_x64_process_fails_the_tests_that_it_took_along(run):
     suite = """
 import os, pytest

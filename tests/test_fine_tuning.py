@@ -53,6 +53,7 @@ def test_with_the_body_trained_everything_moves(lane):
     assert not equal_trees(begin.model_state, end.model_state)
 
 
+@pytest.mark.slow
 def test_head_rate_is_the_learning_rate_of_the_head(lane):
     tenfold, whole = lane(steps=1, head_rate=10.0)[1], lane(steps=1, learning_rate=0.1)[1]
     usual = lane(steps=1)[1]

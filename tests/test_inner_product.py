@@ -96,6 +96,7 @@ def test_engine_equals_numpy_on_the_same_data(tmp_path, engine):
         assert np.max(np.abs(reference.train(np.asarray(start), x, y, 0.99 * eta, order)[1] - margins)) > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.x64
 def test_multiplier_identity_of_a_single_strong_example(tmp_path):
     config = lrjax.load_config(

@@ -1,8 +1,8 @@
 """What the command line says: bad input in one sentence, the list of experiments, dry runs."""
 
 import re
-import resource
-import time
+import socket
+import sys
 
 import pytest
 
@@ -10,7 +10,7 @@ import lrjax
 from lrjax import config as configs
 from lrjax.main import main
 from lrjax.report import session
-from tests.runs import CLEAR, REPOSITORY, finish, said
+from tests.runs import CLEAR, REPOSITORY, said
 
 EXPERIMENTS = ["CLEAR", "E1", "E2", "phase", "ablate", "map", "E0", "E0_planted"]
 
@@ -98,25 +98,20 @@ def test_an_error_that_nobody_foresaw_is_one_line_too(capsys, monkeypatch):
     assert capsys.readouterr().err == "error: ValueError: first line; run again with --debug to see where\n"
 
 
-def timed(arguments):
-    """Exit status, stderr, seconds by the clock, seconds of computing."""
-    before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    status, _, err = finish(arguments)
-    wall, after = time.monotonic() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
-    return status, err, wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+def test_a_missing_data_set_is_answered_without_a_try_to_download_and_with_the_command_that_prepares_it(
+    tmp_path, monkeypatch, capsys
+):
+    def reached(*address, **options):
+        raise AssertionError(f"the network was asked for {address}")
 
-
-def test_a_missing_data_set_is_answered_in_three_seconds_with_the_command_that_prepares_it(tmp_path):
-    command = ["--config=configs/benign_osc.py:E0,scale=smoke", f"--config.data_dir={tmp_path / 'none'}"]
-    status, err, wall, computing = timed([*command, f"--workdir={tmp_path / 'run'}"])
-    assert status == 1
+    monkeypatch.setattr(socket, "getaddrinfo", reached)
+    monkeypatch.setattr(socket.socket, "connect", reached)
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)  # its builders wait for minutes without a network
+    config = ["--config=configs/benign_osc.py:E0,scale=smoke", f"--config.data_dir={tmp_path / 'none'}"]
+    err = said(capsys, "--plain_process", *config, f"--workdir={tmp_path / 'run'}")
     assert err.startswith("error: no cifar10 in array_record format")
     assert err.count("\n") == 1
     assert f"tfds.builder('cifar10', data_dir='{tmp_path / 'none'}').download_and_prepare(" in err
-    assert computing < 3
-    if wall >= 3:  # other processes share the machine: how slow is it with a command that surely waits for nothing?
-        _, _, list_wall, list_computing = timed(["--list"])
-        assert wall < 3 * max(1.0, list_wall / list_computing)
 
 
 def test_list_shows_every_experiment_with_its_scales_and_its_run_time(capsys):
@@ -128,7 +123,7 @@ def test_list_shows_every_experiment_with_its_scales_and_its_run_time(capsys):
         assert re.search(rf"benign_osc\.py:{name} +\[smoke, small, paper; small: \d+ (s|min)\]\n +\S", out), name
 
 
-LARGE_IN_A_MOMENT = ("CLEAR", "E0")
+LARGE_IN_A_MOMENT = ("CLEAR",)
 
 
 @pytest.mark.parametrize(

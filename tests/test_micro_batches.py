@@ -17,6 +17,7 @@ def objective(params, batch, key):
     return jnp.mean(jnp.square(outputs[:, 0] - batch["y"])), (model_state, outputs)
 
 
+@pytest.mark.slow
 @pytest.mark.x64
 def test_parts_give_the_loss_gradient_and_outputs_of_the_batch():
     batch = {"x": jax.random.normal(jax.random.key(0), (12, 32, 32, 3)), "y": jnp.arange(12.0)}

@@ -45,3 +45,24 @@ def test_a_home_that_cannot_be_written_to_keeps_nothing(tmp_path, monkeypatch):
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert process.keep_compiled_programs() is None
+
+
+def test_threads_are_limited_before_the_first_device_is_asked_for_and_a_user_s_own_number_is_kept(monkeypatch):
+    monkeypatch.delenv("NPROC", raising=False)
+    assert process.limit_threads(0) is None
+    assert "NPROC" not in os.environ
+    assert process.limit_threads(1) == 1
+    assert process.limit_threads(3) == 1  # as if the user had set it
+    assert "1 thread (NPROC)" in process.settings(None, 1)
+    assert "a thread a core" in process.settings(None, None)
+
+
+def test_the_program_itself_has_the_threads_of_its_config(tmp_path):
+    count = "import os, jax; jax.devices(); print(len(os.listdir('/proc/self/task')))"
+    code = "import sys; from lrjax import process; process.limit_threads(int(sys.argv[1])); " + count
+    environment = {name: value for name, value in os.environ.items() if name != "NPROC"}
+    threads = [
+        int(subprocess.check_output([sys.executable, "-c", code, str(n)], cwd=REPOSITORY, env=environment, text=True))
+        for n in (1, 6)
+    ]
+    assert threads[0] < threads[1]

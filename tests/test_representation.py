@@ -57,6 +57,7 @@ def test_without_its_corrections_texp_is_another_run(tmp_path):
     assert parted(found["weight_decay"], found["texp"]) > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.x64
 def test_texp_without_drops_is_a_weight_decay_that_drops(tmp_path):
     drops = {"name": "step_decay", "milestones": (100, 200)}
@@ -89,6 +90,7 @@ def test_records_say_scale_norm_and_effective_rate_of_both_gauges(tmp_path):
         np.testing.assert_allclose(effective, reference["step/log10_effective_rate"][:-1], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_whose_rate_leaves_float32_by_far_stays_finite(tmp_path):
     made = config(("weight_decay", "wd_free"), steps=6000, schedule__name="constant", checkpoint_every=6000)
     found = arrays(made, tmp_path)
@@ -144,7 +146,7 @@ def test_what_has_no_twin_is_refused_in_one_sentence_before_anything_runs(overri
 
 
 def test_a_network_that_knows_the_scale_of_its_weights_is_refused_with_the_layer(tmp_path):
-    with pytest.raises(LrjaxError, match=r"changes them by 1\.9, and one of 2\.9 on w alone by 1\.9"):
+    with pytest.raises(LrjaxError, match=r"changes them by 1\.9, because of w \("):
         lrjax.run(config(("wd_free",), model__normalised=False), tmp_path)
 
 

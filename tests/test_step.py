@@ -164,6 +164,7 @@ def test_shapes_and_dtypes_of_the_state_do_not_change_in_a_step():
     assert {"loss", "learning_rate", "margin", "example"} <= set(metrics)
 
 
+@pytest.mark.slow
 def test_our_own_maths_needs_no_dtype_promotion(strict_dtype):
     engine, structure, state, hyper, data = parts(engine="gram", **{"averaging": "ema"})
     new, _ = step.train_step(engine, structure, state, hyper, data, row(hyper))

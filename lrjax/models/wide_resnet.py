@@ -15,6 +15,19 @@ from lrjax.models.model import Model, lookup
 NUM_STAGES = 3
 
 
+class Activation(nn.Module):
+    """ReLU; in training of its input plus noise, one map [H, W] for all examples and channels."""
+
+    noise: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Activations `[B, H, W, C]` to the same shape."""
+        if train and self.noise and self.has_rng("dropout"):
+            x = x + self.noise * jax.random.normal(self.make_rng("dropout"), (1, *x.shape[1:3], 1), x.dtype)
+        return nn.relu(x)
+
+
 class WideBlock(nn.Module):
     """norm, ReLU, conv3x3, norm, ReLU, conv3x3, plus shortcut: a 1x1 conv of the first ReLU's output if widths differ."""
 
@@ -22,14 +35,15 @@ class WideBlock(nn.Module):
     stride: int
     conv: Callable
     norm: Callable[..., Norm]
+    active: Callable
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Activations `[B, H, W, C]` to `[B, H / stride, W / stride, features]`."""
         strides = (self.stride, self.stride)
-        active = nn.relu(self.norm(name="norm1")(x, train=train))
+        active = self.active(name="active1")(self.norm(name="norm1")(x, train=train), train=train)
         branch = self.conv(self.features, (3, 3), strides=strides, padding=1, name="conv1")(active)
-        branch = nn.relu(self.norm(name="norm2")(branch, train=train))
+        branch = self.active(name="active2")(self.norm(name="norm2")(branch, train=train), train=train)
         branch = self.conv(self.features, (3, 3), padding=1, name="conv2")(branch)
         if branch.shape != x.shape:
             x = self.conv(self.features, (1, 1), strides=strides, name="projection")(active)
@@ -46,6 +60,7 @@ class WideResNet(nn.Module):
     norm: Callable[..., Norm]
     head: Callable
     plain: bool
+    noise: float = 0.0
     dtype: Any = None
 
     @nn.compact
@@ -53,6 +68,7 @@ class WideResNet(nn.Module):
         """Images `[B, H, W, C]` to logits `[B, num_classes]`."""
         he = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
         conv = partial(Conv, use_bias=self.plain, kernel_init=he, dtype=self.dtype)
+        active = partial(Activation, self.noise)
         x = conv(self.width, (3, 3), padding=1, name="stem")(x)
         for stage in range(NUM_STAGES):
             for block in range(self.blocks):
@@ -61,9 +77,10 @@ class WideResNet(nn.Module):
                     stride=2 if stage > 0 and block == 0 else 1,
                     conv=conv,
                     norm=self.norm,
+                    active=active,
                     name=f"stage{stage + 1}_block{block + 1}",
                 )(x, train=train)
-        x = nn.relu(self.norm(name="final_norm")(x, train=train))
+        x = active(name="active")(self.norm(name="final_norm")(x, train=train), train=train)
         return self.head(self.num_classes, "head")(x.mean(axis=(1, 2)))
 
 
@@ -76,8 +93,9 @@ def wide_resnet(model_config: Any, num_classes: int) -> Model:
     Args:
         model_config: mapping with the optional keys `depth` (16), `widen` (4), `width` (16), `norm` ("batch", "none",
             "group", "layer" or "instance"), `affine` (True), `eps` (1e-5), `eps_in_state` (False), `groups` (8), `head`
-            ("free", or "frozen": its weights are model_state), `axis_name` (None) and `dtype` (None: that of inputs and
-            parameters). With `norm="none"` convolutions have biases.
+            ("free", or "frozen": its weights are model_state), `activation_noise` (0.0, the standard deviation of what is
+            added before each ReLU in training), `axis_name` (None) and `dtype` (None: that of inputs and parameters). With
+            `norm="none"` convolutions have biases.
         num_classes: number of outputs.
 
     Returns:
@@ -87,7 +105,7 @@ def wide_resnet(model_config: Any, num_classes: int) -> Model:
         LrjaxError: for a depth that is not 6n + 4, an unknown norm or head.
 
     Source: Zagoruyko & Komodakis 2016, section 2. How Does Learning Rate Decay Help Modern Neural Networks? uses it on
-    CIFAR-10 and on PS10.
+    CIFAR-10 and on PS10. The noise is that of Li, Wei & Ma 2019 (their code).
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -107,6 +125,7 @@ def wide_resnet(model_config: Any, num_classes: int) -> Model:
             norm=norm_layer(model_config, kind="batch"),
             head=lookup(HEADS, model_config.get("head", "free"), "head"),
             plain=model_config.get("norm", "batch") == "none",
+            noise=model_config.get("activation_noise", 0.0),
             dtype=model_config.get("dtype"),
         )
     )

@@ -16,10 +16,10 @@ def _lengths(params: Any) -> jax.Array:
     return jnp.stack([jnp.sqrt(jnp.sum(jnp.square(leaf.astype(jnp.float32)))) for leaf in jax.tree.leaves(params)])
 
 
-def _cosines(before: Any, after: Any) -> jax.Array:
+def _angles(before: Any, after: Any) -> jax.Array:
+    """Angle between each array and what it was, [arrays], accurate where it is small."""
     pairs = zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
-    products = jnp.stack([jnp.sum(a.astype(jnp.float32) * b.astype(jnp.float32)) for a, b in pairs])
-    return products / jnp.maximum(_lengths(before) * _lengths(after), 1e-30)
+    return jnp.stack([representation.angle(*(representation.scale_of([leaf]).unit for leaf in pair)) for pair in pairs])
 
 
 def direction(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
@@ -42,7 +42,7 @@ def direction(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
             "log10_norm": jnp.log10(scale.norm) - gauge,
             "angle": representation.angle(last, scale.unit),
             "array_log10_norm": jnp.log10(jnp.maximum(_lengths(state.params), 1e-30)) - gauge,
-            "array_angle": jnp.arccos(jnp.clip(_cosines(last, scale.unit), -1.0, 1.0)),
+            "array_angle": _angles(last, scale.unit),
         }
         return found, scale.unit
 

@@ -48,7 +48,8 @@ def start(flags: argparse.Namespace, overrides: dict[str, Any]) -> int:
         print(describe(config))
         return 0
     if not flags.plain_process:
-        print(process.settings(process.keep_compiled_programs()), file=sys.stderr)
+        threads = process.limit_threads(config.threads)
+        print(process.settings(process.keep_compiled_programs(), threads), file=sys.stderr)
     settings = [f"--config.{key}={_as_written(value)}" for key, value in overrides.items() if key != "data_dir"]
     command = shlex.join(["python", "-m", "lrjax.main", f"--config={flags.config}", *settings])
     workdir = Path(flags.workdir) if flags.workdir else workdirs.default_workdir(flags.config, config)

@@ -121,6 +121,7 @@ error before the run starts; with `gauge_rescale` between chunks of steps, and `
 
 from lrjax.transforms.adamw import WDFreeAdamState, wd_free_adamw
 from lrjax.transforms.conversion import from_wd_free, to_wd_free
+from lrjax.transforms.equilibrium import angular_update, headroom, time_to_equilibrium
 from lrjax.transforms.gauge import gauge_rescale, times_power_of_two
 from lrjax.transforms.invariance import InvarianceReport, Obstacle, ScaleGroup, scale_invariance
 from lrjax.transforms.inverse import WeightDecayPath, constant_norm, to_weight_decay, weight_decay_path
@@ -134,7 +135,7 @@ from lrjax.transforms.scaling import (
     statistic_powers,
 )
 from lrjax.transforms.sgd import OpenWDFreeState, WDFreeState, follow_plan, follow_row, wd_free_sgd
-from lrjax.transforms.texp import texp, texp_schedule
+from lrjax.transforms.texp import TEXPState, texp, texp_schedule
 from lrjax.transforms.texp_tables import texp_tables
 
 __all__ = [
@@ -142,11 +143,13 @@ __all__ = [
     "Obstacle",
     "OpenWDFreeState",
     "ScaleGroup",
+    "TEXPState",
     "WDFreeAdamState",
     "WDFreePlan",
     "WDFreeState",
     "WDFreeTables",
     "WeightDecayPath",
+    "angular_update",
     "clip_by_scaled_norm",
     "constant_norm",
     "correct_statistics",
@@ -154,6 +157,7 @@ __all__ = [
     "follow_row",
     "from_wd_free",
     "gauge_rescale",
+    "headroom",
     "recompute_statistics",
     "scale_eps",
     "scale_invariance",
@@ -162,6 +166,7 @@ __all__ = [
     "texp",
     "texp_schedule",
     "texp_tables",
+    "time_to_equilibrium",
     "times_power_of_two",
     "to_wd_free",
     "to_weight_decay",

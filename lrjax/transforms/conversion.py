@@ -8,12 +8,15 @@ import numpy as np
 import optax
 
 from lrjax.config import check, refuse
+from lrjax.transforms.adamw import WDFreeAdamState
 from lrjax.transforms.plan import WDFreePlan
 from lrjax.transforms.sgd import OpenWDFreeState
+from lrjax.transforms.texp import TEXPState
 
 Tree = Any
 LN2 = float(np.log(2.0))
 FAR = 32  # octaves between weights of the two runs from which on a gauge is set
+BUFFERS = {"trace": 1, "mu": 1, "nu": 2}  # field of an optimizer state -> power of Q_t that it is multiplied by
 
 
 def to_wd_free(params: Tree, opt_state: Tree, plan: WDFreePlan, step: int, into: Tree) -> tuple[Tree, Tree]:
@@ -27,8 +30,9 @@ def to_wd_free(params: Tree, opt_state: Tree, plan: WDFreePlan, step: int, into:
 
     Args:
         params: weights that the plan is for.
-        opt_state: state of the optimizer with weight decay, such as `chain(add_decayed_weights(wd), sgd(lr, momentum))`;
-            under `optax.partition`, the `inner_states[label]` of the group.
+        opt_state: state of the optimizer with weight decay, such as `chain(add_decayed_weights(wd), sgd(lr, momentum))` or
+            `optax.adamw`, whose plan is `wd_free_plan(lr, wd, None, num_steps, decay="decoupled")`; under
+            `optax.partition`, the `inner_states[label]` of the group.
         plan: `wd_free_plan` of this run.
         step: updates so far.
         into: what `init` of the optimizer without weight decay returned, such as `wd_free_sgd` in either form: its structure
@@ -38,7 +42,8 @@ def to_wd_free(params: Tree, opt_state: Tree, plan: WDFreePlan, step: int, into:
         (params, opt_state) to go on with. Weights that are masked out of the state stay as they are.
 
     Raises:
-        LrjaxError: a step beyond the plan; a state with more than one buffer; gradients half accumulated by `MultiSteps`.
+        LrjaxError: a step beyond the plan; a state with more than one buffer, of `texp`, or of Adam with a plan of SGD's;
+            gradients half accumulated by `MultiSteps`.
 
     Source: the equivalence of states in Li & Arora 2020, An Exponential Learning Rate Schedule for Deep Learning, section 2.
 
@@ -61,12 +66,14 @@ def to_wd_free(params: Tree, opt_state: Tree, plan: WDFreePlan, step: int, into:
     _check_between_updates(opt_state)
     octaves = round(scale / LN2)
     gauge = octaves if _gauge(into) is not None and abs(octaves) > FAR else 0
-    weights, buffer = _powers(gauge * LN2 - scale), _powers(buffer_scale - gauge * LN2)
-    trace = _buffer(opt_state)
-    new_params, new_trace = _both(
-        params, trace, lambda p: _times(p, weights), lambda v, p: _times(v - jnp.asarray(kappa, v.dtype) * p, buffer)
-    )
-    return new_params, _filled(into, new_trace, step, plan, gauge)
+    weights, log_buffer = _powers(gauge * LN2 - scale), buffer_scale - gauge * LN2
+    buffers = _buffers(opt_state, plan)
+
+    def buffer(v: jax.Array, p: jax.Array, power: int) -> jax.Array:
+        return _times(v - jnp.asarray(kappa, v.dtype) * p, _powers(power * log_buffer))
+
+    new_params, new_buffers = _all(params, buffers, lambda p: _times(p, weights), buffer)
+    return new_params, _filled(into, new_buffers, step, plan, gauge)
 
 
 def from_wd_free(params: Tree, opt_state: Tree, plan: WDFreePlan, step: int, into: Tree) -> tuple[Tree, Tree]:
@@ -92,15 +99,15 @@ def from_wd_free(params: Tree, opt_state: Tree, plan: WDFreePlan, step: int, int
     scale, buffer_scale, kappa = _at(plan, step)
     _check_between_updates(opt_state)
     gauge = _gauge(opt_state) or 0
-    weights, buffer = _powers(scale - gauge * LN2), _powers(gauge * LN2 - buffer_scale)
-    trace = _buffer(opt_state)
-    new_params, new_trace = _both(
-        params,
-        trace,
-        lambda p: _times(p, weights),
-        lambda v, p: _times(v, buffer) + jnp.asarray(kappa, v.dtype) * _times(p, weights).astype(v.dtype),
-    )
-    return new_params, _filled(into, new_trace, step, plan, 0)
+    weights, log_buffer = _powers(scale - gauge * LN2), gauge * LN2 - buffer_scale
+    buffers = _buffers(opt_state, plan)
+
+    def buffer(v: jax.Array, p: jax.Array, power: int) -> jax.Array:
+        share = jnp.asarray(kappa, v.dtype) * _times(p, weights).astype(v.dtype)
+        return _times(v, _powers(power * log_buffer)) + share
+
+    new_params, new_buffers = _all(params, buffers, lambda p: _times(p, weights), buffer)
+    return new_params, _filled(into, new_buffers, step, plan, 0)
 
 
 def _at(plan: WDFreePlan, step: int) -> tuple[float, float, float]:
@@ -119,10 +126,25 @@ def _gauge(state: Tree) -> int | None:
     return values.pop() if values else None
 
 
-def _buffer(state: Tree) -> Tree:
-    buffers = [value for value in _found(state, "trace") if jax.tree.leaves(value)]
-    check(len(buffers) <= 1, f"the state holds {len(buffers)} buffers; convert a group at a time, from its inner state")
-    return buffers[0] if buffers else None
+def _buffers(state: Tree, plan: WDFreePlan) -> dict[str, Tree]:
+    check(
+        not any(map(_is_texp, jax.tree.leaves(state, is_leaf=_is_texp))),
+        "a state of texp has no plan of wd_free_plan: its scale has jumps of its own; convert from and into wd_free_sgd, "
+        "which trains the same functions",
+    )
+    found = {name: [value for value in _found(state, name) if jax.tree.leaves(value)] for name in BUFFERS}
+    for buffers in found.values():
+        check(
+            len(buffers) <= 1,
+            f"the state holds {len(buffers)} buffers; convert a group at a time, from its inner state",
+        )
+    known = {name: buffers[0] for name, buffers in found.items() if buffers}
+    check(
+        not ({"mu", "nu"} & set(known) and bool(plan.kappa.any())),
+        "the state is Adam's, whose weight decay is decoupled and whose moments hold no weights; make its plan by "
+        "wd_free_plan(learning_rate, weight_decay, None, num_steps, decay='decoupled')",
+    )
+    return known
 
 
 def _check_between_updates(state: Tree) -> None:
@@ -143,36 +165,49 @@ def _times(leaf: jax.Array, factor: tuple[float, int]) -> jax.Array:
     return jnp.ldexp(wide * jnp.asarray(factor[0], wide.dtype), factor[1]).astype(leaf.dtype)
 
 
-def _both(params: Tree, trace: Tree, weight: Any, buffer: Any) -> tuple[Tree, Tree]:
+def _all(params: Tree, buffers: dict[str, Tree], weight: Any, buffer: Any) -> tuple[Tree, dict[str, Tree]]:
     # Weights that a partition masks out of the buffer belong to another group.
-    if trace is None:
-        return jax.tree.map(weight, params), None
+    if not buffers:
+        return jax.tree.map(weight, params), {}
 
     def is_node(leaf: Any) -> bool:
         return isinstance(leaf, optax.MaskedNode)
 
-    new_params = jax.tree.map(lambda v, p: p if is_node(v) else weight(p), trace, params, is_leaf=is_node)
-    new_trace = jax.tree.map(lambda v, p: v if is_node(v) else buffer(v, p), trace, params, is_leaf=is_node)
-    return new_params, new_trace
+    any_buffer = next(iter(buffers.values()))
+    new_params = jax.tree.map(lambda v, p: p if is_node(v) else weight(p), any_buffer, params, is_leaf=is_node)
+    new_buffers = {
+        name: jax.tree.map(
+            lambda v, p, power=BUFFERS[name]: v if is_node(v) else buffer(v, p, power), tree, params, is_leaf=is_node
+        )
+        for name, tree in buffers.items()
+    }
+    return new_params, new_buffers
 
 
-def _filled(into: Tree, trace: Tree, step: int, plan: WDFreePlan, gauge: int) -> Tree:
-    has_buffer = any(jax.tree.leaves(value) for value in _found(into, "trace"))
-    if trace is not None and not has_buffer:
-        refuse("the optimizer to convert into keeps no buffer but this run has one; build it with the same momentum")
+def _filled(into: Tree, buffers: dict[str, Tree], step: int, plan: WDFreePlan, gauge: int) -> Tree:
+    old = _buffers(into, plan)
+    for name in buffers:
+        if name not in old:
+            refuse(
+                "the optimizer to convert into keeps no buffer but this run has one; build it with the same momentum"
+            )
     values: dict[str, Any] = {"count": step, "gradient_step": step, "gauge": gauge}
     if any(map(_is_open, jax.tree.leaves(into, is_leaf=_is_open))):
         values["log_scale"] = head = np.float32(plan.log_scale[step])
         values["log_scale_error"] = plan.log_scale[step] - head
         values["kappa"], values["alpha"] = plan.kappa[step], plan.alpha[step - 1] if step else 1.0
     for name, value in values.items():
-        for old in _found(into, name)[:1]:
-            into = optax.tree.set(into, **{name: jnp.asarray(value, jnp.asarray(old).dtype)})
-    if trace is not None:
-        old = _buffer(into)
-        into = optax.tree.set(into, trace=jax.tree.map(lambda new, like: new.astype(like.dtype), trace, old))
+        for like in _found(into, name)[:1]:
+            into = optax.tree.set(into, **{name: jnp.asarray(value, jnp.asarray(like).dtype)})
+    for name, tree in buffers.items():
+        new = jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), tree, old[name])
+        into = optax.tree.set(into, **{name: new})
     return into
 
 
 def _is_open(node: Any) -> bool:
-    return isinstance(node, OpenWDFreeState)
+    return isinstance(node, OpenWDFreeState | WDFreeAdamState)
+
+
+def _is_texp(node: Any) -> bool:
+    return isinstance(node, TEXPState)

@@ -162,6 +162,11 @@ def _covers(tree: Tree, chosen: Mapping[str, bool]) -> bool:
     names = [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
     inside = [chosen[name] for name in names if name in chosen]
     check(
+        bool(inside) or all(chosen.values()),
+        "a transformation with a gauge keeps no array that tells which parameters it steps; give each group its own by "
+        "optax.partition",
+    )
+    check(
         all(inside) or not any(inside),
         "one transformation with a gauge steps parameters that scale and others that do not; give each group its own by "
         "optax.partition",
@@ -184,7 +189,10 @@ def _walk(
         return _walk(child, scaled, fields, k, group, covers, name)
 
     if hasattr(node, "inner_states"):  # optax.partition: labels are known, also where a state has no buffer to tell
-        inner = {label: deeper(s) if group in (None, label) else s for label, s in node.inner_states.items()}
+        inner = {
+            label: _walk(s, scaled, fields, k, None, covers, name) if group in (None, label) else s
+            for label, s in node.inner_states.items()
+        }
         return node._replace(inner_states=inner)
     if hasattr(node, "_fields"):
         values = {field: getattr(node, field) for field in node._fields}

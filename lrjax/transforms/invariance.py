@@ -151,7 +151,8 @@ def scale_invariance(
     Raises:
         LrjaxError: the loss is not a finite scalar.
 
-    Source: Li & Arora 2020, An Exponential Learning Rate Schedule for Deep Learning, appendix C, for the degrees.
+    Source: Li & Arora 2020, An Exponential Learning Rate Schedule for Deep Learning, appendix C, for the idea of degrees of
+    homogeneity; the table of degrees and the measurement are ours.
 
     Example:
         >>> def loss(params, x):

@@ -36,7 +36,7 @@ def scaled_eps(eps: Any, log_scale: Any, gauge: Any = 0) -> jax.Array:
     Returns:
         A scalar; P_t itself need not be in range.
 
-    Source: Li & Arora 2020, appendix C, asks for eps = 0; this is what an eps needs.
+    Source: derived here. Networks of Li & Arora 2020 have eps = 0, with which nothing needs to follow.
 
     Example:
         >>> round(float(scaled_eps(1e-5, jnp.log(0.1))), 8), round(float(scaled_eps(1e-5, -69.3147, gauge=-100)), 7)
@@ -191,7 +191,7 @@ def statistic_powers(
     return powers
 
 
-def clip_by_scaled_norm(max_norm: float, log_scale: np.ndarray) -> optax.GradientTransformation:
+def clip_by_scaled_norm(max_norm: float, log_scale: np.ndarray) -> optax.GradientTransformationExtraArgs:
     """`optax.clip_by_global_norm` for the run without weight decay: its gradients are P_t g, so it clips at P_t * max_norm.
 
     For a chain that clips the gradient before weight decay is added to it: `chain(clip_by_global_norm(c),
@@ -219,7 +219,7 @@ def clip_by_scaled_norm(max_norm: float, log_scale: np.ndarray) -> optax.Gradien
     def init(params: Tree) -> ClipState:
         return ClipState(jnp.int32(0), jnp.int32(0))
 
-    def update(updates: Tree, state: Any, params: Tree = None) -> tuple[Tree, Any]:
+    def update(updates: Tree, state: Any, params: Tree = None, **extra_args: Any) -> tuple[Tree, Any]:
         # In a gauge k gradients are 2^-k P g.
         row = jnp.take(mantissa, state.count, mode="fill"), jnp.take(exponent, state.count, mode="clip")
         threshold = jnp.ldexp(row[0], row[1] - state.gauge)
@@ -227,7 +227,7 @@ def clip_by_scaled_norm(max_norm: float, log_scale: np.ndarray) -> optax.Gradien
         clipped = jax.tree.map(lambda g: None if g is None else g * factor.astype(g.dtype), updates)
         return clipped, ClipState(optax.safe_increment(state.count), state.gauge)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _power(statistics: Powers, name: str) -> int:

@@ -24,7 +24,7 @@ Tree = Any
 
 
 class WDFreeState(NamedTuple):
-    """State of the table forms, and of `texp`.
+    """State of the table forms.
 
     Attributes:
         count: int32, updates so far.

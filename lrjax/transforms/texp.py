@@ -12,7 +12,7 @@ from jax.core import Tracer
 
 from lrjax.config import check, refuse
 from lrjax.transforms.plan import no_momentum, refuse_traced, split_power
-from lrjax.transforms.sgd import WDFreeState, buffer_like, leafwise, sgd_step
+from lrjax.transforms.sgd import buffer_like, leafwise, sgd_step
 
 BITS = 12  # of a step number that are multiplied at once: their products with 12 bits of a slope are exact in float32
 
@@ -34,6 +34,14 @@ class Phases(NamedTuple):
     kappa: np.ndarray
     log_scale: np.ndarray
     log_lr: np.ndarray
+
+
+class TEXPState(NamedTuple):
+    """State of `texp`: the fields of `WDFreeState`."""
+
+    count: Any
+    trace: Any
+    gauge: jax.Array
 
 
 def larger_root(learning_rate: Any, weight_decay: Any, momentum: float) -> tuple[np.ndarray, np.ndarray]:
@@ -176,7 +184,7 @@ def texp(
         correct_phases: whether it is corrected at the later phase starts.
 
     Returns:
-        An optax transformation with state `WDFreeState`. Its `update` needs `params` where it corrects. `gauge_rescale` keeps
+        An optax transformation with state `TEXPState`. Its `update` needs `params` where it corrects. `gauge_rescale` keeps
         runs in range that are too long for `texp_schedule`.
 
     Raises:
@@ -200,8 +208,8 @@ def texp(
     amount, exponent = split_power(2 * phases.log_scale / math.log(2.0))
     amount = amount * change
 
-    def init(params: Any) -> WDFreeState:
-        return WDFreeState(jnp.int32(0), buffer_like(params, not plain), jnp.int32(0))
+    def init(params: Any) -> TEXPState:
+        return TEXPState(jnp.int32(0), buffer_like(params, not plain), jnp.int32(0))
 
     def update(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> tuple[Any, Any]:
         rate, power, phase = _rate(tables, state.count)
@@ -214,7 +222,7 @@ def texp(
             trace = leafwise(lambda v, p: v - share.astype(v.dtype) * p, trace, params)
         learning_rate = jnp.ldexp(rate, power + 2 * state.gauge)
         updates, trace = sgd_step(updates, trace, learning_rate, None if plain else momentum)
-        return updates, WDFreeState(optax.safe_increment(state.count), trace, state.gauge)
+        return updates, TEXPState(optax.safe_increment(state.count), trace, state.gauge)
 
     return optax.GradientTransformationExtraArgs(init, update)
 

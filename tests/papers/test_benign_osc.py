@@ -41,6 +41,7 @@ def test_T2_single_example_ends_at_capacity_on_the_logistic_curve(single):
     assert verdict(single, "single_small_rate") == "supported"
 
 
+@pytest.mark.slow
 def test_T3_residual_sum_stays_above_its_bound_and_grows_at_the_spec_rate(clear):
     for lane, arrays in zip(clear.lanes, clear.arrays, strict=True):
         for label in observe.LABELS:
@@ -82,6 +83,7 @@ def test_T6_the_switch_lies_between_09_and_11(clear):
     assert weak(lanes(clear, e=1.1)).mean() - weak(lanes(clear, e=0.9)).mean() >= 0.25
 
 
+@pytest.mark.slow
 def test_T7_phase_tables_have_their_edges_where_the_conditions_say(tmp_path_factory):
     overrides = {
         "sweep.e": (0.5, 0.9, 1.25),
@@ -142,6 +144,7 @@ def test_T12_half_the_loss_halves_e_and_the_run_does_not_oscillate(tmp_path_fact
     assert observe.oscillation(result.arrays[0], 500, 4000).share_02 <= 0.02
 
 
+@pytest.mark.slow
 def test_trained_single_neuron_follows_the_cubic_map(tmp_path_factory):
     result = run(tmp_path_factory, "map", {"sweep.e": tuple(np.linspace(0.05, 1.65, 65).round(4).tolist())})
     for claim in ("map_onset", "map_two_cycle", "map_sign_stability"):

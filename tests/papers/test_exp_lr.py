@@ -86,11 +86,34 @@ def test_a_drop_passes_if_its_gain_is_gone_at_the_end_of_the_phase(early, late, 
     assert checks.drop_passes(result([lane("drops"), lane("no_drops")], [drops, constant])).verdict == verdict
 
 
-@pytest.mark.parametrize(("slope", "verdict"), [(1.0, "supported"), (1.02, "contradicted")])
-def test_norm_follows_rate_within_one_percent(slope, verdict):
+@pytest.mark.parametrize(
+    ("gains", "verdict"),
+    [
+        ((1.0, 1.2, 0.9), "supported"),
+        ((0.1, 3.0, 0.2), "inconclusive"),  # every seed agrees, but their mean is less than two standard errors
+        ((1.0, 1.2, -0.1), "inconclusive"),
+        ((-1.0, -1.2, -0.9), "contradicted"),
+        ((1.0,), "inconclusive"),
+    ],
+)
+def test_one_arm_is_higher_where_every_seed_and_two_standard_errors_say_so(gains, verdict):
+    base = np.array([40.0, 42.0, 41.0])[: len(gains)]
+    for check, above, below in (
+        (checks.drop_needed, "texp", "texp_no_drop"),
+        (checks.cosine_wins, "cosine", "step_decay"),
+    ):
+        assert check(accuracies(**{above: base + gains, below: base})).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("slope", "drift", "verdict"), [(1.0, 0.0, "supported"), (1.02, 0.0, "contradicted"), (1.02, 0.02, "inconclusive")]
+)
+def test_norm_follows_rate_within_one_percent_where_weight_decay_holds_it(slope, drift, verdict):
     steps = np.arange(400)
     arrays = {"step/log10_norm": slope * 0.005 * steps, "step/log10_learning_rate": 0.01 * steps}
-    assert checks.norm_follows_rate(result([lane("texp")], [arrays])).verdict == verdict
+    reference = {"step/log10_norm": drift * 0.005 * steps}
+    run = result([lane("weight_decay"), lane("texp")], [reference, arrays])
+    assert checks.norm_follows_rate(run).verdict == verdict
 
 
 @pytest.mark.parametrize(("factor", "verdict"), [(1.05, "supported"), (1.15, "contradicted"), (0.85, "contradicted")])
@@ -107,6 +130,7 @@ def test_early_logits_are_those_of_the_first_20_steps_alone(apart, verdict):
     assert checks.early_logits(run).verdict == verdict
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", [*IMAGES, "E7"])
 def test_paper_scale_is_planned_in_full(experiment):
     config = lrjax.load_config(f"{FILE}:{experiment},scale=paper")

@@ -58,6 +58,7 @@ def test_values_are_those_of_the_dense_matrices_under_the_gram_engine(gram):
         assert found["lambda_k1"][place] == found["gradient_covariance_values"][place][0]
 
 
+@pytest.mark.slow
 def test_all_six_matrices_are_the_dense_ones_under_the_direct_engine_with_adam():
     block = after_one_chunk(config("direct", **ADAM))
     made, state, _ = block

@@ -31,7 +31,7 @@ def test_a_kind_that_does_not_occur_is_nan():
     assert found["all"] == 1.0
 
 
-@pytest.mark.parametrize("batch", [2000, 50])
+@pytest.mark.parametrize("batch", [pytest.param(2000, marks=pytest.mark.slow), 50])
 def test_probe_equals_predictions_made_one_lane_at_a_time(batch, monkeypatch):
     module = importlib.import_module("lrjax.probes.subsets")  # the package has a function of that name
     monkeypatch.setattr(module, "EVAL_BATCH", batch)  # 50 does not divide 256

@@ -116,6 +116,7 @@ def test_a_finished_run_of_other_code_says_so(copied, capsys):
     assert "the code has changed since this run was made (version 0.0.1, commit" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_of_other_code_says_so(copied, capsys):
     status = json.loads((copied / "status.json").read_text())
     changed = {"code": "000000000000", "version": "0.0.1", "state": "preempted"}
@@ -133,6 +134,7 @@ def test_a_report_that_a_kill_prevented_is_made_by_the_same_command(copied, fini
     assert (copied / "report.html").read_text() == (finished / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_sigterm_while_the_report_is_written_exits_with_75(copied, monkeypatch):
     (copied / "report.html").unlink()
     before = signal.getsignal(signal.SIGTERM)
@@ -146,6 +148,7 @@ def test_sigterm_while_the_report_is_written_exits_with_75(copied, monkeypatch):
     assert (copied / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_fresh_starts_over(copied, finished, capsys):
     (copied / "metrics.jsonl").write_text("")
     (copied / ".report.html.partial").write_text("<html>")  # left by a killed process
@@ -154,6 +157,7 @@ def test_fresh_starts_over(copied, finished, capsys):
     assert_same_run(copied, finished)
 
 
+@pytest.mark.slow
 def test_the_default_workdir_is_found_again_by_the_same_command(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(RUN) == 0
@@ -191,6 +195,7 @@ class Full:
         return call
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save", [1, 3, 6])
 def test_a_disk_that_fills_up_during_a_checkpoint_loses_nothing(save, finished, tmp_path, capsys):
     import orbax.checkpoint as ocp

@@ -71,6 +71,7 @@ def test_a_run_without_curvature_has_no_figures():
     assert figures(plain) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 15])
 def test_every_matrix_has_a_panel_a_lane_with_what_was_recorded(count):
     made = run(count)

@@ -154,6 +154,7 @@ def test_a_second_call_replaces_its_own_files_and_nothing_else(copied, monkeypat
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_density_trace_and_the_spread_between_subsets(finished, tmp_path, capsys):
     flags = ["--steps=400", "--lanes=0", "--matrices=hessian", "--k=1", "--examples=8", "--spread=3", "--trace"]
     assert main([f"--workdir={finished.workdir}", *flags, "--density", "--probes=2", f"--out={tmp_path}"]) == 0

@@ -111,6 +111,7 @@ def test_jackknife_knows_the_bias_of_the_trace(divisor):
     assert intervals(found, "trace").bias == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_largest_eigenvalue_is_biased_up_by_the_rest_of_the_trace_over_the_count():
     generator, count = np.random.default_rng(4), 25
     draws = [gram(generator.normal(size=(count, 6)) * np.sqrt(SPECTRUM), divisor="L-1", k=0) for _ in range(300)]
@@ -119,6 +120,7 @@ def test_largest_eigenvalue_is_biased_up_by_the_rest_of_the_trace_over_the_count
     assert np.mean([intervals(found, "lambda_1").bias for found in draws]) == pytest.approx(bias, abs=0.3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "least"), [("jackknife", 0.85), ("bootstrap", 0.8)])
 def test_interval_of_95_percent_holds_lambda_1_in_most_trials(method, least):
     generator, held = np.random.default_rng(5), []

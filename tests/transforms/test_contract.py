@@ -6,7 +6,15 @@ import numpy as np
 import optax
 import pytest
 
-from lrjax.transforms import follow_plan, texp, wd_free_adamw, wd_free_plan, wd_free_sgd, wd_free_tables
+from lrjax.transforms import (
+    clip_by_scaled_norm,
+    follow_plan,
+    texp,
+    wd_free_adamw,
+    wd_free_plan,
+    wd_free_sgd,
+    wd_free_tables,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -26,6 +34,9 @@ ALL = WD_FREE | {
     "texp": lambda: texp((5,), (0.1, 0.01), 5e-3, 0.9),
     "texp without momentum": lambda: texp((5,), (0.1, 0.01), 5e-3),
     "texp without corrections": lambda: texp((), (0.1,), 5e-3, 0.9, correct_start=False),
+    "adamw": lambda: wd_free_adamw(1e-3, weight_decay=0.1),
+    "adamw, table": lambda: wd_free_adamw(1e-3, weight_decay=0.1, num_steps=STEPS),
+    "clip": lambda: clip_by_scaled_norm(1.0, wd_free_plan(0.1, 5e-3, 0.9, STEPS).log_scale),
 }
 every = pytest.mark.parametrize("name", ALL)
 
@@ -70,10 +81,9 @@ def test_the_second_call_does_not_compile_again(name):
     assert len(traces) == 1
 
 
-@pytest.mark.parametrize("name", [*ALL, "adamw", "adamw, table"])
+@every
 def test_state_may_be_donated(name):
-    adamw = {"adamw": None, "adamw, table": STEPS}
-    optimizer = wd_free_adamw(1e-3, num_steps=adamw[name], weight_decay=0.1) if name in adamw else ALL[name]()
+    optimizer = ALL[name]()
     step = jax.jit(lambda g, s, p: optimizer.update(g, s, p)[1], donate_argnums=1)
     assert step(tree(), step(tree(), optimizer.init(tree()), tree()), tree()).count == 2
 
@@ -92,7 +102,8 @@ def test_parameters_and_buffers_keep_their_dtype(name, dtype):
     optimizer = ALL[name]()
     params, state = steps(optimizer, tree(dtype))
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(dtype)}
-    assert {leaf.dtype for leaf in jax.tree.leaves(state.trace)} <= {jnp.dtype(dtype)}
+    buffers = [getattr(state, field) for field in ("trace", "mu", "nu") if hasattr(state, field)]
+    assert {leaf.dtype for leaf in jax.tree.leaves(buffers)} <= {jnp.dtype(dtype)}
     updates, _ = optimizer.update(tree(dtype), state, params)
     assert {leaf.dtype for leaf in jax.tree.leaves(updates)} == {jnp.dtype(dtype)}
 
@@ -207,7 +218,7 @@ def test_hyper_parameters_can_be_injected_and_changed(learning_rate):
 
 
 def test_our_own_arithmetic_promotes_nothing(strict_dtype):
-    for name in ("table", "open", "open, decoupled", "texp"):
+    for name in ("table", "open", "open, decoupled", "texp", "adamw", "adamw, table", "clip"):
         optimizer = ALL[name]()
         params = {"x": jnp.ones(3, jnp.bfloat16), "y": jnp.ones(2)}
         updates, _ = optimizer.update(params, optimizer.init(params), params)

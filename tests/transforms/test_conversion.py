@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from lrjax.errors import LrjaxError
-from lrjax.transforms import from_wd_free, to_wd_free, wd_free_plan, wd_free_sgd, wd_free_tables
+from lrjax.transforms import from_wd_free, texp, to_wd_free, wd_free_adamw, wd_free_plan, wd_free_sgd, wd_free_tables
 from tests.transforms import problems
 from tests.transforms.problems import DECAY, DIFFERENT, EQUAL, MOMENTUM, RATE, STEPS, rows, with_decay
 
@@ -96,6 +96,35 @@ def test_converted_states_are_those_of_the_other_run(rule, step):
             np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-7 if np.ndim(a) == 0 else 1e-12)
         back = from_wd_free(*found, plan, step, with_wd.init(params))
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12), back, (params_wd, state_wd))
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("num_steps", [None, 30])
+@pytest.mark.parametrize("step", [0, 1, 25])
+def test_converted_states_of_adamw_are_those_of_the_other_run(num_steps, step):
+    with_wd, free = optax.adamw(0.1, weight_decay=0.3), wd_free_adamw(0.1, weight_decay=0.3, num_steps=num_steps)
+    plan = wd_free_plan(0.1, 0.3, None, num_steps=30, decay="decoupled")
+    params = {"w": jnp.arange(1.0, 4.0)}
+    g = jax.random.normal(jax.random.key(0), (step, 3))
+    params_wd, state_wd = run(with_wd, params, g)
+    expected = run(free, params, g * jnp.asarray(np.exp(plan.log_scale[:step]))[:, None])
+    found = to_wd_free(params_wd, state_wd, plan, step, free.init(params))
+    compared = ("mu", "nu", "count") + (("alpha", "log_scale") if num_steps is None else ())
+    for name in compared:
+        for a, b in zip(*map(jax.tree.leaves, (getattr(found[1], name), getattr(expected[1], name))), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-7, err_msg=name)
+    np.testing.assert_allclose(found[0]["w"], expected[0]["w"], rtol=1e-10)
+    back = from_wd_free(*found, plan, step, with_wd.init(params))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12), back, (params_wd, state_wd))
+
+
+def test_states_that_the_plan_is_not_of_are_refused():
+    params, l2 = jnp.ones(2), wd_free_plan(0.1, 0.01, MOMENTUM, num_steps=5)
+    adam, into = optax.adamw(0.1), wd_free_adamw(0.1, num_steps=5)
+    with pytest.raises(LrjaxError, match="decay='decoupled'"):
+        to_wd_free(params, adam.init(params), l2, 1, into.init(params))
+    with pytest.raises(LrjaxError, match="convert from and into wd_free_sgd"):
+        to_wd_free(params, chain().init(params), l2, 1, texp((), (0.1,), 0.01, MOMENTUM).init(params))
 
 
 def test_far_into_a_run_weights_stay_in_range_by_a_gauge():

@@ -203,3 +203,14 @@ def test_power_of_two_is_exact_and_may_pass_through_what_one_factor_cannot_hold(
     low = times_power_of_two(x, small)
     np.testing.assert_array_equal(low.astype(jnp.float32), np.ldexp(np.asarray(x, np.float32), small))
     np.testing.assert_array_equal(times_power_of_two(low, -2 * small), times_power_of_two(x, -small))
+
+
+def test_without_a_buffer_only_a_partition_says_whose_gauge_moves():
+    params, labels = {"a": jnp.ones(2), "b": jnp.ones(2)}, {"a": "si", "b": "other"}
+    one = wd_free_sgd(0.1, 0.01, num_steps=5)
+    chained = optax.chain(optax.masked(one, {"a": True, "b": False}), optax.masked(one, {"a": False, "b": True}))
+    with pytest.raises(LrjaxError, match="give each group its own by optax.partition"):
+        gauge_rescale(params, chained.init(params), labels=labels, k=3)
+    split = optax.partition({"si": one, "other": one}, labels)
+    _, state, _, _ = gauge_rescale(params, split.init(params), labels=labels, k=3)
+    assert [int(state.inner_states[name].inner_state.gauge) for name in ("si", "other")] == [3, 0]

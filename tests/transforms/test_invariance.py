@@ -103,6 +103,7 @@ def test_affine_with_identity_shortcut_is_broken_and_with_projections_everywhere
     assert ("stem",) in groups_of(mended)
 
 
+@pytest.mark.slow
 @pytest.mark.x64
 def test_affine_of_the_last_norm_and_a_free_head_are_refused_with_the_degree_of_the_logits():
     affine = {"scale": jnp.ones(WIDTH, float), "bias": jnp.zeros(WIDTH, float)}
@@ -147,6 +148,7 @@ def test_opposite_scales_are_not_a_group():
     assert all("c^-1" in o.reason for o in report.obstacles)
 
 
+@pytest.mark.slow
 def test_float32_gives_the_same_verdict():
     params = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), residual_params())
     report = report_of(params)

@@ -81,6 +81,7 @@ def deviation(a, b):
     return float(jnp.max(jnp.abs(a - b)))
 
 
+@pytest.mark.slow
 @pytest.mark.x64
 def test_eps_over_the_square_of_the_scale_keeps_the_runs_equal():
     set_eps = lambda state, row: scale_eps(state, EPS, row["log_scale"])  # noqa: E731
@@ -177,6 +178,7 @@ def test_powers_of_statistics_are_the_degrees_before_each_norm():
     assert [second[f"batch_stats/norm{n}/mean"] for n in (1, 2)] == [0, 1]
 
 
+@pytest.mark.slow
 def test_rescaled_network_of_two_degrees_evaluates_bit_equal():
     config = {**MLP, "affine": True, "widths": (12, 12, 12), "norm": "batch"}
     model = build_model(config, num_classes=3)

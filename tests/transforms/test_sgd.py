@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from lrjax.transforms import wd_free_plan, wd_free_sgd, wd_free_tables
+from lrjax.transforms import texp, wd_free_adamw, wd_free_plan, wd_free_sgd, wd_free_tables
 from tests.transforms import problems
 from tests.transforms.problems import (
     DECAY,
@@ -197,17 +197,27 @@ def test_a_gauge_multiplies_rate_and_update_by_powers_of_two_bit_for_bit():
             np.testing.assert_array_equal(a, b * 2.0**20)
 
 
-def test_the_step_costs_no_more_than_the_chain_and_the_parameters_once():
+SGD = optax.chain(optax.add_decayed_weights(5e-4), optax.sgd(optax.constant_schedule(0.1), momentum=0.9))
+ADAMW = optax.adamw(optax.constant_schedule(1e-3), weight_decay=0.1)
+COSTS = {
+    "table": (wd_free_sgd(0.1, 5e-4, 0.9, num_steps=1000), SGD),
+    "open": (wd_free_sgd(0.1, 5e-4, 0.9), SGD),
+    "texp": (texp((), (0.1,), 5e-4, 0.9), SGD),
+    "adamw, table": (wd_free_adamw(1e-3, weight_decay=0.1, num_steps=1000), ADAMW),
+    "adamw, open": (wd_free_adamw(1e-3, weight_decay=0.1), ADAMW),
+}
+
+
+@pytest.mark.parametrize("name", COSTS)
+def test_a_step_costs_no_more_than_the_chain_and_the_parameters_once(name):
     params = jnp.ones(100_000)
-    chain = optax.chain(optax.add_decayed_weights(5e-4), optax.sgd(optax.constant_schedule(0.1), momentum=0.9))
 
     def cost(optimizer):
         compiled = jax.jit(optimizer.update).lower(params, optimizer.init(params), params).compile()
         analysis = compiled.cost_analysis()
         return analysis["flops"], analysis["bytes accessed"]
 
-    free, decayed = cost(wd_free_sgd(0.1, 5e-4, 0.9, num_steps=1000)), cost(chain)
-    tables = 3 * 4 * 1000
-    assert free[0] <= decayed[0]
-    assert free[1] <= decayed[1] + params.nbytes + tables
-    assert cost(wd_free_sgd(0.1, 5e-4, 0.9))[0] <= decayed[0]
+    (flops, moved), (chain_flops, chain_moved) = map(cost, COSTS[name])
+    tables = 6 * 4 * 1000
+    assert flops <= chain_flops + 1000  # of scalars
+    assert moved <= chain_moved + params.nbytes + tables

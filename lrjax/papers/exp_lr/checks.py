@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 
 from lrjax.claims import Finding, NotMeasured
-from lrjax.papers.exp_lr.equilibrium import angular_update
 from lrjax.papers.exp_lr.observe import (
     Arrays,
     by_arm,
@@ -15,6 +14,7 @@ from lrjax.papers.exp_lr.observe import (
     phases,
     settings,
 )
+from lrjax.transforms.equilibrium import angular_update
 
 POINT = 1.0  # points of accuracy by which two arms may differ on average and still count as the same
 EARLY = 20  # steps in which float32 runs of the same functions have not parted yet
@@ -91,16 +91,21 @@ def correction_matters(run: Any) -> Finding:
 
 
 def norm_follows_rate(run: Any) -> Finding:
-    """log |w|^2 and log of the rate grow at the same slope, once at equilibrium."""
-    (lanes,) = _arms(run, "texp")
-    found = []
-    for _, arrays in lanes:
+    """log |w|^2 and log of the rate grow at the same slope, once |w|^2 stands still in the run with weight decay."""
+    reference, lanes = _arms(run, "weight_decay", "texp")
+    found, drift = [], []
+    for (_, one), (_, arrays) in zip(reference, lanes, strict=True):
         half = len(arrays["step/log10_norm"]) // 2
         steps = np.arange(half, len(arrays["step/log10_norm"]))
         rate = np.polyfit(steps, log10_rates(arrays)[half:], 1)[0]
         found.append(float(2 * np.polyfit(steps, arrays["step/log10_norm"][half:], 1)[0] / rate))
-    verdict = "supported" if max(abs(slope - 1) for slope in found) <= SLOPE else "contradicted"
-    return Finding(verdict, f"slope of log |w|^2 over that of log rate {', '.join(f'{s:.4f}' for s in found)}")
+        drift.append(float(2 * np.polyfit(steps, one["step/log10_norm"][half:], 1)[0] / rate))
+    told = f"slope of log |w|^2 over that of log rate {', '.join(f'{s:.4f}' for s in found)}"
+    told += f"; with weight decay log |w|^2 drifts at {', '.join(f'{d:.4f}' for d in drift)} of it"
+    if max(abs(slope - 1) for slope in found) <= SLOPE:
+        return Finding("supported", told)
+    still = max(map(abs, drift)) <= SLOPE
+    return Finding("contradicted" if still else "inconclusive", told + ("" if still else ": not at equilibrium"))
 
 
 def angles_agree(run: Any) -> Finding:
@@ -150,12 +155,26 @@ def equilibrium_angle(run: Any) -> Finding:
     return Finding(verdict, f"measured over predicted {', '.join(f'{r:.3f}' for r in ratios)}")
 
 
+def _higher(one: np.ndarray, other: np.ndarray) -> tuple[str, float, float]:
+    """Verdict on mean(one) > mean(other): every seed agrees, and the mean gain is beyond two standard errors."""
+    gains = one - other
+    error = float(gains.std(ddof=1) / np.sqrt(gains.size)) if gains.size > 1 else np.inf
+    clear = abs(gains.mean()) > 2 * error
+    verdict = "inconclusive"
+    if clear and (gains > 0).all():
+        verdict = "supported"
+    elif clear and (gains < 0).all():
+        verdict = "contradicted"
+    return verdict, float(gains.mean()), error
+
+
 def drop_needed(run: Any) -> Finding:
     """TEXP ends above TEXP--."""
     values = [_accuracies(lanes) for lanes in _arms(run, "texp", "texp_no_drop")]
-    gains = values[0] - values[1]
-    verdict = "supported" if (gains > 0).all() else "contradicted" if (gains < 0).all() else "inconclusive"
-    return Finding(verdict, f"{_told('TEXP', values[0])}; {_told('TEXP--', values[1])}: gain {gains.mean():.2f} points")
+    verdict, gain, error = _higher(*values)
+    return Finding(
+        verdict, f"{_told('TEXP', values[0])}; {_told('TEXP--', values[1])}: gain {gain:.2f} +- {error:.2f} points"
+    )
 
 
 def drop_passes(run: Any) -> Finding:
@@ -182,9 +201,11 @@ def drop_passes(run: Any) -> Finding:
 def cosine_wins(run: Any) -> Finding:
     """Cosine ends above step decay."""
     values = [_accuracies(lanes) for lanes in _arms(run, "cosine", "step_decay")]
-    gains = values[0] - values[1]
-    verdict = "supported" if (gains > 0).all() else "contradicted" if (gains < 0).all() else "inconclusive"
-    return Finding(verdict, f"{_told('cosine', values[0])}; {_told('step decay', values[1])}")
+    verdict, gain, error = _higher(*values)
+    return Finding(
+        verdict,
+        f"{_told('cosine', values[0])}; {_told('step decay', values[1])}: gain {gain:.2f} +- {error:.2f} points",
+    )
 
 
 def l2_decay_suffices(run: Any) -> Finding:

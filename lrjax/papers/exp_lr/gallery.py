@@ -20,8 +20,8 @@ from lrjax.drawing import (
     thousands,
 )
 from lrjax.metrics import RunResult
-from lrjax.papers.exp_lr.equilibrium import angular_update
 from lrjax.papers.exp_lr.observe import Arrays, by_arm, log10_rates, logit_distance, phases, settings, smooth
+from lrjax.transforms.equilibrium import angular_update
 from lrjax.transforms.texp import texp_phases
 from lrjax.transforms.texp_tables import rates_of
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrjax.config import Config, freeze
-from lrjax.papers.exp_lr.equilibrium import angular_update, headroom, time_to_equilibrium
+from lrjax.transforms.equilibrium import angular_update, headroom, time_to_equilibrium
 
 Arrays = dict[str, NDArray[Any]]
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from lrjax.papers.exp_lr.equilibrium import angular_update, headroom, time_to_equilibrium
 from lrjax.representation import log10_rate
+from lrjax.transforms.equilibrium import angular_update, headroom, time_to_equilibrium
 
 
 def before(groups: list[Any]) -> str:

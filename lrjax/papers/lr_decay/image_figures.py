@@ -9,6 +9,12 @@ from lrjax.papers.lr_decay.image_checks import ratios
 from lrjax.papers.lr_decay.pattern_figures import by_arm, colours, curves, mark_decays, name_of
 
 TEST = "accuracy/test_accuracy"
+PATCH_ARMS = {
+    "large": "large rate",
+    "small": "small rate",
+    "small_noise": "small rate, noise on activations",
+    "small_after_noise": "small rate, noise on activations",
+}
 
 
 def training(run: RunResult) -> Figure | None:
@@ -39,10 +45,10 @@ def patches(run: RunResult) -> Figure | None:
     if not arms:
         return None
     fig, axes = canvas(len(names), 1, height=6.0, sharex=True)
-    shades = {"large": VERMILLION, "small": BLUE}
+    shades = {"large": VERMILLION, "small": BLUE, "small_noise": "black", "small_after_noise": "black"}
     for axis, (name, label) in zip(axes[:, 0], names.items(), strict=True):
         for arm, own in arms.items():
-            curves(axis, own, f"accuracy/{name}_accuracy", shades.get(arm, "black"), f"{arm} rate")
+            curves(axis, own, f"accuracy/{name}_accuracy", shades.get(arm, GREY), PATCH_ARMS.get(arm, arm))
             mark_decays(axis, own)
         axis.axhline(0.1, color=GREY, linewidth=0.8, zorder=0)
         axis.set_ylabel(label)
