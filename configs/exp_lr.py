@@ -98,7 +98,7 @@ def constant_rate(scale: str) -> Config:
     config = images(scale)
     config.schedule.update(name="constant", milestones=())
     with config.ignore_type():
-        config.steps = _duration(scale, 2, 14, 160)  # at 6 epochs |w| was not at equilibrium yet
+        config.steps = _duration(scale, 2, 12, 160)  # at 6 epochs |w| was not at equilibrium yet
     if scale == "small":
         config.sweep.seed = (0, 1, 2)
     return _arms(config, weight_decay={}, texp=dict(representation="texp"))
