@@ -48,7 +48,10 @@ def largest_difference(one, other):
             {"model.share_filters": False, "data.weak_slot": "second_v", "data.patch_order": (2, 0, 1)},
             marks=pytest.mark.slow,
         ),
-        {"data.weak_slot": "second_noise", "data.noise_projected": False, "label_noise": 0.4},
+        pytest.param(
+            {"data.weak_slot": "second_noise", "data.noise_projected": False, "label_noise": 0.4},
+            marks=pytest.mark.slow,
+        ),
         pytest.param({"data.weak_slot": "second_v", "batch_size": 4, "loss": "half_square"}, marks=pytest.mark.slow),
         pytest.param({"batch_size": "full", "averaging": "uniform", "averaging_start": 100}, marks=pytest.mark.slow),
         pytest.param(
