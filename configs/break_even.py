@@ -66,6 +66,7 @@ def perceptron(scale: str) -> Config:
     config.update(augment="none", step_loop="scan")
     if scale == "paper":
         config.data = image_folder("fashion_mnist", 28, 10, (60_000, 10_000))
+        config.data.channels = 1
         with config.ignore_type():
             config.steps = "50 epochs"
             config.checkpoint_every = "10 epochs"
@@ -83,7 +84,7 @@ def image_folder(source: str, size: int, num_classes: int, full: tuple[int, int]
     keys |= dict(
         first_class=0, num_classes=num_classes, num_train=placeholder(int), num_test=placeholder(int), subset_seed=0
     )
-    return group(keys | dict(full_train=full[0], full_test=full[1]))
+    return group(keys | dict(full_train=full[0], full_test=full[1], resident=0, channels=3))
 
 
 def dense_network(scale: str) -> Config:
@@ -95,7 +96,7 @@ def dense_network(scale: str) -> Config:
     if scale == "paper":
         config.model.stem = "imagenet"
         config.data = image_folder("imagenet2012", 64, 1000, (1_281_167, 50_000))
-        config.data.test_split = "validation"
+        config.data.update(test_split="validation", resident=8192)
         with config.ignore_type():
             config.update(steps="10 epochs", checkpoint_every="1 epochs", log_every=40)
         config.probes = group(dict(break_even=2000, accuracy=40_000, predictions=2000))

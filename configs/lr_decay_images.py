@@ -142,7 +142,13 @@ def image_set(source: str, form: str, splits: tuple[str, str], classes: int, tra
         num_classes=classes,
         full_train=train,
         full_test=test,
+        resident=0,
     )
+
+
+def chunk(epoch: int) -> int:
+    """Steps of a chunk where images of 224 x 224 are streamed: at most a dozen, of which an epoch is a multiple."""
+    return max(steps for steps in range(1, 13) if epoch % steps == 0)
 
 
 def on_target(
@@ -159,7 +165,7 @@ def on_target(
                 fine_tune=dict(head_rate=10.0, body_rate=body_rate),
                 batch_size=batch_size,
                 steps=steps,
-                log_every=epoch,
+                log_every=chunk(epoch) if data.get("resident") else epoch,
                 checkpoint_every=steps,
                 probes=dict(accuracy=epoch),
                 schedule=step_decay(2 * steps // 3),
@@ -186,7 +192,8 @@ def transfer(scale: str) -> Config:
         config.model = group(dict(name="resnet50", width=64))
         config.augment = "crop_flip"
         config.optimizer.l2 = 1e-4
-        targets = {name: image_set(*facts) for name, facts in TARGETS.items()}
+        config.data.update(resident=8192, num_test=10_000)  # all images of the test split would take 30 GB
+        targets = {name: image_set(*facts) | dict(resident=4096) for name, facts in TARGETS.items()}
         few = {name: facts[4] for name, facts in TARGETS.items()}
     else:
         config.data.update(num_train=4000, num_test=2000)
@@ -198,6 +205,8 @@ def transfer(scale: str) -> Config:
     epoch = (config.data.num_train or config.data.full_train) // batch
     ends = tuple(epoch * sum(epochs[: i + 1]) for i in range(3))
     config.update(batch_size=batch, steps=ends[-1], log_every=epoch, checkpoint_every=epoch)
+    if config.data.resident:
+        config.log_every = chunk(epoch)
     config.probes.accuracy = epoch
     arms = dict(source=rate(0.1, schedule=step_decay(*ends[:2])))
     for name, data in targets.items():

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from lrjax import branch, data, models, parallel, probes, representation, step, sweep
 from lrjax.config import Config, freeze, to_json
 from lrjax.data.order import Orders
+from lrjax.data.streaming import Feed
 from lrjax.resolve import due
 
 PROBED = 16  # examples on which a network must not depend on the scale of its weights
@@ -80,11 +81,13 @@ def program(structure: Config, mesh: Mesh) -> Program:
     return _program(to_json(content | {"data_dir": ""}), mesh)
 
 
-def rows_of(
-    lanes: list[sweep.Lane], size: int, orders: Orders, tables: list["Tables"], start: int, count: int
-) -> step.Row:
-    """What steps start .. start + count - 1 of a padded block of lanes read: indices, rates, activity, plans."""
-    index = orders.rows(start, count)
+def rows_of(index: np.ndarray, tables: list["Tables"], start: int) -> step.Row:
+    """What the steps from `start` on of a padded block of lanes read: indices, rates, activity, plans.
+
+    Args:
+        index: of the examples, int32 [lanes, steps, batch].
+    """
+    size, count = index.shape[:2]
 
     def rows(*columns: np.ndarray) -> np.ndarray:
         block = np.zeros((size, count), columns[0].dtype)
@@ -129,6 +132,8 @@ class Block:
         self.length = -(-max(table.rates.size for table in self.tables) // self.chunk) * self.chunk
         self.begin = lanes[0].begin
         self.orders.skip = lanes[0].origin.skip if lanes[0].origin else 0
+        stream = data.DATASETS[structure.data.name].stream(lanes[0].config)
+        self.feed = Feed(self.orders, stream, self.chunk, self.length) if stream else None
         self.places: list = []  # where the states lie that the lanes begin from: see `lrjax.branch`
         self.forks: frozenset[int] = frozenset()  # steps whose state other lanes begin from
 
@@ -167,17 +172,21 @@ class Block:
 
     def advance(self, state: Any, start: int) -> tuple[Any, Any]:
         """One chunk of steps: (state, per-step metrics [lanes, chunk], still on the device)."""
-        rows = rows_of(self.lanes, self.size, self.orders, self.tables, start, self.chunk)
-        state, metrics = self._steps(state, rows)
+        if self.feed:
+            index, train = self.feed.chunk(start)
+            arrays = self.data | {"train": parallel.put_shared(train, self.mesh)}
+        else:
+            index, arrays = self.orders.rows(start, self.chunk), self.data
+        state, metrics = self._steps(state, rows_of(index, self.tables, start), arrays)
         return (self.program.rescale(state) if self.program.rescale else state), metrics
 
-    def _steps(self, state: Any, rows: step.Row) -> tuple[Any, Any]:
+    def _steps(self, state: Any, rows: step.Row, arrays: Any) -> tuple[Any, Any]:
         if self.structure.step_loop == "scan":
-            return self.program.advance(state, self.hyper, self.data, parallel.put_lanes(rows, self.mesh))
+            return self.program.advance(state, self.hyper, arrays, parallel.put_lanes(rows, self.mesh))
         pieces = []
         for t in range(self.chunk):
             one = jax.tree.map(lambda a, t=t: a[:, t : t + 1], rows)
-            state, metrics = self.program.advance(state, self.hyper, self.data, parallel.put_lanes(one, self.mesh))
+            state, metrics = self.program.advance(state, self.hyper, arrays, parallel.put_lanes(one, self.mesh))
             pieces.append(metrics)
         return state, jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *map(parallel.fetch, pieces))
 

@@ -248,7 +248,7 @@ def resolve(config: Config) -> Config:
         replace(config, "batch_size", num_train)
     resolve_durations(config, max(1, num_train // max(1, int(config.batch_size))))
     _check_numbers(config, num_train)
-    _check_spectra(config, num_train)
+    _check_spectra(config, source.spec(config).train["y"].shape[0])  # those in memory
     check_representation(config)
     rules.check_rule(config)
     return freeze(config)

@@ -71,7 +71,7 @@ def first_block(config):
     size = group.structure.lanes_per_device * parallel.sweep_devices(mesh)
     made = block.Block(0, group, sweep.blocks(group, size)[0], mesh, shared)
     state = parallel.put_lanes(made.start().state, mesh)
-    rows = block.rows_of(made.lanes, made.size, made.orders, made.tables, 0, made.chunk)
+    rows = block.rows_of(made.orders.rows(0, made.chunk), made.tables, 0)
     if group.structure.step_loop == "host":
         rows = jax.tree.map(lambda a: a[:, :1], rows)
     return made, state, parallel.put_lanes(rows, mesh)

@@ -21,7 +21,13 @@ DATASETS: dict[str, Source] = {
     ),
     "halfspace": Source(halfspace.generate, halfspace.spec, per_lane=True),
     "single_input": Source(halfspace.generate_single, halfspace.spec, per_lane=True),
-    "image_set": Source(image_sets.image_set, image_sets.image_set_spec, complete=image_sets.complete),
+    "image_set": Source(
+        image_sets.image_set,
+        image_sets.image_set_spec,
+        complete=image_sets.complete,
+        stream=image_sets.image_stream,
+        size=image_sets.num_train,
+    ),
     "signal_noise": Source(
         signal_noise.generate,
         signal_noise.spec,

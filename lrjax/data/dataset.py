@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+Stream = Callable[[Any], dict[str, Any]]  # indices of training examples int [m] -> "x" [m, ...], "y" [m] on the host
+
 
 class Dataset(NamedTuple):
     """A training set and named test sets, as host arrays whose leading axis counts examples.
@@ -28,6 +30,10 @@ def _nothing(config: Any) -> None:
     """Nothing follows from other keys."""
 
 
+def _no_stream(config: Any) -> None:
+    """All training examples are in memory."""
+
+
 class Source(NamedTuple):
     """A data set of the registry `lrjax.data.DATASETS`.
 
@@ -40,6 +46,9 @@ class Source(NamedTuple):
         arrays: dotted keys of numbers that are arguments of the program rather than structure.
         describe: the loaded data -> arrays [lanes, ...] to keep in the run directory.
         kinds: names of the values of "kind" int32 [n] in each split, where examples are of several kinds.
+        stream: config -> how training examples are read as they are needed, or None where `load` has them all. What
+            `load` then has in "train" is a part of them, for the probes.
+        size: config -> how many training examples there are, where `spec` may not say it.
     """
 
     load: Callable
@@ -49,7 +58,9 @@ class Source(NamedTuple):
     arrays: tuple[str, ...] = ()
     describe: Callable | None = None
     kinds: tuple[str, ...] = ()
+    stream: Callable[[Any], Stream | None] = _no_stream
+    size: Callable[[Any], int] | None = None
 
     def num_train(self, config: Any) -> int:
         """Training examples, without reading them."""
-        return self.spec(config).train["y"].shape[0]
+        return self.size(config) if self.size else self.spec(config).train["y"].shape[0]

@@ -1,23 +1,27 @@
 """Images of any prepared data set: what tfds has as array_record, or a folder of images a class."""
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from lrjax.config import check
-from lrjax.data.dataset import Dataset
-from lrjax.data.images import generator, prepared_folder, standardise
+from lrjax.data.dataset import Dataset, Stream
+from lrjax.data.images import generator, prepared_folder, standardise, statistics
+from lrjax.data.streaming import threaded
 from lrjax.errors import LrjaxError
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp")
 FORMATS = ("tfds", "folder")
 
 
-def resized(image: np.ndarray, edge: int) -> np.ndarray:
-    """An image `[H, W]` or `[H, W, C]` as uint8 `[edge, edge, 3]`: the middle square, scaled bilinearly.
+def resized(image: np.ndarray, edge: int, channels: int = 3) -> np.ndarray:
+    """An image `[H, W]` or `[H, W, C]` as uint8 `[edge, edge, channels]`: the middle square, scaled bilinearly.
+
+    A grey image is repeated where more channels are wanted; of a coloured one the first are taken.
 
     Example:
         >>> resized(np.zeros((40, 60), np.uint8), 32).shape
@@ -30,18 +34,31 @@ def resized(image: np.ndarray, edge: int) -> np.ndarray:
         image = np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=-1)
     height, width = image.shape[:2]
     if (height, width) == (edge, edge):
-        return image[..., :3]
+        return image[..., :channels]
     size = min(height, width)
     top, left = (height - size) // 2, (width - size) // 2
     square = Image.fromarray(image[top : top + size, left : left + size, :3])
-    return np.asarray(square.resize((edge, edge), Image.Resampling.BILINEAR))
+    return np.asarray(square.resize((edge, edge), Image.Resampling.BILINEAR))[..., :channels]
 
 
-def _chosen(labels: np.ndarray, data: Any, split: str) -> np.ndarray:
-    """Which examples to read: the first so many of a fixed permutation, of the classes asked for."""
-    order = generator(data["subset_seed"], f"subset of {split}").permutation(len(labels))
-    inside = (labels >= data["first_class"]) & (labels < data["first_class"] + data["num_classes"])
-    order = order[inside[order]]
+class Split(NamedTuple):
+    """A split as it is stored: which of its examples are wanted, and how they are read."""
+
+    chosen: np.ndarray  # int64 [n], places
+    read: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # places -> uint8 [m, s, s, 3], int32 [m]
+
+
+def _chosen(labels: np.ndarray | int, data: Any, split: str) -> np.ndarray:
+    """Which examples to read: the first so many of a fixed permutation, of the classes asked for.
+
+    Args:
+        labels: of all stored examples; how many these are where all classes are wanted.
+    """
+    stored = labels if isinstance(labels, int) else len(labels)
+    order = generator(data["subset_seed"], f"subset of {split}").permutation(stored)
+    if not isinstance(labels, int):
+        inside = (labels >= data["first_class"]) & (labels < data["first_class"] + data["num_classes"])
+        order = order[inside[order]]
     count = data[f"num_{split}"]
     check(
         count is None or 1 <= count <= len(order),
@@ -52,16 +69,17 @@ def _chosen(labels: np.ndarray, data: Any, split: str) -> np.ndarray:
 
 @functools.lru_cache(maxsize=8)
 def _labels(folder: Path, split: str) -> np.ndarray:
-    """The labels of a split, without decoding an image."""
+    """The labels of a split, without decoding an image, a few thousand records in memory at a time."""
     import tensorflow_datasets as tfds
 
     builder: Any = tfds.builder_from_directory(folder)
     undecoded = builder.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
-    return np.array([record["label"] for record in undecoded.__getitems__(list(range(len(undecoded))))])
+    parts = [range(at, min(at + 4096, len(undecoded))) for at in range(0, len(undecoded), 4096)]
+    return np.array([record["label"] for part in parts for record in undecoded.__getitems__(list(part))])
 
 
-def read_tfds(data: Any, data_dir: str, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 `[n, s, s, 3]` and labels int32 `[n]` of a data set that tfds has prepared.
+def tfds_split(data: Any, data_dir: str, split: str) -> Split:
+    """A split of a data set that tfds has prepared.
 
     Raises:
         LrjaxError: it is not there; the message has the command that prepares it.
@@ -72,14 +90,19 @@ def read_tfds(data: Any, data_dir: str, split: str) -> tuple[np.ndarray, np.ndar
     builder: Any = tfds.builder_from_directory(folder)
     stored = data["test_split"] if split == "test" else data["train_split"]
     check(stored in builder.info.splits, f"{data['source']} has no split {stored!r}; set data.{split}_split")
-    labels = _labels(folder, stored)
-    chosen = _chosen(labels, data, split)
-    records = builder.as_data_source(split=stored).__getitems__(chosen.tolist())
-    images = np.stack([resized(record["image"], data["image_size"]) for record in records])
-    return images, (labels[chosen] - data["first_class"]).astype(np.int32)
+    source = builder.as_data_source(split=stored)
+    # Labels lie in the records, beside the images: where every class is wanted, reading them all first is a waste.
+    every = data["first_class"] == 0 and builder.info.features["label"].num_classes == data["num_classes"]
+
+    def read(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        records = source.__getitems__(places.tolist())
+        images = np.stack([resized(record["image"], data["image_size"], data.get("channels", 3)) for record in records])
+        return images, np.array([record["label"] - data["first_class"] for record in records], np.int32)
+
+    return Split(_chosen(len(source) if every else _labels(folder, stored), data, split), read)
 
 
-def read_folder(data: Any, data_dir: str, split: str) -> tuple[np.ndarray, np.ndarray]:
+def folder_split(data: Any, data_dir: str, split: str) -> Split:
     """The same of `DATA_DIR/SOURCE/SPLIT/CLASS/*.jpg`; classes are numbered in the order of their names.
 
     Raises:
@@ -87,11 +110,8 @@ def read_folder(data: Any, data_dir: str, split: str) -> tuple[np.ndarray, np.nd
     """
     from PIL import Image
 
-    root = (
-        Path(data_dir or ".").expanduser()
-        / data["source"]
-        / (data["test_split"] if split == "test" else data["train_split"])
-    )
+    stored = data["test_split"] if split == "test" else data["train_split"]
+    root = Path(data_dir or ".").expanduser() / data["source"] / stored
     check(root.is_dir(), f"there is no folder {root}; put one folder of images a class there, or set data_dir")
     classes = sorted(path for path in root.iterdir() if path.is_dir())
     found = [
@@ -99,20 +119,30 @@ def read_folder(data: Any, data_dir: str, split: str) -> tuple[np.ndarray, np.nd
     ]
     if not found:
         raise LrjaxError(f"{root} holds no images; put one folder of {', '.join(ENDINGS)} files a class there")
-    chosen = _chosen(np.array([label for _, label in found]), data, split)
-    images = []
-    for i in chosen:
-        with Image.open(found[i][0]) as image:
-            images.append(resized(np.asarray(image.convert("RGB")), data["image_size"]))
-    return np.stack(images), np.array([found[i][1] - data["first_class"] for i in chosen], np.int32)
+
+    def read(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        images = []
+        for i in places:
+            with Image.open(found[i][0]) as image:
+                images.append(resized(np.asarray(image.convert("RGB")), data["image_size"], data.get("channels", 3)))
+        return np.stack(images), np.array([found[i][1] - data["first_class"] for i in places], np.int32)
+
+    return Split(_chosen(np.array([label for _, label in found]), data, split), read)
 
 
-READERS = {"tfds": read_tfds, "folder": read_folder}
+SPLITS = {"tfds": tfds_split, "folder": folder_split}
 
 
 @functools.lru_cache(maxsize=4)
-def _read(form: str, settings: tuple, data_dir: str, split: str) -> tuple[np.ndarray, np.ndarray]:
-    return READERS[form](dict(settings), data_dir, split)
+def _opened(form: str, settings: tuple, data_dir: str, split: str) -> Split:
+    return SPLITS[form](dict(settings), data_dir, split)
+
+
+@functools.lru_cache(maxsize=4)
+def _read(form: str, settings: tuple, data_dir: str, split: str, count: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """The first `count` wanted examples of a split; None: all."""
+    opened = _opened(form, settings, data_dir, split)
+    return opened.read(opened.chosen[:count])
 
 
 def complete(config: Any) -> None:
@@ -125,35 +155,79 @@ def complete(config: Any) -> None:
     check(data.format in FORMATS, f"data.format={data.format!r} must be one of {', '.join(FORMATS)}")
     for key, least in (("image_size", 1), ("first_class", 0), ("num_classes", 2)):
         check(data[key] >= least, f"data.{key}={data[key]} must be {least} or more")
+    channels = data.get("channels", 3)
+    check(channels in (1, 3), f"data.channels={channels} must be 1 (grey) or 3")
+    resident = data.get("resident", 0)
+    check(
+        0 <= resident <= num_train(config),
+        f"data.resident={resident} must lie in 0..{num_train(config)}, the training images; 0 keeps all in memory",
+    )
+
+
+def _settings(config: Any) -> tuple[str, tuple, str]:
+    data = config["data"]
+    return data["format"], tuple(sorted((k, v) for k, v in data.items() if k != "name")), config.get("data_dir") or ""
 
 
 def image_set(config: Any) -> Dataset:
-    """A data set of images, or a fixed subset of it, standardised as CIFAR-10 is; all of it in memory.
+    """A data set of images, or a fixed subset of it, standardised as CIFAR-10 is.
 
     Args:
         config: mapping with `data_dir` and `data`: `source` (name of tfds, or folder in data_dir), `format` ("tfds" or
             "folder"), `train_split`, `test_split`, `image_size`, `first_class` and `num_classes` (the labels to keep,
-            renumbered from 0), `num_train` and `num_test` (None: all; `full_train` and `full_test` say how many that are,
-            for a dry run), `subset_seed`.
+            renumbered from 0), `channels` (3), `num_train` and `num_test` (None: all; `full_train` and `full_test` say how many that are,
+            for a dry run), `subset_seed`, `resident` (0: all training images in memory; else so many, of which the mean
+            and deviation are taken and which probes see, while training reads the others as it goes: `image_stream`).
 
     Raises:
         LrjaxError: the data is not there, or a number is out of range.
     """
-    data = config["data"]
-    settings = tuple(sorted((key, value) for key, value in data.items() if key != "name"))
-    own = [_read(data["format"], settings, config.get("data_dir") or "", split) for split in ("train", "test")]
-    (train_images, train_y), (test_images, test_y) = own
+    resident = config["data"].get("resident") or None
+    (train_images, train_y), (test_images, test_y) = (
+        _read(*_settings(config), split, count) for split, count in (("train", resident), ("test", None))
+    )
     train_x, test_x = standardise(train_images, test_images)
-    return Dataset({"x": train_x, "y": train_y}, {"test": {"x": test_x, "y": test_y}}, data["num_classes"])
+    return Dataset({"x": train_x, "y": train_y}, {"test": {"x": test_x, "y": test_y}}, config["data"]["num_classes"])
+
+
+def image_stream(config: Any) -> Stream | None:
+    """Reads training images as they are needed, by the threads of grain; None where all of them are in memory.
+
+    Args:
+        config: as for `image_set`.
+
+    Raises:
+        LrjaxError: grain is not installed, or the data is not there, or not as large as the config says.
+    """
+    if not config["data"].get("resident"):
+        return None
+    opened = _opened(*_settings(config), "train")
+    stored, promised = len(opened.chosen), num_train(config)
+    check(
+        stored == promised, f"{config['data']['source']} has {stored} such training images; set data.num_train={stored}"
+    )
+    first, _ = _read(*_settings(config), "train", config["data"]["resident"])
+    mean, std = statistics(first)
+
+    def read(places: np.ndarray) -> dict[str, np.ndarray]:
+        images, labels = opened.read(opened.chosen[places])
+        return {"x": (images.astype(np.float32) - mean) / std, "y": labels}
+
+    return threaded(read)
+
+
+def num_train(config: Any) -> int:
+    """How many training images there are, in memory or not."""
+    return config["data"]["num_train"] or config["data"]["full_train"]
 
 
 def image_set_spec(config: Any) -> Dataset:
     """The shapes of `image_set(config)`, without the disk."""
     data = config["data"]
-    shape = (data["image_size"], data["image_size"], 3)
+    shape = (data["image_size"], data["image_size"], data.get("channels", 3))
 
-    def split(name: str) -> dict[str, Any]:
-        n = data[f"num_{name}"] or data[f"full_{name}"]
+    def split(n: int) -> dict[str, Any]:
         return {"x": jax.ShapeDtypeStruct((n, *shape), np.float32), "y": jax.ShapeDtypeStruct((n,), np.int32)}
 
-    return Dataset(split("train"), {"test": split("test")}, data["num_classes"])
+    tests = {"test": split(data["num_test"] or data["full_test"])}
+    return Dataset(split(data.get("resident") or num_train(config)), tests, data["num_classes"])

@@ -108,6 +108,29 @@ def read_split(
     return images, labels
 
 
+def statistics(train: np.ndarray) -> tuple[np.ndarray, np.float32]:
+    """Mean of each pixel `[H, W, C]` and the one deviation of all of them from it; see `standardise`.
+
+    Raises:
+        LrjaxError: if all images are equal.
+
+    Example:
+        >>> mean, std = statistics(np.arange(8).reshape(2, 2, 2, 1))
+        >>> mean[..., 0].tolist(), float(std)
+        ([[2.0, 3.0], [4.0, 5.0]], 2.0)
+    """
+    mean = train.mean(axis=0, dtype=np.float64).astype(np.float32)
+    # A part at a time: the squares of all images would take several times their own memory.
+    parts = [train[at : at + 4096] for at in range(0, len(train), 4096)]
+    squares = [np.square(part.astype(np.float32) - mean).sum(dtype=np.float64) for part in parts]
+    std = np.float32(np.sqrt(np.sum(squares) / train.size))
+    if std == 0:
+        raise LrjaxError(
+            "the training images are all equal, so they cannot be standardised: raise config.data.num_train"
+        )
+    return mean, std
+
+
 def standardise(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Subtracts the per-pixel mean of the training images, divides by their one global standard deviation.
 
@@ -130,15 +153,8 @@ def standardise(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.nda
         >>> x[:, 0, 0, 0].tolist()
         [-1.0, 1.0]
     """
-    mean = train.mean(axis=0, dtype=np.float64).astype(np.float32)
-    centred = train.astype(np.float32) - mean
-    std = np.float32(np.sqrt(np.square(centred).mean(dtype=np.float64)))
-    if std == 0:
-        raise LrjaxError(
-            "the training images are all equal, so they cannot be standardised: raise config.data.num_train"
-        )
-    centred /= std
-    return centred, (test.astype(np.float32) - mean) / std
+    mean, std = statistics(train)
+    return (train.astype(np.float32) - mean) / std, (test.astype(np.float32) - mean) / std
 
 
 def cifar10(config: Any) -> Dataset:

@@ -78,3 +78,9 @@ def test_an_image_is_cut_to_its_middle_square_before_it_is_scaled():
     image[:, 10:20] = 200
     assert np.all(resized(image, 5) == 200)
     assert resized(np.full((4, 4), 7, np.uint8), 2).tolist() == [[[7] * 3] * 2] * 2
+
+
+def test_a_grey_image_set_has_one_channel_in_its_shapes_and_its_arrays(folder):
+    found, promised = load(folder, channels=1), image_set_spec({"data": SETTINGS | {"channels": 1}})
+    assert found.train["x"].shape == promised.train["x"].shape == (6, 8, 8, 1)
+    assert np.ptp(found.train["x"]) > 0
