@@ -174,10 +174,11 @@ def image_set(config: Any) -> Dataset:
 
     Args:
         config: mapping with `data_dir` and `data`: `source` (name of tfds, or folder in data_dir), `format` ("tfds" or
-            "folder"), `train_split`, `test_split`, `image_size`, `first_class` and `num_classes` (the labels to keep,
-            renumbered from 0), `channels` (3), `num_train` and `num_test` (None: all; `full_train` and `full_test` say how many that are,
-            for a dry run), `subset_seed`, `resident` (0: all training images in memory; else so many, of which the mean
-            and deviation are taken and which probes see, while training reads the others as it goes: `image_stream`).
+            "folder"), `train_split`, `test_split`, `image_size`, `channels` (3), `first_class` and `num_classes` (the
+            labels to keep, renumbered from 0), `num_train` and `num_test` (None: all; `full_train` and `full_test` say
+            how many that are, for a dry run), `subset_seed`, `resident` (0: all training images in memory; else so many,
+            of which the mean and deviation are taken and which probes see, while training reads the others as it goes:
+            `image_stream`).
 
     Raises:
         LrjaxError: the data is not there, or a number is out of range.
