@@ -32,8 +32,8 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def _example(values: dict[str, bytes | int]) -> bytes:
-    from tensorflow_datasets.proto import tf_feature_generated_pb2 as proto
     from tensorflow_datasets.proto import tf_example_generated_pb2 as example
+    from tensorflow_datasets.proto import tf_feature_generated_pb2 as proto
 
     features = {
         name: proto.Feature(bytes_list=proto.BytesList(value=[value]))
