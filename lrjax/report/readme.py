@@ -6,12 +6,14 @@ Each of those files is the claims.json of a real run, named <paper>-<experiment>
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from lrjax.claims import VERDICTS
 from lrjax.errors import LrjaxError
+from lrjax.report.listing import list_experiments
 from lrjax.report.page import duration
 
 START = "<!-- results:start -->"
@@ -37,14 +39,15 @@ _KEYS = (
 )
 
 
-def results_table(results: Path) -> str:
+def results_table(results: Path, listed: Mapping[str, Sequence[str]] = MappingProxyType({})) -> str:
     """The Markdown table of all judged claims in a directory, in an order that depends on nothing but their content.
 
     Args:
         results: directory of `<paper>-<experiment>.json` files; it may be empty or missing.
+        listed: paper -> all of its experiments.
 
     Returns:
-        One row a claim, grouped by paper in the order of `TITLES`; a paper without a result has one row that says so.
+        One row a claim, grouped by paper in the order of `TITLES`; what was not run has a row that says so.
 
     Raises:
         LrjaxError: a file is not the claims.json that its name promises.
@@ -60,7 +63,11 @@ def results_table(results: Path) -> str:
     rows = [_COLUMNS, ("---",) * len(_COLUMNS)]
     for paper, entries in by_paper.items():
         title = TITLES.get(paper, paper)
-        rows += [_row(title, entry) for entry in entries] or [(title, "not run yet", *[""] * (len(_COLUMNS) - 2))]
+        rows += [_row(title, entry) for entry in entries]
+        missing = [name for name in listed.get(paper, ()) if name not in {entry["experiment"] for entry in entries}]
+        if missing or not entries:
+            names = f": {', '.join(missing)}" if missing and entries else ""
+            rows.append((title, f"not run yet{names}", *[""] * (len(_COLUMNS) - 2)))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -78,6 +85,13 @@ def rewrite(readme: str, table: str) -> str:
         raise LrjaxError(f"README.md must hold the line {START} once and after it the line {END} once; add them.")
     before, after = readme.split(START)[0], readme.split(END)[1]
     return f"{before}{START}\n{table}\n{END}{after}"
+
+
+def _listed() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for row in list_experiments():
+        found.setdefault(Path(row["config"]).stem, []).append(row["experiment"])
+    return found
 
 
 def _load(path: Path) -> list[dict[str, Any]]:
@@ -133,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not path.is_file():
             raise LrjaxError(f"there is no file {path}; run this in the checkout, or name it with --root.")
         old = path.read_text(encoding="utf-8")
-        new = rewrite(old, results_table(flags.root / "docs" / "results"))
+        new = rewrite(old, results_table(flags.root / "docs" / "results", _listed()))
         if flags.check and new != old:
             raise LrjaxError("README.md differs from docs/results; run: python -m lrjax.report.readme")
     except LrjaxError as error:
