@@ -8,6 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from lrjax import micro_batches, models, parallel
+from lrjax.data import DATASETS
 from lrjax.probes.protocol import Probe, versions, without_memory
 from lrjax.step import Engine, TrainState, eval_step
 
@@ -17,6 +18,7 @@ EVAL_BATCH = 256
 def accuracy(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
     """Loss and accuracy on every test set, in batches from the host: "<test set>_accuracy", "<test set>_loss"."""
     model = models.build_model(structure.model, structure.data.num_classes)
+    per_lane = DATASETS[structure.data.name].per_lane
 
     def of_part(state: TrainState, batch: Any) -> dict[str, jax.Array]:
         found = {}
@@ -32,12 +34,12 @@ def accuracy(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
         parts = jax.tree.map(lambda a: a.reshape(-1, part, *a.shape[1:]), batch)
         return jax.tree.map(lambda a: jnp.sum(a, axis=0), jax.lax.map(lambda own: of_part(state, own), parts))
 
-    evaluate = parallel.lanes(sums, mesh, structure.lane_loop, shared=(1,))
+    evaluate = parallel.lanes(sums, mesh, structure.lane_loop, shared=() if per_lane else (1,))
 
     def measure(state: TrainState, hyper: Any, data: Any) -> dict[str, Any]:
         found = {}
         for name, test in data["tests"].items():
-            parts = [parallel.fetch(evaluate(state, batch)) for batch in _batches(test, mesh)]
+            parts = [parallel.fetch(evaluate(state, batch)) for batch in _batches(test, mesh, per_lane)]
             total = {key: np.sum([part[key] for part in parts], axis=0) for key in parts[0]}
             for prefix in versions(structure, state):
                 count = total[prefix + "count"]
@@ -48,12 +50,15 @@ def accuracy(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
     return without_memory(measure)
 
 
-def _batches(test: dict[str, Any], mesh: Mesh) -> list[dict[str, jax.Array]]:
-    n = test["y"].shape[0]
+def _batches(test: dict[str, Any], mesh: Mesh, per_lane: bool) -> list[dict[str, jax.Array]]:
+    put = parallel.put_lanes if per_lane else parallel.put_shared
+    lanes = test["y"].shape[:1] if per_lane else ()
+    n = test["y"].shape[len(lanes)]
     batches = []
     for start in range(0, n, EVAL_BATCH):
         index = np.arange(start, start + EVAL_BATCH)
-        weight = (index < n).astype(np.float32)
+        weight = np.broadcast_to((index < n).astype(np.float32), (*lanes, EVAL_BATCH))
         index = np.minimum(index, n - 1)
-        batches.append(parallel.put_shared({"x": test["x"][index], "y": test["y"][index], "weight": weight}, mesh))
+        own = {name: test[name][:, index] if per_lane else test[name][index] for name in ("x", "y")}
+        batches.append(put(own | {"weight": weight}, mesh))
     return batches

@@ -8,6 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from lrjax import models, parallel
+from lrjax.data import DATASETS
 from lrjax.probes.protocol import Probe, without_memory
 from lrjax.step import Engine, TrainState
 
@@ -29,15 +30,15 @@ def predictions(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
             output = jnp.stack([jnp.zeros_like(output), output], axis=-1)
         return jax.nn.softmax(output.astype(jnp.float32), axis=-1)
 
-    evaluate = parallel.lanes(one, mesh, structure.lane_loop, shared=(1,))
+    per_lane = DATASETS[structure.data.name].per_lane
+    evaluate = parallel.lanes(one, mesh, structure.lane_loop, shared=() if per_lane else (1,))
+    put = parallel.put_lanes if per_lane else parallel.put_shared
 
     def measure(state: TrainState, hyper: Any, data: Any) -> dict[str, Any]:
         x = data["tests"]["test"]["x"]
-        count = min(int(structure.spectra.predicted), x.shape[0])
-        parts = [
-            parallel.fetch(evaluate(state, parallel.put_shared(x[at : min(at + AT_ONCE, count)], mesh)))
-            for at in range(0, count, AT_ONCE)
-        ]
+        count = min(int(structure.spectra.predicted), x.shape[1 if per_lane else 0])
+        places = [slice(at, min(at + AT_ONCE, count)) for at in range(0, count, AT_ONCE)]
+        parts = [parallel.fetch(evaluate(state, put(x[:, place] if per_lane else x[place], mesh))) for place in places]
         return {"probabilities": np.concatenate(parts, axis=1)}
 
     return without_memory(measure)

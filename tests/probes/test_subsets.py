@@ -40,8 +40,17 @@ def test_probe_equals_predictions_made_one_lane_at_a_time(batch, monkeypatch):
         for arm in list(settings.arms):
             if arm != "label_decay":
                 del settings.arms[arm]
+        settings.probes.update(accuracy=settings.probes.subsets, predictions=settings.probes.subsets)
     made, state, _ = first_block(settings)
-    found, _ = made.measure(state, {"subsets": ()}, made.length)
+    found, _ = made.measure(state, dict.fromkeys(settings.probes, ()), made.length)
+    test = parallel.fetch(made.data)["tests"]["test"]
+    np.testing.assert_allclose(found["accuracy"]["test_accuracy"], found["subsets"]["test_all"])
+    probabilities = found["predictions"]["probabilities"]
+    few = test["y"][:, : probabilities.shape[1]]
+    right = np.mean(np.argmax(probabilities, axis=-1) == few, axis=1)
+    assert right[0] != right[1]  # each lane has its own weights and its own examples
+    if few.shape == test["y"].shape:
+        np.testing.assert_allclose(right, found["accuracy"]["test_accuracy"])
     data = parallel.fetch(made.data)
     model = models.build_model(made.structure.model, 10)
     for lane in range(2):
