@@ -113,9 +113,12 @@ def product(axes: Mapping[str, Any]) -> list[Point]:
         >>> product({"e,seed": ((0.5, 3), (1.1, 4))})
         [{'e': 0.5, 'seed': 3}, {'e': 1.1, 'seed': 4}]
     """
-    columns = []
+    columns, places = [], {}
     for key, values in axes.items():
         names = key.split(",")
+        for name in names:
+            if places.setdefault(name, key) != key:
+                raise LrjaxError(f"{name} stands in sweep.{places[name]} and in sweep.{key}; remove one of them")
         values = values if isinstance(values, (tuple, list)) else (values,)
         if not values:
             raise LrjaxError(f"sweep.{key} has no value; give one or more")

@@ -206,7 +206,7 @@ def runs(spec: str, chosen: Iterable[Point], overrides: Mapping[str, Any] | None
         named = [key for key in point if key in NAMES]
         check(not named, f"{named} cannot be swept; name another experiment or scale in --config")
         try:
-            program = _programs(load_config(spec, {**(overrides or {}), **point}))
+            program = _programs(load_config(spec, _over(overrides or {}, point) | point))
         except LrjaxError as error:
             raise LrjaxError(f"the sweep at {', '.join(f'{k}={v!r}' for k, v in point.items())}: {error}") from error
         own = {key: value for key, value in point.items() if key.split(".")[0] in OPEN}
@@ -215,7 +215,14 @@ def runs(spec: str, chosen: Iterable[Point], overrides: Mapping[str, Any] | None
     for members in groups.values():
         size = most or len(members)
         shared += [members[start : start + size] for start in range(0, len(members), size)]
-    return [{**(overrides or {}), **_together(members)} for members in shared]
+    return [_over(overrides or {}, members[0]) | _together(members) for members in shared]
+
+
+def _over(overrides: Mapping[str, Any], point: Point) -> Point:
+    """The overrides less what a point sets itself."""
+    axes = {key.removeprefix("sweep."): value for key, value in overrides.items() if key.startswith("sweep.")}
+    values = {key: value for key, value in overrides.items() if not key.startswith("sweep.") and key not in point}
+    return values | {f"sweep.{key}": value for key, value in without(axes, point).items()}
 
 
 def _together(members: list[Point]) -> Point:

@@ -129,7 +129,7 @@ def render(title: str, runs: Sequence[Run]) -> str:
 
 
 def _link(run: Run, file: str, label: str) -> str:
-    return f'<a href="{quote(f"{run.name}/{file}")}">{escaped(label)}</a>'
+    return f'<a href="{quote(f"{run.name}/{file}", safe="/=,+")}">{escaped(label)}</a>'
 
 
 def _value(value: Any) -> str:
