@@ -16,6 +16,12 @@ from launch.local import Job
 from lrjax.config import check
 
 AHEAD_S = 120  # between the warning and the end: time to save
+PORT = 8476  # of the first of several hosts, where the others look for it
+# In every process of several hosts, from what SkyPilot says of them.
+JOIN = (
+    f'export JAX_COORDINATOR_ADDRESS="$(head -n 1 <<< "$SKYPILOT_NODE_IPS"):{PORT}" '
+    'JAX_NUM_PROCESSES="$SKYPILOT_NUM_NODES" JAX_PROCESS_ID="$SKYPILOT_NODE_RANK"'
+)
 
 
 class Submission(NamedTuple):
@@ -92,6 +98,10 @@ def skypilot(jobs: Sequence[Job], flags: argparse.Namespace) -> Submission:
             accelerators=flags.accelerators,
             root=flags.workdir,
             storage=flags.storage,
+            hosts=flags.hosts,
+            # On several hosts the error of one may be that of a host whose peer was preempted.
+            errors=0 if flags.hosts == 1 else flags.attempts,
+            join="" if flags.hosts == 1 else JOIN,
             setup=flags.setup or "pip install -e .",
             command=shlex.join(job.command),
         )
@@ -102,6 +112,11 @@ def kubernetes(jobs: Sequence[Job], flags: argparse.Namespace) -> Submission:
     """A JobSet each, which restarts after a preemption."""
     texts = []
     for job in jobs:
+        first = (
+            f"{_short(job)}-run-0-0.{_short(job)}:{PORT}"  # its first pod; a pod's own number is JOB_COMPLETION_INDEX
+        )
+        several = {"JAX_COORDINATOR_ADDRESS": first, "JAX_NUM_PROCESSES": str(flags.hosts)}
+        variables = [{"name": name, "value": value} for name, value in several.items() if flags.hosts > 1]
         texts.append(
             _filled(
                 "jobset.yaml",
@@ -113,6 +128,7 @@ def kubernetes(jobs: Sequence[Job], flags: argparse.Namespace) -> Submission:
                 selector=json.dumps(_pairs(flags.node_selector, "node_selector")),
                 image=flags.image,
                 command=json.dumps(job.command),
+                environment=json.dumps(variables),
                 resources=json.dumps(_pairs(flags.resource, "resource")),
                 root=flags.workdir,
                 storage=flags.storage,
@@ -147,7 +163,7 @@ def submission(target: str, jobs: Sequence[Job], flags: argparse.Namespace, *, d
     for name in ("workdir", "storage", "image", "accelerators"):
         value = getattr(flags, name) or ""
         check(re.fullmatch(r"[\w./:@+=-]*", value) is not None, f"--{name}={value!r}: no blanks and quotes, please")
-    check(target != "skypilot" or flags.hosts == 1, "--target=skypilot starts runs of one host; leave --hosts out")
+    check(target != "tpu_vm" or flags.hosts == 1, "--target=tpu_vm runs on every host of the TPU VM; leave --hosts out")
     found = dry_run or shutil.which(place.program)
     check(bool(found), f"--target={target} needs the program {place.program}, which is not here: {place.install}")
     return place.submission(jobs, flags)

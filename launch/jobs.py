@@ -42,7 +42,7 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any],
     add("--attempts", type=int, default=20, help="starts of a job at most, where each is preempted or killed")
     add("--plain_process", action="store_true", help="given to every job, see lrjax.main")
     add("--setup", help="a shell command before the job: slurm, tpu_vm, skypilot (once a machine)")
-    add("--hosts", type=int, default=1, help="hosts of a job: slurm, kubernetes")
+    add("--hosts", type=int, default=1, help="hosts of a job: slurm, skypilot, kubernetes")
     add("--time", default="24:00:00", help="slurm: time limit of a task, which then queues itself again")
     add("--option", action="append", default=[], help="slurm: of sbatch, as --option=--partition=gpu; repeatable")
     add("--tpu", help="tpu_vm: name of the TPU VM")

@@ -1,6 +1,7 @@
 """The command line of the launchers: every dry run word by word, what it leaves, and what bad input is told."""
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -143,6 +144,28 @@ def test_on_several_hosts_an_error_of_one_restarts_the_jobset(launch):
         assert document["spec"]["failurePolicy"]["rules"][0]["action"] == "RestartJobSet"
         job = document["spec"]["replicatedJobs"][0]["template"]["spec"]
         assert (job["parallelism"], job["completions"]) == (4, 4)
+        (container,) = job["template"]["spec"]["containers"]
+        name = document["metadata"]["name"]
+        assert {variable["name"]: variable["value"] for variable in container["env"]} == {
+            "JAX_COORDINATOR_ADDRESS": f"{name}-run-0-0.{name}:8476",
+            "JAX_NUM_PROCESSES": "4",
+        }
+
+
+def test_the_hosts_of_a_skypilot_task_find_each_other(launch):
+    for task in yaml.safe_load_all(launch("skypilot", "--dry_run", "--hosts=3")[1]):
+        assert task["num_nodes"] == 3
+        assert task["resources"]["job_recovery"]["max_restarts_on_errors"] == 20
+        join, _ = task["run"].splitlines()
+        hosts = {"SKYPILOT_NODE_IPS": "10.0.0.5\n10.0.0.6\n10.0.0.7", "SKYPILOT_NUM_NODES": "3"}
+        shown = "echo $JAX_COORDINATOR_ADDRESS $JAX_NUM_PROCESSES $JAX_PROCESS_ID"
+        told = subprocess.run(
+            ["bash", "-c", f"{join}; {shown}"],
+            env=os.environ | hosts | {"SKYPILOT_NODE_RANK": "1"},
+            capture_output=True,
+            text=True,
+        )
+        assert told.stdout == "10.0.0.5:8476 3 1\n"
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -227,8 +250,8 @@ BAD = {
     "unknown key": (["--config=configs/benign_osc.py", "--sweep.sed=(1, 2)"], "did you mean 'seed'?"),
     "no TPU": ([CONFIG, "--target=tpu_vm", "--dry_run"], "--target=tpu_vm needs --tpu and --zone"),
     "several hosts": (
-        [CONFIG, "--target=skypilot", *FLAGS["skypilot"], "--workdir=/runs/x", "--hosts=2", "--dry_run"],
-        "starts runs of one host",
+        [CONFIG, "--target=tpu_vm", *FLAGS["tpu_vm"], "--hosts=2", "--dry_run"],
+        "runs on every host of the TPU VM",
     ),
     "a relative folder": (
         [CONFIG, "--target=kubernetes", *FLAGS["kubernetes"], "--dry_run"],
