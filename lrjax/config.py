@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TypeAlias
 
 from ml_collections import ConfigDict, FieldReference, FrozenConfigDict
 
+from lrjax.axes import replaced
 from lrjax.errors import LrjaxError
 
 Config: TypeAlias = Any  # a ConfigDict or FrozenConfigDict: a type checker cannot know their keys
@@ -103,14 +104,32 @@ def load_config(spec: str, overrides: Mapping[str, Any] | None = None) -> Config
         >>> config.experiment, config.scale, config.seed
         ('E2', 'smoke', 3)
     """
+    module, experiment, scale = read_spec(spec)
+    config = module.EXPERIMENTS[experiment](scale)
+    config.experiment, config.scale = experiment, scale
+    config.lock()
+    overrides = overrides or {}
+    apply_overrides(config, overrides)
+    return _unsweep(config, overrides)
+
+
+def read_spec(spec: str) -> tuple[types.ModuleType, str, str]:
+    """`FILE[:EXPERIMENT][,scale=SCALE]` -> (the file as a module, experiment, scale).
+
+    Raises:
+        LrjaxError: no such file, experiment or scale.
+
+    Example:
+        >>> read_spec("configs/benign_osc.py:E2")[1:]
+        ('E2', 'small')
+    """
     match = re.fullmatch(r"(.+?\.py)(?:[:,](.*))?", spec)
     check(match is not None, f"cannot read --config={spec}; write FILE.py[:EXPERIMENT][,scale=SCALE]")
     path, argument = match.group(1), match.group(2) or ""  # pyright: ignore[reportOptionalMemberAccess]
     module = _load_module(find_config(path))
     check(hasattr(module, "EXPERIMENTS"), f"{path} defines no EXPERIMENTS; name a config file of a paper")
-    parts = [part for part in argument.split(",") if part]
     experiment, scale = module.DEFAULT, "small"
-    for part in parts:
+    for part in filter(None, argument.split(",")):
         key, equals, value = part.partition("=")
         if not equals:
             experiment = key
@@ -121,24 +140,18 @@ def load_config(spec: str, overrides: Mapping[str, Any] | None = None) -> Config
     check(scale in SCALES, f"unknown scale {scale!r}; {nearest(scale, SCALES)}")
     known = module.EXPERIMENTS
     check(experiment in known, f"unknown experiment {experiment!r} in {path}; {nearest(experiment, known)}")
-    config = module.EXPERIMENTS[experiment](scale)
-    config.experiment, config.scale = experiment, scale
-    config.lock()
-    overrides = overrides or {}
-    swept = [key for key in flatten(config.sweep) if key in overrides and f"sweep.{key}" not in overrides]
-    apply_overrides(config, overrides)
-    return _unsweep(config, swept)
+    return module, experiment, scale
 
 
-def _unsweep(config: Config, keys: Iterable[str]) -> Config:
-    """Removes axes from the sweep: a value that the user gives for a swept key takes the place of the axis."""
-    for key in keys:
-        *path, leaf = key.split(".")
-        node = config.sweep
-        for part in path:
-            node = node[part]
-        with node.unlocked():
-            del node[leaf]
+def _unsweep(config: Config, overrides: Mapping[str, Any]) -> Config:
+    """Takes keys out of the sweep: what the user gives for a swept key, value or axis, takes the place of its axis."""
+    axes = flatten(config.sweep)
+    left = replaced(axes, {key for key in axes if f"sweep.{key}" in overrides}, overrides)
+    if left != axes:
+        with config.unlocked():
+            config.sweep = ConfigDict()
+        for key, values in left.items():
+            _set_open(config, f"sweep.{key}", values)
     return config
 
 

@@ -1,8 +1,9 @@
 """The axes of an experiment: which are arrays (lanes of one compiled program), which are structure (a program each)."""
 
 import copy
-import itertools
+import inspect
 import json
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +11,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from lrjax import branch, data, step
-from lrjax.config import Config, apply_overrides, check, flatten, freeze, to_json
+from lrjax.axes import Point, as_axes, chain, product, replaced, without
+from lrjax.config import OPEN, Config, apply_overrides, check, flatten, freeze, load_config, read_spec, to_json
+from lrjax.errors import LrjaxError
 from lrjax.representation import Plan
 from lrjax.representation import plan as plan_of
 from lrjax.resolve import resolve
@@ -103,15 +106,11 @@ def _structure(config: Config) -> dict[str, Any]:
     return content
 
 
-def _product(axes: dict[str, Any]) -> list[dict[str, Any]]:
-    values = [v if isinstance(v, (tuple, list)) else (v,) for v in axes.values()]
-    return [dict(zip(axes, point, strict=True)) for point in itertools.product(*values)]
-
-
 def points(config: Config) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
     """Every (arm, swept values, arm's overrides) of an experiment: each arm crossed with the product of the sweep.
 
     An arm may bring a `sweep` of its own, which adds to the common one. What an arm sets itself is not swept in it.
+    Keys joined by a comma are swept together: `{"e,seed": ((0.5, 3), (1.1, 4))}` has two points.
 
     Example:
         >>> from ml_collections import ConfigDict
@@ -128,12 +127,8 @@ def points(config: Config) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
         )
         overrides = flatten(settings)
         own = {key.removeprefix("sweep."): overrides.pop(key) for key in list(overrides) if key.startswith("sweep.")}
-        axes = {k: v for k, v in (flatten(config.sweep) | own).items() if k not in overrides}
-        for key, values in axes.items():
-            check(
-                not isinstance(values, (tuple, list)) or len(values) > 0, f"sweep.{key} has no value; give one or more"
-            )
-        found += [(arm, values, overrides) for values in _product(axes)]
+        axes = without(replaced(flatten(config.sweep) | own, own), overrides)
+        found += [(arm, values, overrides) for values in product(axes)]
     return found
 
 
@@ -157,6 +152,91 @@ def plan(config: Config) -> list[Group]:
             _check_engine(groups[key].structure, lane.config)
         groups[key].lanes.append(lane)
     return list(groups.values())
+
+
+def declared(spec: str) -> list[Point]:
+    """The points of the `sweep()` in a config file; one that sets nothing where the file has none.
+
+    Args:
+        spec: as of `lrjax.load_config`. A `sweep` with parameters `experiment` or `scale` is given those.
+
+    Raises:
+        LrjaxError: no such config, or `sweep()` gives something else than points.
+
+    Example:
+        >>> declared("configs/benign_osc.py")
+        [{}]
+    """
+    module, experiment, scale = read_spec(spec)
+    if not hasattr(module, "sweep"):
+        return [{}]
+    known = {"experiment": experiment, "scale": scale}
+    names = inspect.signature(module.sweep).parameters
+    check(set(names) <= set(known), f"sweep({', '.join(names)}) in {spec}: it may take experiment and scale, no more")
+    found = module.sweep(**{name: known[name] for name in names})
+    right = isinstance(found, (list, tuple)) and len(found) > 0 and all(isinstance(p, Mapping) for p in found)
+    check(right, f"sweep() in {spec} gives no points; return grid(...), zipped(...), chain(...) or crossed(...)")
+    return list(found)
+
+
+def runs(spec: str, chosen: Iterable[Point], overrides: Mapping[str, Any] | None = None, most: int = 0) -> list[Point]:
+    """The runs that the points of a sweep need: those that differ in array values alone share one compiled program.
+
+    Points that set different keys, or keys of arms, probes or the sweep itself, are runs of their own.
+
+    Args:
+        spec: as of `lrjax.load_config`.
+        chosen: points, see `lrjax.axes`.
+        overrides: of all of them; a point's own value comes first.
+        most: points of a run at most; 0: no limit.
+
+    Returns:
+        The overrides of each run, as `lrjax.load_config` takes them: the points that share it are axes of its sweep.
+
+    Raises:
+        LrjaxError: a point has an unknown key or a wrong value.
+
+    Example:
+        >>> from lrjax.axes import grid
+        >>> runs("configs/benign_osc.py", grid({"batch_size": (1, 2), "seed": (0, 1)}))
+        [{'batch_size': 1, 'sweep.seed': (0, 1)}, {'batch_size': 2, 'sweep.seed': (0, 1)}]
+    """
+    groups: dict[Any, list[Point]] = {}
+    for point in chain(chosen):
+        named = [key for key in point if key in NAMES]
+        check(not named, f"{named} cannot be swept; name another experiment or scale in --config")
+        try:
+            program = _programs(load_config(spec, _over(overrides or {}, point) | point))
+        except LrjaxError as error:
+            raise LrjaxError(f"the sweep at {', '.join(f'{k}={v!r}' for k, v in point.items())}: {error}") from error
+        own = {key: value for key, value in point.items() if key.split(".")[0] in OPEN}
+        groups.setdefault((program, tuple(sorted(point)), repr(sorted(own.items()))), []).append(point)
+    shared = []
+    for members in groups.values():
+        size = most or len(members)
+        shared += [members[start : start + size] for start in range(0, len(members), size)]
+    return [_over(overrides or {}, members[0]) | _together(members) for members in shared]
+
+
+def _over(overrides: Mapping[str, Any], point: Point) -> Point:
+    """The overrides less what a point sets itself."""
+    axes = {key.removeprefix("sweep."): value for key, value in overrides.items() if key.startswith("sweep.")}
+    values = {key: value for key, value in overrides.items() if not key.startswith("sweep.") and key not in point}
+    return values | {f"sweep.{key}": value for key, value in without(axes, point).items()}
+
+
+def _together(members: list[Point]) -> Point:
+    """What the points of one run have in common, and the axes along which they differ."""
+    common = {key: value for key, value in members[0].items() if all(value == point[key] for point in members)}
+    varying = [{key: value for key, value in point.items() if key not in common} for point in members]
+    axes = as_axes(varying) if varying[0] else {}
+    return common | {f"sweep.{key}": values for key, values in axes.items()}
+
+
+def _programs(config: Config) -> tuple[str, ...]:
+    """What tells the programs of a config apart, read off one lane of each arm."""
+    firsts = {arm: {**values, **overrides} for arm, values, overrides in reversed(points(config))}
+    return tuple(to_json(_structure(resolve(apply_overrides(copy.deepcopy(config), own)))) for own in firsts.values())
 
 
 def _check_engine(structure: Config, config: Config) -> None:

@@ -32,6 +32,8 @@ OWN = (
     ".lock",
 )
 
+IN_USE = "another process is running in"
+
 
 def default_workdir(spec: str, config: Config) -> Path:
     """runs/<config>-<experiment>-<scale>-<fingerprint>: the same config always finds its run again."""
@@ -140,9 +142,7 @@ def _locked(workdir: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise LrjaxError(
-                f"another process is running in {workdir}; wait for it or give another --workdir"
-            ) from error
+            raise LrjaxError(f"{IN_USE} {workdir}; wait for it or give another --workdir") from error
         yield
 
 

@@ -63,15 +63,20 @@ def render(run: Any, entries: Sequence[dict[str, Any]], pictures: Sequence[Pictu
     title = f"{run.config.get('paper')}: {run.config.get('experiment')}"
     parts = [
         _head(title, run, entries),
-        _section("Claims", _claims(entries)),
-        _section("Figures", "\n".join(map(_figure, pictures))) if pictures else "",
-        _section("Diverged lanes", _diverged(run.lanes)),
-        _section("Reproduce", f"<pre class=wrap><code>{_text(run.status.get('command'))}</code></pre>"),
-        _section("What is reconstructed", _paragraphs(note)) if note else "",
-        _section("Versions", _versions(run.status)),
-        _section("Config", _config(run.config)),
+        section("Claims", _claims(entries)),
+        section("Figures", "\n".join(map(_figure, pictures))) if pictures else "",
+        section("Diverged lanes", _diverged(run.lanes)),
+        section("Reproduce", f"<pre class=wrap><code>{escaped(run.status.get('command'))}</code></pre>"),
+        section("What is reconstructed", _paragraphs(note)) if note else "",
+        section("Versions", _versions(run.status)),
+        section("Config", _config(run.config)),
     ]
-    return _PAGE.format(title=_text(title), style=STYLE, body="\n".join(filter(None, parts)))
+    return document(title, parts)
+
+
+def document(title: str, parts: Iterable[str]) -> str:
+    """A complete page of parts that are HTML already; empty ones are left out."""
+    return _PAGE.format(title=escaped(title), style=STYLE, body="\n".join(filter(None, parts)))
 
 
 def duration(seconds: float | None) -> str:
@@ -93,30 +98,32 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def _text(value: Any) -> str:
+def escaped(value: Any) -> str:
+    """Any value as text of the page."""
     return "unknown" if value is None else escape(str(value))
 
 
-def _section(heading: str, content: str) -> str:
-    return f"<section>\n<h2>{_text(heading)}</h2>\n{content}\n</section>"
+def section(heading: str, content: str) -> str:
+    """A part of the page under a heading."""
+    return f"<section>\n<h2>{escaped(heading)}</h2>\n{content}\n</section>"
 
 
 def _paragraphs(text: str) -> str:
-    return "\n".join(f"<p>{_text(' '.join(part.split()))}</p>" for part in text.split("\n\n") if part.strip())
+    return "\n".join(f"<p>{escaped(' '.join(part.split()))}</p>" for part in text.split("\n\n") if part.strip())
 
 
 def _head(title: str, run: Any, entries: Sequence[dict[str, Any]]) -> str:
     state = run.status.get("state", "unknown")
     lanes = "1 lane" if len(run.lanes) == 1 else f"{len(run.lanes)} lanes"
-    facts = [f"scale {_text(run.config.get('scale'))}", lanes, f"wall time {duration(run.status.get('wall_time_s'))}"]
+    facts = [f"scale {escaped(run.config.get('scale'))}", lanes, f"wall time {duration(run.status.get('wall_time_s'))}"]
     lines = [
-        f"<h1>{_text(title)}</h1>",
-        f"<p class=lead>{_text(summary(entries))}.</p>",
+        f"<h1>{escaped(title)}</h1>",
+        f"<p class=lead>{escaped(summary(entries))}.</p>",
         f"<p class=facts>{' · '.join(facts)}</p>",
     ]
     if state != "done":
         unfinished = f"This run is not finished (state: {state}); the claims are judged on what it has written so far."
-        lines.append(f"<p class=notice>{_text(unfinished)}</p>")
+        lines.append(f"<p class=notice>{escaped(unfinished)}</p>")
     return "\n".join(["<header>", *lines, "</header>"])
 
 
@@ -126,18 +133,19 @@ def _claims(entries: Sequence[dict[str, Any]]) -> str:
     columns = (("Measured", "measured"), ("Expected", "expected"), ("Paper reports", "paper_reports"))
     rows = []
     for entry in entries:
-        verdict = _text(entry["verdict"])
+        verdict = escaped(entry["verdict"])
         claim = (
-            f"<p>{_text(entry['statement'])}</p><p class=source><code>{_text(entry['id'])}</code> · "
-            f"{_text(entry['source'])}</p>"
+            f"<p>{escaped(entry['statement'])}</p><p class=source><code>{escaped(entry['id'])}</code> · "
+            f"{escaped(entry['source'])}</p>"
         )
-        cells = "".join(f'<td data-label="{label}">{_text(entry[key])}</td>' for label, key in columns)
+        cells = "".join(f'<td data-label="{label}">{escaped(entry[key])}</td>' for label, key in columns)
         rows.append(f'<tr><td><span class="verdict {verdict}">{verdict}</span></td><td>{claim}</td>{cells}</tr>')
-    return _table(("Verdict", "Claim", *(label for label, _ in columns)), rows, "claims")
+    return table(("Verdict", "Claim", *(label for label, _ in columns)), rows, "claims")
 
 
-def _table(headings: Iterable[str], rows: Sequence[str], kind: str) -> str:
-    head = "".join(f"<th scope=col>{_text(heading)}</th>" for heading in headings)
+def table(headings: Iterable[str], rows: Sequence[str], kind: str) -> str:
+    """A table whose rows are HTML already; `kind` is a class of the style sheet."""
+    head = "".join(f"<th scope=col>{escaped(heading)}</th>" for heading in headings)
     body = f"<thead><tr>{head}</tr></thead>\n<tbody>\n" + "\n".join(rows) + "\n</tbody>"
     return f"<div class=scroll><table class={kind}>\n{body}\n</table></div>"
 
@@ -145,9 +153,9 @@ def _table(headings: Iterable[str], rows: Sequence[str], kind: str) -> str:
 def _figure(picture: Picture) -> str:
     data = base64.b64encode(picture.png).decode("ascii")
     return (
-        f'<figure id="{_text(picture.name)}">\n<h3>{_text(picture.title)}</h3>\n'
-        f'<img alt="{_text(picture.title)}" src="data:image/png;base64,{data}">\n'
-        f"<figcaption>{_text(picture.caption)}</figcaption>\n</figure>"
+        f'<figure id="{escaped(picture.name)}">\n<h3>{escaped(picture.title)}</h3>\n'
+        f'<img alt="{escaped(picture.title)}" src="data:image/png;base64,{data}">\n'
+        f"<figcaption>{escaped(picture.caption)}</figcaption>\n</figure>"
     )
 
 
@@ -163,22 +171,22 @@ def _diverged(lanes: Sequence[dict[str, Any]]) -> str:
         shown = "none" if loss is None else f"{loss:.4g}"
         cells = (lane["lane"], lane.get("arm"), values, lane.get("seed"), lane["diverged_at"], shown)
         pairs = zip(labels, cells, strict=True)
-        rows.append("<tr>" + "".join(f'<td data-label="{name}">{_text(cell)}</td>' for name, cell in pairs) + "</tr>")
-    table = _table(labels, rows, "lanes")
+        rows.append("<tr>" + "".join(f'<td data-label="{name}">{escaped(cell)}</td>' for name, cell in pairs) + "</tr>")
+    listed = table(labels, rows, "lanes")
     count = f"<p>{len(diverged)} of {len(lanes)} lanes reached a loss that is not finite; the others went on.</p>"
     if len(diverged) > _MANY_LANES:
-        table = f"<details><summary>Show all {len(diverged)}</summary>\n{table}\n</details>"
-    return f"{count}\n{table}"
+        listed = f"<details><summary>Show all {len(diverged)}</summary>\n{listed}\n</details>"
+    return f"{count}\n{listed}"
 
 
 def _versions(status: dict[str, Any]) -> str:
     versions = {"lrjax": status.get("version"), "commit": status.get("commit"), **status.get("versions", {})}
     items = "\n".join(
-        f"<div><dt>{_text(name)}</dt><dd>{_text(version)}</dd></div>" for name, version in versions.items()
+        f"<div><dt>{escaped(name)}</dt><dd>{escaped(version)}</dd></div>" for name, version in versions.items()
     )
     return f"<dl>\n{items}\n</dl>"
 
 
 def _config(config: dict[str, Any]) -> str:
     text = json.dumps(config, indent=2, sort_keys=True, default=str)
-    return f"<details><summary>Show the resolved config</summary>\n<pre><code>{_text(text)}</code></pre>\n</details>"
+    return f"<details><summary>Show the resolved config</summary>\n<pre><code>{escaped(text)}</code></pre>\n</details>"

@@ -6,7 +6,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,17 @@ PREEMPTED = 75
 
 def _as_written(value: Any) -> str:
     return value if isinstance(value, str) and parse_value(value) == value else repr(value)
+
+
+def command_of(spec: str, overrides: Mapping[str, Any]) -> list[str]:
+    """The command line that runs a config with overrides, word by word.
+
+    Example:
+        >>> command_of("configs/benign_osc.py", {"seed": 3, "sweep.e": (1.1, 1.25)})[3:]
+        ['--config=configs/benign_osc.py', '--config.seed=3', '--config.sweep.e=(1.1, 1.25)']
+    """
+    settings = [f"--config.{key}={_as_written(value)}" for key, value in overrides.items()]
+    return ["python", "-m", "lrjax.main", f"--config={spec}", *settings]
 
 
 def start(flags: argparse.Namespace, overrides: dict[str, Any]) -> int:
@@ -50,8 +61,7 @@ def start(flags: argparse.Namespace, overrides: dict[str, Any]) -> int:
     if not flags.plain_process:
         threads = process.limit_threads(config.threads)
         print(process.settings(process.keep_compiled_programs(), threads), file=sys.stderr)
-    settings = [f"--config.{key}={_as_written(value)}" for key, value in overrides.items() if key != "data_dir"]
-    command = shlex.join(["python", "-m", "lrjax.main", f"--config={flags.config}", *settings])
+    command = shlex.join(command_of(flags.config, {k: v for k, v in overrides.items() if k != "data_dir"}))
     workdir = Path(flags.workdir) if flags.workdir else workdirs.default_workdir(flags.config, config)
     return run_and_report(config, workdir, command, fresh=flags.fresh)
 
