@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TypeAlias
 
 from ml_collections import ConfigDict, FieldReference, FrozenConfigDict
 
+from lrjax import plugins
 from lrjax.axes import replaced
 from lrjax.errors import LrjaxError
 
@@ -126,6 +127,7 @@ def read_spec(spec: str) -> tuple[types.ModuleType, str, str]:
     match = re.fullmatch(r"(.+?\.py)(?:[:,](.*))?", spec)
     check(match is not None, f"cannot read --config={spec}; write FILE.py[:EXPERIMENT][,scale=SCALE]")
     path, argument = match.group(1), match.group(2) or ""  # pyright: ignore[reportOptionalMemberAccess]
+    plugins.load()
     module = _load_module(find_config(path))
     check(hasattr(module, "EXPERIMENTS"), f"{path} defines no EXPERIMENTS; name a config file of a paper")
     experiment, scale = module.DEFAULT, "small"

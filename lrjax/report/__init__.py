@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from lrjax import plugins
 from lrjax.claims import judge
 from lrjax.errors import LrjaxError
 from lrjax.metrics import finite, load_run
@@ -40,6 +41,7 @@ def write_report(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
     # Imported here, so that a wrong path is answered before jax and the papers are loaded.
     from lrjax.papers import PAPERS
 
+    plugins.load()
     run = load_run(workdir)
     paper = run.config.get("paper")
     if paper not in PAPERS:
