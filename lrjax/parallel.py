@@ -242,6 +242,6 @@ def layout(mesh: Mesh, lanes_per_device: int, batch_size: int) -> str:
     return (
         f"devices: {own}{devices} {jax.default_backend()} device{'s' if devices > 1 else ''}; "
         f"mesh {mesh.shape[SWEEP]} ({SWEEP}) x {mesh.shape[DATA]} ({DATA}); on a device {lanes_per_device} "
-        f"lane{'s' if lanes_per_device > 1 else ''}, and {batch_size // mesh.shape[DATA]} of a lane's {batch_size} examples a step"
-        f"{statistics}"
+        f"lane{'s' if lanes_per_device > 1 else ''}, and {batch_size // mesh.shape[DATA]} of a lane's {batch_size} examples "
+        f"a step{statistics}"
     )

@@ -3,7 +3,6 @@
 import itertools
 import shutil
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -228,7 +227,7 @@ def _earlier(workdir: Path, blocks: list[list[int]]) -> float:
 def _say_layout(jobs: list[tuple[sweep.Group, list[sweep.Lane], Mesh]]) -> None:
     structures = [(mesh, group.structure) for group, _, mesh in jobs]
     lines = [parallel.layout(mesh, s.lanes_per_device, s.batch_size) for mesh, s in structures]
-    print(*dict.fromkeys(lines), sep="\n", file=sys.stderr, flush=True)
+    print(*dict.fromkeys(lines), sep="\n", flush=True)
 
 
 def _run_groups(groups: list[sweep.Group], workdir: Path, status: dict[str, Any], quiet: bool) -> None:
