@@ -14,6 +14,12 @@ import orbax.checkpoint as ocp
 from lrjax.errors import LrjaxError
 
 
+def _alone() -> ocp.options.MultiprocessingOptions:
+    """Of several processes one writes (see `lrjax.hosts`), and each reads by itself; orbax would let all wait for all."""
+    own = jax.process_index()
+    return ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own})
+
+
 def _leaves(state: Any) -> dict[str, Any]:
     """Path -> leaf; the paths are the same for a NamedTuple and the dict that orbax makes of it."""
     return {jax.tree_util.keystr(p, simple=True, separator="/"): a for p, a in jax.tree.leaves_with_path(state)}
@@ -72,8 +78,12 @@ class Checkpoints:
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
             options = ocp.CheckpointManagerOptions(
-                max_to_keep=self._keep, enable_async_checkpointing=False, create=True
+                max_to_keep=self._keep,
+                enable_async_checkpointing=False,
+                create=False,
+                multiprocessing_options=_alone(),
             )
             self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=("state", "meta"))
         return self._manager
@@ -181,7 +191,8 @@ def read(folder: Path, step: int) -> tuple[Any, dict[str, Any]]:
     """
     place = folder.resolve() / str(step)
     try:
-        with ocp.StandardCheckpointer() as checkpointer:  # not a manager: it would say that it may not write
+        # Not a manager: it would say that it may not write.
+        with ocp.StandardCheckpointer(multiprocessing_options=_alone()) as checkpointer:
             state = checkpointer.restore(place / "state")
         return _checked(state, json.loads((place / "meta" / "metadata").read_text()))
     except Exception as error:  # as in `restore`: each library has its own

@@ -19,6 +19,9 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict]:
     parser.add_argument("--dry_run", action="store_true", help="show shapes, parameters, memory, steps, FLOPs; no data")
     parser.add_argument("--fresh", action="store_true", help="start over instead of resuming or showing a finished run")
     parser.add_argument("--plain_process", action="store_true", help="no large pages, no compiled programs on disk")
+    parser.add_argument("--coordinator", help="HOST:PORT of the first of several processes; or JAX_COORDINATOR_ADDRESS")
+    parser.add_argument("--num_processes", help="how many; or JAX_NUM_PROCESSES; 1 for a process by itself anywhere")
+    parser.add_argument("--process_id", help="which one this is, from 0; or JAX_PROCESS_ID")
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
     parser.error = refuse  # one sentence and status 1, instead of the usage and status 2
     parser.epilog = "Any config key: --config.KEY=VALUE, for example --config.seed=3 --config.sweep.e='(1.1, 1.25)'"

@@ -93,21 +93,26 @@ class Writer:
 
     Args:
         workdir: the run directory.
+        silent: write nothing, where another process of the run does.
     """
 
-    def __init__(self, workdir: Path):
-        self.workdir = workdir
+    def __init__(self, workdir: Path, *, silent: bool = False):
+        self.workdir, self.silent, self.offset = workdir, silent, 0
         self._path = workdir / "metrics.jsonl"
+        self._pieces: dict[str, list[np.ndarray]] = {}
+        if silent:
+            return
         try:
             (workdir / "arrays").mkdir(exist_ok=True)
             self._path.touch()
         except OSError as error:
             raise _disk_error(workdir, error) from error
         self.offset = self._path.stat().st_size
-        self._pieces: dict[str, list[np.ndarray]] = {}
 
     def rows(self, rows: list[dict[str, Any]]) -> None:
         """Appends rows to metrics.jsonl."""
+        if self.silent:
+            return
         text = "".join(json.dumps(finite(row)) + "\n" for row in rows).encode()
         try:
             with open(self._path, "ab") as file:
@@ -118,6 +123,8 @@ class Writer:
 
     def collect(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Adds arrays [time, lanes, ...] to the piece that `flush` writes."""
+        if self.silent:
+            return
         for name, array in arrays.items():
             self._pieces.setdefault(name, []).append(np.asarray(array))
 
@@ -145,6 +152,8 @@ class Writer:
 
     def rewind(self, block: int, step: int, offset: int) -> None:
         """Drops what a checkpoint does not vouch for: rows beyond `offset` bytes, pieces of the block after `step`."""
+        if self.silent:
+            return
         if self._path.stat().st_size < offset:
             raise LrjaxError(f"{self._path} lacks rows that a checkpoint counts on; run with --fresh to start over")
         os.truncate(self._path, offset)

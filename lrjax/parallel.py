@@ -1,4 +1,4 @@
-"""The only file that knows devices: the mesh, and how lanes and batches lie on it.
+"""The only file that knows devices: the mesh, and how lanes and batches lie on it, also over the devices of several hosts.
 
 Lanes are laid along the mesh axis "sweep", each device running a block of `lanes_per_device` of them. That block has the
 same shape and place on any number of devices, so a lane's numbers do not depend on how many there are, bit for bit. The
@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from lrjax import hosts
 from lrjax.config import check
 
 SWEEP, DATA = "sweep", "data"
@@ -147,14 +148,28 @@ def lanes(
     return call
 
 
+def _put(tree: Any, sharding: NamedSharding) -> Any:
+    """Places arrays, each process its own part: all of them pass the same ones, so nothing has to be sent."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+
+    def put(leaf: Any) -> jax.Array:
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+            return jax.device_put(leaf, sharding)
+        whole = np.asarray(leaf)
+        return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+    return jax.tree.map(put, tree)
+
+
 def put_lanes(tree: Any, mesh: Mesh) -> Any:
     """Places arrays with a leading lane axis."""
-    return jax.device_put(tree, NamedSharding(mesh, P(SWEEP)))
+    return _put(tree, NamedSharding(mesh, P(SWEEP)))
 
 
 def put_shared(tree: Any, mesh: Mesh) -> Any:
     """Places arrays that every device holds whole."""
-    return jax.device_put(tree, NamedSharding(mesh, P()))
+    return _put(tree, NamedSharding(mesh, P()))
 
 
 def put_examples(batch: Any, mesh: Mesh | None) -> Any:
@@ -170,11 +185,63 @@ def put_examples(batch: Any, mesh: Mesh | None) -> Any:
             return leaf
         leaf = np.asarray(leaf)
         divides = leaf.ndim > 0 and leaf.shape[0] % mesh.size == 0
-        return jax.device_put(leaf, NamedSharding(mesh, P(mesh.axis_names) if divides else P()))
+        return _put(leaf, NamedSharding(mesh, P(mesh.axis_names) if divides else P()))
 
     return jax.tree.map(put, batch)
 
 
 def fetch(tree: Any) -> Any:
-    """Device arrays -> numpy arrays on this host."""
-    return jax.tree.map(np.asarray, jax.device_get(tree))
+    """Device arrays -> numpy arrays on this host; every process gets what lies on the others too, so all have to ask."""
+    leaves, treedef = jax.tree.flatten(tree)
+    away = [isinstance(a, jax.Array) and not (a.is_fully_addressable or a.is_fully_replicated) for a in leaves]
+    gathered = iter(_gathered([leaf for leaf, far in zip(leaves, away, strict=True) if far]))
+    near = jax.device_get([None if far else leaf for leaf, far in zip(leaves, away, strict=True)])
+    return jax.tree.unflatten(
+        treedef, [next(gathered) if far else np.asarray(a) for a, far in zip(near, away, strict=True)]
+    )
+
+
+def _parts(leaf: jax.Array) -> list[list[tuple[slice, ...]]]:
+    """Which parts of an array each process sends: those on its devices, each once."""
+    parts: list[dict[str, tuple[slice, ...]]] = [{} for _ in range(jax.process_count())]
+    for device, index in leaf.sharding.devices_indices_map(leaf.shape).items():
+        parts[device.process_index][str(index)] = index
+    return [list(own.values()) for own in parts]
+
+
+def _gathered(leaves: list[jax.Array]) -> list[np.ndarray]:
+    """Arrays that lie on several hosts, in one message."""
+    if not leaves:
+        return []
+    wholes, own = [np.empty(leaf.shape, leaf.dtype) for leaf in leaves], jax.process_index()
+    for whole, leaf in zip(wholes, leaves, strict=True):
+        for shard in leaf.addressable_shards:
+            whole[shard.index] = shard.data
+    parts = [_parts(leaf) for leaf in leaves]
+    mine = [whole[index].tobytes() for whole, part in zip(wholes, parts, strict=True) for index in part[own]]
+    for number, content in enumerate(hosts.exchanged(b"".join(mine))):
+        begin = 0
+        for whole, part in zip(wholes, parts, strict=True):
+            for index in part[number]:
+                shape, size = whole[index].shape, whole[index].nbytes
+                whole[index] = np.frombuffer(content[begin : begin + size], whole.dtype).reshape(shape)
+                begin += size
+    return wholes
+
+
+def layout(mesh: Mesh, lanes_per_device: int, batch_size: int) -> str:
+    """One line for the log: what lies where.
+
+    Example:
+        >>> layout(make_mesh(1, num_lanes=4, batch_size=8), 2, 8).split(";")[-1]
+        " on a device 2 lanes, and 8 of a lane's 8 examples a step"
+    """
+    processes, devices = jax.process_count(), jax.device_count()
+    own = "" if processes == 1 else f"process {jax.process_index()} of {processes}, "
+    statistics = f" (BatchNorm's statistics are those of all {batch_size})" if mesh.shape[DATA] > 1 else ""
+    return (
+        f"devices: {own}{devices} {jax.default_backend()} device{'s' if devices > 1 else ''}; "
+        f"mesh {mesh.shape[SWEEP]} ({SWEEP}) x {mesh.shape[DATA]} ({DATA}); on a device {lanes_per_device} "
+        f"lane{'s' if lanes_per_device > 1 else ''}, and {batch_size // mesh.shape[DATA]} of a lane's {batch_size} examples "
+        f"a step{statistics}"
+    )

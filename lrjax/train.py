@@ -1,21 +1,22 @@
 """The one loop. Every experiment of every paper goes through it."""
 
+import itertools
 import shutil
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
 
-from lrjax import branch, data, parallel, sweep, workdirs
+from lrjax import branch, data, hosts, parallel, sweep, workdirs
 from lrjax.block import Block, Saved
-from lrjax.checkpoint import Checkpoints, finished, read_meta
-from lrjax.config import Config, check
+from lrjax.checkpoint import Checkpoints, finished, fitted, read, read_meta
+from lrjax.config import Config, check, fingerprint
 from lrjax.errors import LrjaxError
 from lrjax.metrics import RunResult, Writer, load_run, read_status, write_status
 from lrjax.progress import Progress
@@ -55,21 +56,45 @@ def _save(checkpoints: Checkpoints, writer: Writer, block: Block, at: int, saved
     saved = parallel.fetch(saved)
     lanes = block.outcome(saved.state)
     meta = {"offset": writer.offset, "finished": at >= block.length, "lanes": lanes, "wall_time_s": clock()}
-    checkpoints.save(at, saved, meta)
+    if hosts.writes():
+        checkpoints.save(at, saved, meta)
     return lanes
 
 
+def _restored(checkpoints: Checkpoints, template: Saved) -> tuple[Any, dict[str, Any]] | None:
+    """The newest whole checkpoint; one process says which that is."""
+    own = []
+
+    def newest() -> dict[str, Any] | None:
+        own.append(checkpoints.restore(template))
+        return own[0] and own[0][1]
+
+    meta = hosts.agreed(newest)
+    if meta is None or own:
+        return own[0] if own else None
+    return fitted(read(checkpoints.folder, meta["step"])[0], template), meta
+
+
+def _leave_fork(folder: Path, at: int, saved: Saved) -> None:
+    """Keeps a state that other lanes begin from."""
+    saved = parallel.fetch(saved)
+    if hosts.writes():
+        others = Checkpoints(folder, "all")
+        others.save(at, saved, {})
+        others.close()
+
+
 def run_block(
-    block: Block, writer: Writer, folder: Path, offset: int, clock: Callable, progress: Progress, stop: list
+    block: Block, writer: Writer, folder: Path, offset: int, clock: Callable, progress: Progress, stop: Callable
 ) -> list:
     """Takes a block from its last checkpoint to its end; returns how its lanes ended.
 
     Raises:
-        Preempted: `stop` was filled (SIGTERM); everything is saved.
+        Preempted: `stop()` was true after a chunk (SIGTERM); everything is saved.
     """
     checkpoints = Checkpoints(folder / f"block-{block.number:03d}", block.structure.keep_checkpoints)
     begin = block.start()
-    restored = checkpoints.restore(begin)
+    restored = _restored(checkpoints, begin)
     if restored is None:
         begin = block.first(begin)
         first, state = block.begin, parallel.put_lanes(begin.state, block.mesh)
@@ -94,14 +119,13 @@ def run_block(
         pending = (start, metrics, measured)
         progress.advance(sum(min(at, t.rates.size) - min(start, t.rates.size) for t in block.tables), block.name)
         if at in block.forks:
-            others = Checkpoints(branch.forks(folder, block.number), "all")
-            others.save(at, parallel.fetch(Saved(state, memory)), {})
-            others.close()
-        if at % every == 0 or at == block.length or stop:
+            _leave_fork(branch.forks(folder, block.number), at, Saved(state, memory))
+        stopping = stop()
+        if at % every == 0 or at == block.length or stopping:
             _write_chunk(writer, block, *pending)
             pending = None
             lanes = _save(checkpoints, writer, block, at, Saved(state, memory), clock)
-        if stop and at < block.length:
+        if stopping and at < block.length:
             checkpoints.close()
             raise Preempted
     checkpoints.close()
@@ -132,23 +156,29 @@ def run(config: Config, workdir: str | Path, *, quiet: bool = True, command: str
         ('done', 'step')
     """
     groups = sweep.plan(config)
-    with workdirs.opened(Path(workdir), config) as status:
-        if status.get("state") == "done":
-            return load_run(workdir)
-        _run_groups(groups, Path(workdir), status | {"command": command}, quiet)
+    if hosts.several():
+        hosts.require_same(fingerprint(config) + workdirs.code_state()["code"], "configs or code")
+    with ExitStack() as stack:
+        status = hosts.agreed(lambda: stack.enter_context(workdirs.opened(Path(workdir), config)))
+        if status.get("state") != "done":
+            _run_groups(groups, Path(workdir), status | {"command": command}, quiet)
     return load_run(workdir)
 
 
 @contextmanager
-def _sigterm() -> Iterator[list]:
-    """A list that SIGTERM fills. Signals reach the main thread alone; elsewhere (a notebook's worker) it stays empty."""
+def _sigterm() -> Iterator[Callable[[], bool]]:
+    """Whether SIGTERM came, to be asked after each chunk. Signals reach the main thread alone, not a notebook's worker."""
     received: list = []
+    if hosts.several():
+        chunks = itertools.count()
+        yield lambda: hosts.preempted(next(chunks))
+        return
     if threading.current_thread() is not threading.main_thread():
-        yield received
+        yield lambda: False
         return
     previous = signal.signal(signal.SIGTERM, lambda *_: received.append(True))
     try:
-        yield received
+        yield lambda: bool(received)
     finally:
         signal.signal(signal.SIGTERM, previous)
 
@@ -182,39 +212,55 @@ def _placed(block: Block, jobs: list[tuple[sweep.Group, list[sweep.Lane], Mesh]]
     return block
 
 
+def _earlier(workdir: Path, blocks: list[list[int]]) -> float:
+    """Seconds that earlier starts of a run took; refuses one that cannot be gone on with."""
+    folder = workdir / "ckpt"
+    stored = (read_status(workdir) or {}).get("blocks", blocks)
+    check(
+        stored == blocks or not folder.is_dir(),
+        f"{workdir} was begun on another number of devices; go on with as many, or run with --fresh to start over",
+    )
+    metas = [meta for number in range(len(blocks)) for meta in read_meta(folder / f"block-{number:03d}")]
+    return max((meta.get("wall_time_s", 0.0) for meta in metas), default=0.0)
+
+
+def _say_layout(jobs: list[tuple[sweep.Group, list[sweep.Lane], Mesh]]) -> None:
+    structures = [(mesh, group.structure) for group, _, mesh in jobs]
+    lines = [parallel.layout(mesh, s.lanes_per_device, s.batch_size) for mesh, s in structures]
+    print(*dict.fromkeys(lines), sep="\n", flush=True)
+
+
 def _run_groups(groups: list[sweep.Group], workdir: Path, status: dict[str, Any], quiet: bool) -> None:
     jobs = _jobs(groups)
     records = sorted((lane.record() for group in groups for lane in group.lanes), key=lambda record: record["lane"])
     status = status | {"lanes": records, "blocks": [[lane.index for lane in members] for _, members, _ in jobs]}
     folder = workdir / "ckpt"
-    stored = (read_status(workdir) or {}).get("blocks", status["blocks"])
-    check(
-        stored == status["blocks"] or not folder.is_dir(),
-        f"{workdir} was begun on another number of devices; go on with as many, or run with --fresh to start over",
-    )
-    metas = [read_meta(folder / f"block-{number:03d}") for number in range(len(jobs))]
-    before = max((meta.get("wall_time_s", 0.0) for found in metas for meta in found), default=0.0)
+    earlier = hosts.agreed(lambda: _earlier(workdir, status["blocks"]))
     started = time.monotonic()
 
     def clock() -> float:
-        return before + time.monotonic() - started
+        return earlier + time.monotonic() - started
 
     def update(state: str) -> None:
-        write_status(workdir, status | {"state": state, "wall_time_s": round(clock(), 2)})
+        if hosts.writes():
+            write_status(workdir, status | {"state": state, "wall_time_s": round(clock(), 2)})
 
-    writer, offset = Writer(workdir), 0
+    writer, offset = Writer(workdir, silent=not hosts.writes()), 0
     group_data: tuple[Any, Any] = (None, None)
+    if not quiet:
+        _say_layout(jobs)
     total = sum(lane.config.steps - lane.begin for group in groups for lane in group.lanes)
-    with _sigterm() as stop, Progress(total, quiet=quiet) as progress, _state_on_error(update):
+    with _sigterm() as stop, Progress(total, quiet=quiet or not hosts.writes()) as progress, _state_on_error(update):
         update("running")
         for number, (group, members, mesh) in enumerate(jobs):
-            meta = finished(folder / f"block-{number:03d}")
+            meta = hosts.agreed(lambda number=number: finished(folder / f"block-{number:03d}"))
             if meta is not None:
                 ended, offset = meta["lanes"], meta["offset"]
                 progress.skip(sum(lane.config.steps - lane.begin for lane in members))
             else:
                 for later in range(number + 1, len(jobs)):  # their rows stand behind those that this block writes again
-                    shutil.rmtree(folder / f"block-{later:03d}", ignore_errors=True)
+                    if hosts.writes():
+                        shutil.rmtree(folder / f"block-{later:03d}", ignore_errors=True)
                 if group_data[0] is not group:
                     group_data = (group, _shared_data(group, mesh))
                 block = _placed(Block(number, group, members, mesh, group_data[1]), jobs, folder)
@@ -222,7 +268,7 @@ def _run_groups(groups: list[sweep.Group], workdir: Path, status: dict[str, Any]
                 offset = writer.offset
             for end in ended:
                 records[end["lane"]] |= end
-        update("done")
+        hosts.agreed(lambda: update("done"))  # no process reads the run before it is whole
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import warnings
 from pathlib import Path
 
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import lrjax
-from lrjax import block, data, parallel, step, sweep
+from lrjax import block, data, hosts, parallel, step, sweep
 from lrjax.data.dataset import Dataset, Source
 from tests.runs import tiny
 
@@ -94,6 +95,21 @@ def data_task(out):
     return collectives(made.program, state, made.hyper, made.data, rows, made.mesh)
 
 
+def both_task(out):
+    """Runs two lanes, each batch shared by two devices where there are as many: what one lane has, the other has not."""
+    data.DATASETS["random_images"] = Source(random_images, shapes)
+    spectrum = {"spectra.k": 2, "spectra.examples": 16, "spectra.batch_size": 8, "spectra.tol": 1e-4}
+    config = image_config(data_devices=min(2, jax.device_count()), **spectrum)
+    with config.unlocked():
+        config.sweep.seed = (0, 1)
+        config.probes.spectrum = STEPS
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of so few examples for a spectrum
+        lrjax.run(config, out)
+    made, state, rows = first_block(config)
+    return collectives(made.program, state, made.hyper, made.data, rows, made.mesh)
+
+
 def pmap_task(out):
     """Takes the pure step through `jax.pmap` over the batch and, beside it, through `jax.jit` on the whole batch."""
     data.DATASETS["random_images"] = Source(random_images, shapes)
@@ -129,8 +145,9 @@ def pmap_task(out):
     return []
 
 
-TASKS = {"sweep": sweep_task, "data": data_task, "pmap": pmap_task}
+TASKS = {"sweep": sweep_task, "data": data_task, "both": both_task, "pmap": pmap_task}
 
 if __name__ == "__main__":
-    found = TASKS[sys.argv[1]](*sys.argv[2:])
+    with hosts.joined({}):
+        found = TASKS[sys.argv[1]](*sys.argv[2:])
     print(json.dumps({"devices": jax.device_count(), "collectives": found}))

@@ -104,7 +104,7 @@ def explained(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
         train, test = data["train"], data["tests"]["test"]
         x, y, test_x = parallel.fetch((train["x"], train["y"], test["x"]))
         found = linear_predictions(x, y, test_x, classes)
-        return {"linear": np.tile(found, (len(np.asarray(state.step)), 1))}
+        return {"linear": np.tile(found, (len(state.step), 1))}
 
     def measure(state: TrainState, hyper: Any, data: Any, memory: Any, live: int) -> tuple[dict[str, Any], Any]:
         x, y = data["tests"]["test"]["x"], parallel.fetch(data["tests"]["test"]["y"])

@@ -1,7 +1,7 @@
 """Probes that go through the lanes on the host, one after the other, each on a fixed subset of its training examples."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from lrjax import models, parallel
+from lrjax import hosts, models, parallel
 from lrjax.data import DATASETS
 from lrjax.probes.protocol import Probe
 from lrjax.spectra.losses import Losses, losses
@@ -62,29 +62,31 @@ def _weights(structure: Any, engine: Engine, mesh: Mesh) -> Callable:
     return parallel.lanes(lambda s, h, d: engine.weights(s.params, h, d), mesh, structure.lane_loop, shared=shared)
 
 
-def _views(structure: Any, weights: Callable, pick: Pick) -> Callable[..., Iterator[View]]:
+def _views(structure: Any, weights: Callable, pick: Pick) -> Callable[..., Callable[[int], View]]:
     per_lane = DATASETS[structure.data.name].per_lane
 
     def batches(train: dict[str, Any], params: Any) -> list[dict[str, jax.Array]]:
         found = batches_of(train, *pick(train["y"].shape[0], params))
         return jax.tree.map(jnp.asarray, parallel.fetch(found))
 
-    def each(state: TrainState, hyper: Any, data: Any, live: int) -> Iterator[View]:
+    def views(state: TrainState, hyper: Any, data: Any) -> Callable[[int], View]:
         train = {name: data["train"][name] for name in ("x", "y")}
         num_train = train["y"].shape[1 if per_lane else 0]
         variables = {"params": weights(state, hyper, data), "model_state": state.model_state}
         whole = parallel.fetch((variables, state.opt_state, state.step, hyper))
         first = jax.tree.map(lambda a: a[0], whole[0]["params"])
         train = parallel.fetch(train) if per_lane else batches(train, first)
-        for place in range(live):
-            own = jax.tree.map(lambda a, place=place: a[place], whole)
-            mine = batches(jax.tree.map(lambda a, place=place: a[place], train), first) if per_lane else train
-            own_variables, step = own[0], int(own[2])
+
+        def view(place: int) -> View:
+            own_variables, opt_state, step, numbers = jax.tree.map(lambda a: a[place], whole)
+            mine = batches(jax.tree.map(lambda a: a[place], train), first) if per_lane else train
             finite = all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(own_variables["params"]))
             on_device = jax.tree.map(jnp.asarray, own_variables)
-            yield View(on_device, mine, num_train, own[1], own[3], step, finite, place == 0 == step)
+            return View(on_device, mine, num_train, opt_state, numbers, int(step), finite, place == 0 == step)
 
-    return each
+        return view
+
+    return views
 
 
 def one_by_one(
@@ -96,7 +98,7 @@ def one_by_one(
     nothing: dict[str, Any],
     vectors: dict[str, int] | None = None,
 ) -> Probe:
-    """A probe from a measurement of one lane.
+    """A probe from a measurement of one lane; with several processes each measures some of the lanes.
 
     A lane is left out, its memory as it was, where its parameters are not finite, and where it has not moved since the last
     measurement: it has ended, or it has diverged.
@@ -109,7 +111,7 @@ def one_by_one(
         vectors: name -> k, for a memory of k vectors of the size of the parameters, [k, D] zeros at first.
     """
     weights = _weights(structure, engine, mesh)
-    each = _views(structure, weights, pick)
+    views = _views(structure, weights, pick)
 
     def start(state: TrainState, hyper: Any, data: Any) -> dict[str, Any]:
         leaves = jax.tree.leaves(weights(state, hyper, data))
@@ -121,16 +123,20 @@ def one_by_one(
 
     def measure(state: TrainState, hyper: Any, data: Any, memory: Any, live: int) -> tuple[dict[str, Any], Any]:
         memory = jax.tree.map(np.array, memory)
-        found = []
-        for place, view in enumerate(each(state, hyper, data, live)):
-            own: dict[str, Any] = {}
-            if view.step != memory["step"][place] and view.finite:
-                before = {name: array[place] for name, array in memory["vectors"].items()}
-                own, after = measure_one(view, before)
-                for name, array in after.items():
-                    memory["vectors"][name][place] = array
-                memory["step"][place] = view.step
-            found.append(nothing | own)
-        return {name: np.stack([np.asarray(own[name]) for own in found]) for name in nothing}, memory
+        view_of = views(state, hyper, data)
+
+        def one(place: int) -> tuple[dict[str, Any], dict[str, Any], int]:
+            view = view_of(place)
+            if view.step == memory["step"][place] or not view.finite:
+                return nothing, {}, memory["step"][place]
+            own, after = measure_one(view, {name: array[place] for name, array in memory["vectors"].items()})
+            return jax.tree.map(np.asarray, (nothing | own, after)) + (view.step,)
+
+        found = hosts.share_out(live, one)
+        for place, (_, after, step) in enumerate(found):
+            memory["step"][place] = step
+            for name, array in after.items():
+                memory["vectors"][name][place] = array
+        return {name: np.stack([np.asarray(own[name]) for own, _, _ in found]) for name in nothing}, memory
 
     return Probe(measure, start)

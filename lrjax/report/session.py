@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lrjax import process, train, workdirs
+from lrjax import hosts, process, train, workdirs
 from lrjax.claims import print_table
 from lrjax.config import Config, check, load_config, nearest, parse_value
 from lrjax.dry_run import describe
@@ -63,13 +63,14 @@ def start(flags: argparse.Namespace, overrides: dict[str, Any]) -> int:
         print(process.settings(process.keep_compiled_programs(), threads), file=sys.stderr)
     command = shlex.join(command_of(flags.config, {k: v for k, v in overrides.items() if k != "data_dir"}))
     workdir = Path(flags.workdir) if flags.workdir else workdirs.default_workdir(flags.config, config)
-    return run_and_report(config, workdir, command, fresh=flags.fresh)
+    with hosts.joined({name: getattr(flags, name) for name in ("coordinator", "num_processes", "process_id")}):
+        return run_and_report(config, workdir, command, fresh=flags.fresh)
 
 
 @contextmanager
 def _preemptible() -> Iterator[None]:
     """SIGTERM before or after the training, as while the report is written: nothing to save, and the same exit status."""
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread() or hosts.several():  # of several JAX catches it
         yield
         return
     previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(PREEMPTED))
@@ -92,23 +93,27 @@ def run_and_report(config: Config, workdir: Path, command: str, *, fresh: bool =
     check(config.paper in PAPERS, f"unknown paper {config.paper!r}; {nearest(config.paper, PAPERS)}")
     paper, groups = PAPERS[config.paper], plan(config)
     if fresh:
-        workdirs.start_over(workdir)
-    status = workdirs.inspect(workdir, config) or {}
+        hosts.agreed(lambda: workdirs.start_over(workdir))
+    status = hosts.agreed(lambda: workdirs.inspect(workdir, config)) or {}
     done = status.get("state") == "done"
     change = workdirs.code_change(status) if status else None
-    if change:
+    if change and hosts.writes():
         print(f"note: {change}", file=sys.stderr)
     try:
         if done:
             train.run(config, workdir)  # refuses while another process has it open
-            print(f"{workdir} is done already; this is its report. --fresh runs it again.", file=sys.stderr)
+            if hosts.writes():
+                print(f"{workdir} is done already; this is its report. --fresh runs it again.", file=sys.stderr)
         else:
             verb = "going on with" if (workdir / "ckpt").is_dir() else "running"
-            print(f"{paper.before(groups)}\n{verb} {workdir}".lstrip(), flush=True)
+            if hosts.writes():
+                print(f"{paper.before(groups)}\n{verb} {workdir}".lstrip(), flush=True)
             train.run(config, workdir, quiet=False, command=command)
     except (train.Preempted, KeyboardInterrupt):
         print(f"preempted; {workdir} is saved, the same command goes on from there", file=sys.stderr)
         return PREEMPTED
+    if not hosts.writes():
+        return 0  # and waits, in leaving, for the one that writes the report
     finished = workdir / "claims.json"
     shown = done and finished.exists() and (workdir / "report.html").exists()
     print_table(json.loads(finished.read_text()) if shown else write_report(workdir))
