@@ -19,6 +19,8 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict]:
     parser.add_argument("--dry_run", action="store_true", help="show shapes, parameters, memory, steps, FLOPs; no data")
     parser.add_argument("--fresh", action="store_true", help="start over instead of resuming or showing a finished run")
     parser.add_argument("--plain_process", action="store_true", help="no large pages, no compiled programs on disk")
+    parser.add_argument("--sinks", default="", help="where metrics go besides metrics.jsonl: tensorboard,wandb")
+    parser.add_argument("--profile", action="store_true", help="write a trace of some steps into WORKDIR/profile")
     parser.add_argument("--coordinator", help="HOST:PORT of the first of several processes; or JAX_COORDINATOR_ADDRESS")
     parser.add_argument("--num_processes", help="how many; or JAX_NUM_PROCESSES; 1 for a process by itself anywhere")
     parser.add_argument("--process_id", help="which one this is, from 0; or JAX_PROCESS_ID")

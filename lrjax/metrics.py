@@ -6,13 +6,14 @@ Everything to the right of the run directory (report, claims, figures) works fro
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from lrjax.errors import LrjaxError
+from lrjax.sinks import SINKS, Sink
 
 
 class RunResult(NamedTuple):
@@ -88,16 +89,43 @@ def read_status(workdir: Path) -> dict[str, Any] | None:
         raise LrjaxError(f"{workdir}/status.json is damaged; run with --fresh to start over") from error
 
 
+class SinksOf:
+    """The sinks of a run, opened when it is known which rows of metrics.jsonl stand.
+
+    Args:
+        workdir: the run directory.
+        names: of `lrjax.sinks.SINKS`.
+    """
+
+    def __init__(self, workdir: Path, names: Sequence[str]):
+        self.workdir, self.names = workdir, names
+        self._opened: list[Sink] | None = None
+
+    def open(self) -> None:
+        """Opens them once, with the rows that are there."""
+        if self._opened is None and self.names:
+            config = json.loads((self.workdir / "config.json").read_text())
+            kept = _rows(self.workdir)
+            self._opened = [SINKS[name](self.workdir, config, kept) for name in self.names]
+
+    def send(self, rows: list[dict[str, Any]]) -> None:
+        """Hands on rows that were written."""
+        for sink in self._opened or ():
+            sink(rows)
+
+
 class Writer:
     """Appends rows and arrays of a run, so that what a resumed run writes again stands once.
 
     Args:
         workdir: the run directory.
         silent: write nothing, where another process of the run does.
+        sinks: names of `lrjax.sinks.SINKS` that get the rows too.
     """
 
-    def __init__(self, workdir: Path, *, silent: bool = False):
+    def __init__(self, workdir: Path, *, silent: bool = False, sinks: Sequence[str] = ()):
         self.workdir, self.silent, self.offset = workdir, silent, 0
+        self._sinks = SinksOf(workdir, sinks)
         self._path = workdir / "metrics.jsonl"
         self._pieces: dict[str, list[np.ndarray]] = {}
         if silent:
@@ -120,6 +148,7 @@ class Writer:
         except OSError as error:
             raise _disk_error(self._path, error) from error
         self.offset += len(text)
+        self._sinks.send(rows)
 
     def collect(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Adds arrays [time, lanes, ...] to the piece that `flush` writes."""
@@ -158,6 +187,7 @@ class Writer:
             raise LrjaxError(f"{self._path} lacks rows that a checkpoint counts on; run with --fresh to start over")
         os.truncate(self._path, offset)
         self.offset = offset
+        self._sinks.open()
         for path in (self.workdir / "arrays").glob("block-*.npz"):
             _, number, stop = path.stem.split("-")
             if int(number) > block or (int(number) == block and int(stop) > step):
@@ -227,6 +257,11 @@ def _go_on(index: int, lanes: list[dict[str, Any]], arrays: list[dict[str, np.nd
     arrays[index] = joined(arrays[index], arrays[start["lane"]], start["at"])
 
 
+def _rows(workdir: Path) -> list[dict[str, Any]]:
+    path = workdir / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
 def load_run(workdir: str | Path) -> RunResult:
     """Reads a run directory.
 
@@ -238,7 +273,6 @@ def load_run(workdir: str | Path) -> RunResult:
     if status is None:
         raise LrjaxError(f"{workdir} holds no run of lrjax (no status.json); give the --workdir of a run")
     config = json.loads((workdir / "config.json").read_text())
-    lines = (workdir / "metrics.jsonl").read_text().splitlines() if (workdir / "metrics.jsonl").exists() else []
     lanes = status["lanes"]
     arrays: list[dict[str, np.ndarray]] = [{} for _ in lanes]
     for block, members in enumerate(status["blocks"]):
@@ -248,4 +282,4 @@ def load_run(workdir: str | Path) -> RunResult:
     done: set[int] = set()
     for index in range(len(lanes)):
         _go_on(index, lanes, arrays, done)
-    return RunResult([json.loads(line) for line in lines], arrays, status, workdir, config, lanes)
+    return RunResult(_rows(workdir), arrays, status, workdir, config, lanes)

@@ -2,7 +2,10 @@
 
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 TUNABLE = "glibc.malloc.hugetlb"
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -86,3 +89,19 @@ def settings(cache: str | None, threads: int | None) -> str:
     kept = f"compiled programs kept in {cache}" if cache else "compiled programs not kept"
     used = "a thread a core" if threads is None else f"{threads} thread{'s' if threads > 1 else ''} (NPROC)"
     return f"process: {pages}; {used}; {kept}; --plain_process changes nothing"
+
+
+@contextmanager
+def traced(folder: Path | None) -> Iterator[Callable[[Any], Any]]:
+    """Writes a trace of what runs inside into a folder; None: does nothing.
+
+    Yields:
+        A function to put round what is computed inside: it returns it once the devices are done, if there is a trace.
+    """
+    if folder is None:
+        yield lambda values: values
+        return
+    import jax
+
+    with jax.profiler.trace(str(folder)):
+        yield jax.block_until_ready

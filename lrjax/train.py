@@ -5,7 +5,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh
 
-from lrjax import branch, data, hosts, parallel, sweep, workdirs
+from lrjax import branch, data, hosts, parallel, process, sweep, workdirs
 from lrjax.block import Block, Saved
 from lrjax.checkpoint import Checkpoints, finished, fitted, read, read_meta
 from lrjax.config import Config, check, fingerprint
 from lrjax.errors import LrjaxError
-from lrjax.metrics import RunResult, Writer, load_run, read_status, write_status
+from lrjax.metrics import RunResult, SinksOf, Writer, load_run, read_status, write_status
 from lrjax.progress import Progress
 from lrjax.resolve import due
 
@@ -85,9 +85,18 @@ def _leave_fork(folder: Path, at: int, saved: Saved) -> None:
 
 
 def run_block(
-    block: Block, writer: Writer, folder: Path, offset: int, clock: Callable, progress: Progress, stop: Callable
+    block: Block,
+    writer: Writer,
+    folder: Path,
+    offset: int,
+    clock: Callable,
+    progress: Progress,
+    stop: Callable,
+    trace: Path | None = None,
 ) -> list:
     """Takes a block from its last checkpoint to its end; returns how its lanes ended.
+
+    A trace is made of the second chunk, or of the only one: the first compiles.
 
     Raises:
         Preempted: `stop()` was true after a chunk (SIGTERM); everything is saved.
@@ -110,8 +119,10 @@ def run_block(
         pending = None
     every = -(-block.structure.checkpoint_every // block.chunk) * block.chunk
     lanes: list[dict] = []
+    watched = min(first + block.chunk, block.length - block.chunk)
     for start in range(first, block.length, block.chunk):
-        state, metrics = block.advance(state, start)
+        with process.traced(trace if start == watched else None) as whole:
+            state, metrics = whole(block.advance(state, start))
         at = start + block.chunk
         measured, memory = block.measure(state, memory, at)
         if pending is not None:
@@ -132,7 +143,15 @@ def run_block(
     return lanes
 
 
-def run(config: Config, workdir: str | Path, *, quiet: bool = True, command: str | None = None) -> RunResult:
+def run(
+    config: Config,
+    workdir: str | Path,
+    *,
+    quiet: bool = True,
+    command: str | None = None,
+    sinks: Sequence[str] = (),
+    profile: bool = False,
+) -> RunResult:
     """Runs an experiment, or goes on with it, or reads it when it is done.
 
     Args:
@@ -140,6 +159,8 @@ def run(config: Config, workdir: str | Path, *, quiet: bool = True, command: str
         workdir: made if missing; a killed run of the same config in it is taken up again.
         quiet: no progress on stderr.
         command: what the report shows as the way to repeat the run.
+        sinks: where the rows of metrics.jsonl go besides: keys of `lrjax.sinks.SINKS`.
+        profile: write a trace of one chunk of steps into workdir/profile, for TensorBoard, XProf or Perfetto.
 
     Returns:
         The run in memory.
@@ -161,7 +182,9 @@ def run(config: Config, workdir: str | Path, *, quiet: bool = True, command: str
     with ExitStack() as stack:
         status = hosts.agreed(lambda: stack.enter_context(workdirs.opened(Path(workdir), config)))
         if status.get("state") != "done":
-            _run_groups(groups, Path(workdir), status | {"command": command}, quiet)
+            _run_groups(groups, Path(workdir), status | {"command": command}, quiet, sinks, profile)
+        elif hosts.writes():
+            SinksOf(Path(workdir), sinks).open()
     return load_run(workdir)
 
 
@@ -230,7 +253,9 @@ def _say_layout(jobs: list[tuple[sweep.Group, list[sweep.Lane], Mesh]]) -> None:
     print(*dict.fromkeys(lines), sep="\n", flush=True)
 
 
-def _run_groups(groups: list[sweep.Group], workdir: Path, status: dict[str, Any], quiet: bool) -> None:
+def _run_groups(
+    groups: list[sweep.Group], workdir: Path, status: dict[str, Any], quiet: bool, sinks: Sequence[str], profile: bool
+) -> None:
     jobs = _jobs(groups)
     records = sorted((lane.record() for group in groups for lane in group.lanes), key=lambda record: record["lane"])
     status = status | {"lanes": records, "blocks": [[lane.index for lane in members] for _, members, _ in jobs]}
@@ -245,7 +270,8 @@ def _run_groups(groups: list[sweep.Group], workdir: Path, status: dict[str, Any]
         if hosts.writes():
             write_status(workdir, status | {"state": state, "wall_time_s": round(clock(), 2)})
 
-    writer, offset = Writer(workdir, silent=not hosts.writes()), 0
+    writer, offset = Writer(workdir, silent=not hosts.writes(), sinks=sinks), 0
+    traces = iter([workdir / "profile"] if profile else [])
     group_data: tuple[Any, Any] = (None, None)
     if not quiet:
         _say_layout(jobs)
@@ -264,7 +290,7 @@ def _run_groups(groups: list[sweep.Group], workdir: Path, status: dict[str, Any]
                 if group_data[0] is not group:
                     group_data = (group, _shared_data(group, mesh))
                 block = _placed(Block(number, group, members, mesh, group_data[1]), jobs, folder)
-                ended = run_block(block, writer, folder, offset, clock, progress, stop)
+                ended = run_block(block, writer, folder, offset, clock, progress, stop, next(traces, None))
                 offset = writer.offset
             for end in ended:
                 records[end["lane"]] |= end

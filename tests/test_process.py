@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import lrjax
 from lrjax import process
+from tests.runs import tiny
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LISTING = [sys.executable, "-m", "lrjax.main", "--config=configs/benign_osc.py:CLEAR,scale=smoke"]
@@ -66,3 +69,12 @@ def test_the_program_itself_has_the_threads_of_its_config(tmp_path):
         for n in (1, 6)
     ]
     assert threads[0] < threads[1]
+
+
+def test_a_trace_of_some_steps_is_written_and_changes_no_number(tmp_path):
+    plain = lrjax.run(tiny(), tmp_path / "plain")
+    traced = lrjax.run(tiny(), tmp_path / "traced", profile=True)
+    assert len(list((tmp_path / "traced" / "profile").rglob("*.xplane.pb"))) == 1
+    assert not (tmp_path / "plain" / "profile").exists()
+    for one, other in zip(plain.arrays, traced.arrays, strict=True):
+        assert all(np.array_equal(one[name], other[name], equal_nan=True) for name in one)

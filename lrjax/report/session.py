@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from lrjax import hosts, process, train, workdirs
@@ -18,6 +19,7 @@ from lrjax.dry_run import describe
 from lrjax.papers import PAPERS
 from lrjax.report import write_report
 from lrjax.report.listing import experiments
+from lrjax.sinks import named
 from lrjax.sweep import plan
 
 PREEMPTED = 75
@@ -64,7 +66,8 @@ def start(flags: argparse.Namespace, overrides: dict[str, Any]) -> int:
     command = shlex.join(command_of(flags.config, {k: v for k, v in overrides.items() if k != "data_dir"}))
     workdir = Path(flags.workdir) if flags.workdir else workdirs.default_workdir(flags.config, config)
     with hosts.joined({name: getattr(flags, name) for name in ("coordinator", "num_processes", "process_id")}):
-        return run_and_report(config, workdir, command, fresh=flags.fresh)
+        watch = {"sinks": named(flags.sinks), "profile": flags.profile}
+        return run_and_report(config, workdir, command, fresh=flags.fresh, watch=watch)
 
 
 @contextmanager
@@ -81,7 +84,9 @@ def _preemptible() -> Iterator[None]:
 
 
 @_preemptible()
-def run_and_report(config: Config, workdir: Path, command: str, *, fresh: bool = False) -> int:
+def run_and_report(
+    config: Config, workdir: Path, command: str, *, fresh: bool = False, watch: Mapping[str, Any] = MappingProxyType({})
+) -> int:
     """Runs an experiment (or resumes it, or shows it when it is done) and writes its report.
 
     Returns:
@@ -101,14 +106,14 @@ def run_and_report(config: Config, workdir: Path, command: str, *, fresh: bool =
         print(f"note: {change}", file=sys.stderr)
     try:
         if done:
-            train.run(config, workdir)  # refuses while another process has it open
+            train.run(config, workdir, **watch)  # refuses while another process has it open
             if hosts.writes():
                 print(f"{workdir} is done already; this is its report. --fresh runs it again.", file=sys.stderr)
         else:
             verb = "going on with" if (workdir / "ckpt").is_dir() else "running"
             if hosts.writes():
                 print(f"{paper.before(groups)}\n{verb} {workdir}".lstrip(), flush=True)
-            train.run(config, workdir, quiet=False, command=command)
+            train.run(config, workdir, quiet=False, command=command, **watch)
     except (train.Preempted, KeyboardInterrupt):
         print(f"preempted; {workdir} is saved, the same command goes on from there", file=sys.stderr)
         return PREEMPTED
