@@ -1,5 +1,6 @@
 """Several processes, each with a device of its own, make the run of one process; one of them killed ends the job."""
 
+import contextlib
 import json
 import signal
 import socket
@@ -13,16 +14,17 @@ import pytest
 
 import lrjax
 from lrjax import hosts
+from lrjax.checkpoint import stored_steps
 from lrjax.errors import LrjaxError
 from tests.runs import REPOSITORY, TINY, assert_same_run, environment, final_states, said, start
 
 TWO = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 RUN = ["--config=configs/benign_osc.py:CLEAR,scale=smoke", *TINY]
-SAVED = 500
+SAVED = 2000
 # Long enough to be killed three times; flags that come later count.
 LONG = [*RUN, *(f"--config.{key}={value}" for key, value in {
-    "steps": 8000, "arms.small_rate.steps": 8000, "arms.time_matched.steps": 8000, "log_every": 250,
-    "checkpoint_every": SAVED, "probes.features": 1000, "probes.test_accuracy": 1000,
+    "steps": 40_000, "arms.small_rate.steps": 40_000, "arms.time_matched.steps": 40_000, "log_every": 250,
+    "checkpoint_every": SAVED, "probes.features": 8000, "probes.test_accuracy": 8000,
 }.items())]  # fmt: skip
 
 
@@ -35,9 +37,16 @@ def variables(count):
     return [environment(1) | dict(zip(TWO, own, strict=True)) for own in values]
 
 
+@contextlib.contextmanager
 def job(count, *arguments):
-    """Starts `lrjax.main` in several processes."""
-    return [start(arguments, env=own) for own in variables(count)]
+    """Starts `lrjax.main` in several processes; none is left behind."""
+    processes = [start(arguments, env=own) for own in variables(count)]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
 
 
 def ended(processes, timeout=300):
@@ -48,7 +57,8 @@ def ended(processes, timeout=300):
 
 def succeed(count, *arguments):
     """Runs a job to its end."""
-    found = ended(job(count, *arguments))
+    with job(count, *arguments) as processes:
+        found = ended(processes)
     assert [status for status, _, _ in found] == [0] * count, found
     return found
 
@@ -65,7 +75,7 @@ def task(*arguments, count=1, devices=1):
 
 def newest(workdir):
     """The step of the newest checkpoint, 0 before the first one."""
-    return max((int(path.parents[1].name) for path in workdir.glob("ckpt/*/*/meta/metadata")), default=0)
+    return max((step for folder in workdir.glob("ckpt/*") for step in stored_steps(folder)), default=0)
 
 
 def wait_for(step, workdir, processes):
@@ -100,10 +110,10 @@ def test_a_killed_process_ends_the_job_and_the_restarted_job_ends_with_the_bits_
 ):
     workdir = tmp_path / "killed"
     for victim, sign in ((1, signal.SIGKILL), (0, signal.SIGKILL), (1, signal.SIGTERM)):
-        processes = job(2, *LONG, f"--workdir={workdir}")
-        wait_for(newest(workdir) + 2 * SAVED, workdir, processes)
-        processes[victim].send_signal(sign)
-        found = ended(processes, timeout=60)
+        with job(2, *LONG, f"--workdir={workdir}") as processes:
+            wait_for(newest(workdir) + 2 * SAVED, workdir, processes)
+            processes[victim].send_signal(sign)
+            found = ended(processes, timeout=60)
         assert json.loads((workdir / "status.json").read_text())["state"] != "done"
         if sign == signal.SIGTERM:
             assert [status for status, _, _ in found] == [75, 75], found
