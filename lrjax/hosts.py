@@ -14,11 +14,14 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from lrjax.config import check
 from lrjax.errors import LrjaxError
@@ -130,7 +133,7 @@ def joined(flags: Mapping[str, Any]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        atexit.register(_leave)
+        atexit.register(leave, 1)
         if not isinstance(error, LrjaxError) and LOST.search(str(error)):
             raise LrjaxError(
                 f"lost another process of this job ({_first_line(error)}): it was killed or has failed, and its own log says "
@@ -143,11 +146,11 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
-def _leave() -> None:
-    """Ends a process that has failed without waiting for the others, which wait for it."""
+def leave(status: int) -> NoReturn:
+    """Ends a process without waiting for the others, which may wait for it."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(1)
+    os._exit(status)
 
 
 def several() -> bool:
@@ -245,9 +248,22 @@ def require_same(what: str, name: str) -> None:
     )
 
 
-def preempted(chunk: int) -> bool:
-    """Whether SIGTERM came to any process; all of them learn it at the same chunk.
+def stop_agreed() -> Callable[[bool], bool]:
+    """A function that says in all processes at once that one of them wants to stop.
 
-    JAX catches the signal where there are several processes. All of them have to ask, once a chunk.
+    Each calls it after each chunk with what it wants itself. The answer is that of the chunk before: it was on its way while
+    the devices worked, so nobody waits for it. (`multihost_utils.reached_preemption_sync_point` may miss its step where
+    chunks are short, and then never says so.)
     """
-    return bool(multihost_utils.reached_preemption_sync_point(chunk))
+    if not several():
+        return lambda wanted: wanted
+    everywhere = NamedSharding(Mesh(np.array(jax.devices()), ("devices",)), P("devices"))
+    reduced = jax.jit(jnp.any, out_shardings=NamedSharding(everywhere.mesh, P()))
+    before: list[jax.Array] = []
+
+    def ask(wanted: bool) -> bool:
+        own = jax.make_array_from_callback((jax.device_count(),), everywhere, lambda _: np.array([wanted]))
+        before.append(reduced(own))
+        return len(before) > 1 and bool(np.asarray(before.pop(0)))
+
+    return ask

@@ -1,6 +1,5 @@
 """The one loop. Every experiment of every paper goes through it."""
 
-import itertools
 import shutil
 import signal
 import threading
@@ -192,16 +191,13 @@ def run(
 def _sigterm() -> Iterator[Callable[[], bool]]:
     """Whether SIGTERM came, to be asked after each chunk. Signals reach the main thread alone, not a notebook's worker."""
     received: list = []
-    if hosts.several():
-        chunks = itertools.count()
-        yield lambda: hosts.preempted(next(chunks))
-        return
+    agreed = hosts.stop_agreed()
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
+        yield lambda: agreed(False)
         return
     previous = signal.signal(signal.SIGTERM, lambda *_: received.append(True))
     try:
-        yield lambda: bool(received)
+        yield lambda: agreed(bool(received))
     finally:
         signal.signal(signal.SIGTERM, previous)
 

@@ -1,6 +1,7 @@
 """What `tests/test_parallel.py` runs in a process with simulated devices: `python -m tests.on_devices TASK ... OUT`."""
 
 import json
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AxisType, Mesh
 
 import lrjax
 from lrjax import block, data, hosts, parallel, step, sweep
@@ -53,17 +55,38 @@ def image_config(**overrides):
     return config
 
 
-def collectives(program, state, hyper, arrays, rows, mesh):
-    """Which collective operations the compiled step holds."""
+def perceptron(**overrides):
+    """`image_config` with a small perceptron and BatchNorm, which compiles in no time."""
+    config = image_config(**overrides)
+    with config.unlocked():
+        config.model = type(config)({"name": "mlp", "widths": (16,), "norm": "batch"})
+        config.probes = type(config)()
+    return config
+
+
+def compiled_step(program, state, hyper, arrays, rows, mesh):
+    """The text of the compiled step, and the FLOPs of one device."""
     with jax.set_mesh(mesh):
-        text = program.advance.compiled.lower(state, hyper, arrays, rows).compile().as_text()
+        made = program.advance.compiled.lower(state, hyper, arrays, rows).compile()
+    return made.as_text(), made.cost_analysis()["flops"]
+
+
+def collectives(text):
+    """Which collective operations a program holds."""
     return [name for name in COLLECTIVES if name in text]
 
 
-def first_block(config):
+def reduced(text):
+    """How many numbers its all-reduces sum over the devices."""
+    results = re.findall(r"= (.*?) all-reduce(?:-start)?\(", text)
+    shapes = [shape for result in results for shape in re.findall(r"\w+\[([\d,]*)\]", result)]
+    return sum(int(np.prod([int(size) for size in shape.split(",") if size])) for shape in shapes)
+
+
+def first_block(config, mesh=None):
     """The first block of a run, ready to advance."""
     group = sweep.plan(config)[0]
-    mesh = parallel.make_mesh(config.data_devices, len(group.lanes), group.structure.batch_size)
+    mesh = mesh or parallel.make_mesh(config.data_devices, len(group.lanes), group.structure.batch_size)
     source = data.DATASETS[group.structure.data.name]
     shared = None
     if not source.per_lane:
@@ -78,12 +101,35 @@ def first_block(config):
     return made, state, parallel.put_lanes(rows, mesh)
 
 
+def communication(config, mesh=None):
+    """What the step of the first block of a run sends between devices, and what it computes on each."""
+    made, state, rows = first_block(config, mesh)
+    text, flops = compiled_step(made.program, state, made.hyper, made.data, rows, made.mesh)
+    params = sum(leaf.size for leaf in jax.tree.leaves(state.params)) // made.size
+    return {"collectives": collectives(text), "reduced": reduced(text), "params": params, "flops": flops}
+
+
+def weak_scaling_task():
+    """Compiles the step on the first 1, 2, 4 and 8 devices: a lane more, or a part of a batch more, on each of them."""
+    data.DATASETS["random_images"] = Source(random_images, shapes)
+    found = {}
+    for count in (1, 2, 4, 8):
+        devices = np.array(jax.devices()[:count])
+        kinds = {"axis_names": ("sweep", "data"), "axis_types": (AxisType.Auto,) * 2}
+        along = [Mesh(devices.reshape(shape), **kinds) for shape in ((count, 1), (1, count))]
+        lanes = tiny({"sweep.e": (0.5,), "sweep.seed": tuple(range(count)), "lanes_per_device": 2})
+        found[count] = {
+            "sweep": communication(lanes, along[0]),
+            "data": communication(perceptron(batch_size=4 * count), along[1]),
+        }
+    return found
+
+
 def sweep_task(engine, out):
     """Runs 15 lanes, which no number of devices but one divides."""
     config = tiny({"engine": engine, "sweep.e": (0.5, 1.1, 1.25), "sweep.seed": (0, 1, 2)})
     lrjax.run(config, out)
-    made, state, rows = first_block(config)
-    return collectives(made.program, state, made.hyper, made.data, rows, made.mesh)
+    return communication(config)["collectives"]
 
 
 def data_task(out):
@@ -91,23 +137,21 @@ def data_task(out):
     data.DATASETS["random_images"] = Source(random_images, shapes)
     config = image_config()
     lrjax.run(config, out)
-    made, state, rows = first_block(config)
-    return collectives(made.program, state, made.hyper, made.data, rows, made.mesh)
+    return communication(config)["collectives"]
 
 
 def both_task(out):
     """Runs two lanes, each batch shared by two devices where there are as many: what one lane has, the other has not."""
     data.DATASETS["random_images"] = Source(random_images, shapes)
     spectrum = {"spectra.k": 2, "spectra.examples": 16, "spectra.batch_size": 8, "spectra.tol": 1e-4}
-    config = image_config(data_devices=min(2, jax.device_count()), **spectrum)
+    config = perceptron(data_devices=min(2, jax.device_count()), **spectrum)
     with config.unlocked():
         config.sweep.seed = (0, 1)
         config.probes.spectrum = STEPS
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of so few examples for a spectrum
         lrjax.run(config, out)
-    made, state, rows = first_block(config)
-    return collectives(made.program, state, made.hyper, made.data, rows, made.mesh)
+    return communication(config)["collectives"]
 
 
 def pmap_task(out):
@@ -145,7 +189,13 @@ def pmap_task(out):
     return []
 
 
-TASKS = {"sweep": sweep_task, "data": data_task, "both": both_task, "pmap": pmap_task}
+TASKS = {
+    "sweep": sweep_task,
+    "data": data_task,
+    "both": both_task,
+    "pmap": pmap_task,
+    "weak_scaling": weak_scaling_task,
+}
 
 if __name__ == "__main__":
     with hosts.joined({}):

@@ -1,5 +1,6 @@
 """Several processes, each with a device of its own, make the run of one process; one of them killed ends the job."""
 
+import contextlib
 import json
 import signal
 import socket
@@ -13,14 +14,18 @@ import pytest
 
 import lrjax
 from lrjax import hosts
+from lrjax.checkpoint import stored_steps
 from lrjax.errors import LrjaxError
-from tests.runs import REPOSITORY, TINY, assert_same_run, environment, final_states, start
+from tests.runs import REPOSITORY, TINY, assert_same_run, environment, final_states, said, start
 
 TWO = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 RUN = ["--config=configs/benign_osc.py:CLEAR,scale=smoke", *TINY]
-# Long enough to be killed half way; its blocks save often.
-LONG = [*RUN, "--config.steps=20000", "--config.arms.small_rate.steps=20000", "--config.arms.time_matched.steps=20000"]
-LONG += ["--config.checkpoint_every=500", "--config.probes.features=1000", "--config.probes.test_accuracy=1000"]
+SAVED = 2000
+# Long enough to be killed three times; flags that come later count.
+LONG = [*RUN, *(f"--config.{key}={value}" for key, value in {
+    "steps": 40_000, "arms.small_rate.steps": 40_000, "arms.time_matched.steps": 40_000, "log_every": 250,
+    "checkpoint_every": SAVED, "probes.features": 8000, "probes.test_accuracy": 8000,
+}.items())]  # fmt: skip
 
 
 def variables(count):
@@ -32,9 +37,16 @@ def variables(count):
     return [environment(1) | dict(zip(TWO, own, strict=True)) for own in values]
 
 
+@contextlib.contextmanager
 def job(count, *arguments):
-    """Starts `lrjax.main` in several processes."""
-    return [start(arguments, env=own) for own in variables(count)]
+    """Starts `lrjax.main` in several processes; none is left behind."""
+    processes = [start(arguments, env=own) for own in variables(count)]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
 
 
 def ended(processes, timeout=300):
@@ -45,7 +57,8 @@ def ended(processes, timeout=300):
 
 def succeed(count, *arguments):
     """Runs a job to its end."""
-    found = ended(job(count, *arguments))
+    with job(count, *arguments) as processes:
+        found = ended(processes)
     assert [status for status, _, _ in found] == [0] * count, found
     return found
 
@@ -60,25 +73,31 @@ def task(*arguments, count=1, devices=1):
     return [json.loads(out.splitlines()[-1]) for _, out, _ in found]
 
 
-def wait_for_checkpoints(workdir, processes, count=1):
-    """Until a run that is not done yet has saved so many more."""
-    before = len(list(workdir.glob("ckpt/*/*/meta/metadata")))
-    names = {str(path) for path in workdir.glob("ckpt/*/*/meta/metadata")}
-    for _ in range(2400):
-        time.sleep(0.05)
+def newest(workdir):
+    """The step of the newest checkpoint, 0 before the first one."""
+    return max((step for folder in workdir.glob("ckpt/*") for step in stored_steps(folder)), default=0)
+
+
+def wait_for(step, workdir, processes):
+    """Until a running job has saved a step."""
+    while newest(workdir) < step:
         assert all(process.poll() is None for process in processes), ended(processes)
-        names |= {str(path) for path in workdir.glob("ckpt/*/*/meta/metadata")}
-        if len(names) >= before + count:
-            return
-    raise AssertionError("no checkpoint came")
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """A run of two processes that nothing happens to, and what they said."""
+    workdir = tmp_path_factory.mktemp("alone") / "run"
+    return workdir, succeed(2, *LONG, f"--workdir={workdir}")
 
 
 @pytest.mark.slow
-def test_two_processes_write_the_bits_of_one_process_with_two_devices(tmp_path):
-    (_, out, _), (_, quiet, _) = succeed(2, *RUN, f"--workdir={tmp_path / 'two'}")
-    with start([*RUN, f"--workdir={tmp_path / 'one'}"], env=environment(2)) as process:
+def test_two_processes_write_the_bits_of_one_process_with_two_devices(alone, tmp_path):
+    with start([*LONG, f"--workdir={tmp_path / 'one'}"], env=environment(2)) as process:
         process.communicate(timeout=300)
-    assert_same_run(tmp_path / "two", tmp_path / "one")
+    assert_same_run(alone[0], tmp_path / "one")
+    (_, out, _), (_, quiet, _) = alone[1]
     assert "process 0 of 2, 2 cpu devices; mesh 2 (sweep) x 1 (data); on a device 2 lanes" in out
     assert "report:" in out
     assert "process 1 of 2" in quiet
@@ -86,43 +105,49 @@ def test_two_processes_write_the_bits_of_one_process_with_two_devices(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_process_ends_the_job_and_the_restarted_job_ends_with_the_bits_of_one_that_was_left_alone(tmp_path):
-    workdir, alone = tmp_path / "killed", tmp_path / "alone"
+def test_a_killed_process_ends_the_job_and_the_restarted_job_ends_with_the_bits_of_one_that_was_left_alone(
+    alone, tmp_path
+):
+    workdir = tmp_path / "killed"
     for victim, sign in ((1, signal.SIGKILL), (0, signal.SIGKILL), (1, signal.SIGTERM)):
-        processes = job(2, *LONG, f"--workdir={workdir}")
-        wait_for_checkpoints(workdir, processes, 3)
-        processes[victim].send_signal(sign)
-        found = ended(processes, timeout=60)
+        with job(2, *LONG, f"--workdir={workdir}") as processes:
+            wait_for(newest(workdir) + 2 * SAVED, workdir, processes)
+            processes[victim].send_signal(sign)
+            found = ended(processes, timeout=60)
         assert json.loads((workdir / "status.json").read_text())["state"] != "done"
         if sign == signal.SIGTERM:
             assert [status for status, _, _ in found] == [75, 75], found
             assert "is saved, the same command goes on from there" in found[0][2]
         else:
-            status, _, said = found[1 - victim]
+            status, _, last_words = found[1 - victim]
             assert status not in (0, 75)
             # Ours where a transfer broke, that of JAX's service where it was the first to notice.
-            assert "lost another process of this job" in said or "another task died" in said
+            assert "lost another process of this job" in last_words or "another task died" in last_words
     succeed(2, *LONG, f"--workdir={workdir}")
-    succeed(2, *LONG, f"--workdir={alone}")
-    assert_same_run(workdir, alone)
+    assert_same_run(workdir, alone[0])
+
+
+@pytest.fixture(scope="module")
+def unshared(tmp_path_factory):
+    """Two lanes in one process with one device."""
+    workdir = tmp_path_factory.mktemp("unshared") / "run"
+    assert task("both", workdir) == [{"devices": 1, "collectives": []}]
+    return workdir
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 4])
-def test_processes_that_share_batches_give_the_numbers_of_one_process(count, tmp_path):
-    one = task("both", tmp_path / "one")
-    several = task("both", tmp_path / "several", count=count)
-    assert all(own["devices"] == count for own in several)
-    assert {name for own in several for name in own["collectives"]} == {"all-reduce"}
-    assert one[0]["collectives"] == []
-    runs = [lrjax.load_run(tmp_path / which) for which in ("one", "several")]
-    for mine, theirs in zip(runs[1].arrays, runs[0].arrays, strict=True):
+def test_processes_that_share_batches_give_the_numbers_of_one_process(count, unshared, tmp_path):
+    found = task("both", tmp_path / "several", count=count)
+    assert found == [{"devices": count, "collectives": ["all-reduce"]}] * count
+    several, one = lrjax.load_run(tmp_path / "several"), lrjax.load_run(unshared)
+    for mine, theirs in zip(several.arrays, one.arrays, strict=True):
         assert mine.keys() == theirs.keys()
         np.testing.assert_allclose(mine["step/loss"], theirs["step/loss"], rtol=1e-5)
         assert mine["step/loss"][-1] < 0.999 * mine["step/loss"][0]
-        np.testing.assert_allclose(mine["spectrum/lambda_h1"], theirs["spectrum/lambda_h1"], rtol=1e-3)
         assert np.isfinite(mine["spectrum/lambda_h1"]).all()
-    own, other = (params_of(tmp_path / which) for which in ("several", "one"))
+        np.testing.assert_allclose(mine["spectrum/lambda_h1"], theirs["spectrum/lambda_h1"], rtol=1e-3)
+    own, other = params_of(tmp_path / "several"), params_of(unshared)
     for lane, params in other.items():
         worst = jax.tree.map(lambda a, b: np.linalg.norm(a - b) / np.linalg.norm(b), own[lane], params)
         assert max(jax.tree.leaves(worst)) <= 1e-5, lane
@@ -217,8 +242,6 @@ def test_a_wrong_environment_is_refused(environment, sentence):
 
 
 def test_the_program_refuses_a_half_set_environment_with_status_1(capsys, monkeypatch, tmp_path):
-    from tests.runs import said
-
     monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "localhost:1")
     monkeypatch.setenv("JAX_NUM_PROCESSES", "2")
     err = said(capsys, "--plain_process", *RUN, f"--workdir={tmp_path / 'run'}")

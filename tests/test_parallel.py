@@ -75,6 +75,19 @@ def test_a_batch_shared_by_1_2_and_8_devices_gives_the_same_network(tmp_path):
 
 
 @pytest.mark.slow
+def test_more_devices_with_as_much_work_each_reduce_gradients_and_metrics_alone_and_a_sweep_nothing():
+    found = on_devices(8, "weak_scaling")["collectives"]
+    for count, own in found.items():
+        assert own["sweep"]["collectives"] == []
+        assert own["data"]["collectives"] == (["all-reduce"] if count != "1" else [])
+        # The gradient, the statistics of one layer of 16 and their gradients, the metrics; and not one activation.
+        more = own["data"]["reduced"] - own["data"]["params"]
+        assert count == "1" or 0 < more <= 100, own
+        for axis in ("sweep", "data"):
+            assert own[axis]["flops"] == pytest.approx(found["1"][axis]["flops"], rel=0.1), (axis, count)
+
+
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*pmap:DeprecationWarning")
 @pytest.mark.parametrize("count", [2, 8])
 def test_the_step_under_pmap_gives_the_result_of_jit(count, tmp_path):

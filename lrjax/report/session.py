@@ -73,10 +73,11 @@ def start(flags: argparse.Namespace, overrides: dict[str, Any]) -> int:
 @contextmanager
 def _preemptible() -> Iterator[None]:
     """SIGTERM before or after the training, as while the report is written: nothing to save, and the same exit status."""
-    if threading.current_thread() is not threading.main_thread() or hosts.several():  # of several JAX catches it
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(PREEMPTED))
+    leave = hosts.leave if hosts.several() else sys.exit
+    previous = signal.signal(signal.SIGTERM, lambda *_: leave(PREEMPTED))
     try:
         yield
     finally:
