@@ -223,7 +223,9 @@ def clip_by_scaled_norm(max_norm: float, log_scale: np.ndarray) -> optax.Gradien
         # In a gauge k gradients are 2^-k P g.
         row = jnp.take(mantissa, state.count, mode="fill"), jnp.take(exponent, state.count, mode="clip")
         threshold = jnp.ldexp(row[0], row[1] - state.gauge)
-        factor = threshold / jnp.maximum(optax.tree.norm(updates), threshold)
+        # In float32 throughout: optax.tree.norm adds bfloat16 to float32, which strict promotion refuses.
+        norm = optax.tree.norm(jax.tree.map(lambda g: g.astype(threshold.dtype), updates))
+        factor = threshold / jnp.maximum(norm, threshold)
         clipped = jax.tree.map(lambda g: None if g is None else g * factor.astype(g.dtype), updates)
         return clipped, ClipState(optax.safe_increment(state.count), state.gauge)
 

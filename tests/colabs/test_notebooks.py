@@ -1,5 +1,6 @@
 """The notebooks run from top to bottom where nothing but the built wheel is installed, and keep their figures."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,8 +11,7 @@ from pathlib import Path
 import pytest
 
 nbformat = pytest.importorskip("nbformat", reason="nbclient is not installed")
-nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed")
-jupyter_client = pytest.importorskip("jupyter_client", reason="nbclient is not installed")
+pytest.importorskip("nbclient", reason="nbclient is not installed")
 
 REPOSITORY = Path(__file__).parents[2]
 NOTEBOOKS = sorted((REPOSITORY / "colabs").glob("*.ipynb"))
@@ -19,31 +19,44 @@ NOTEBOOKS = sorted((REPOSITORY / "colabs").glob("*.ipynb"))
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """(python of a fresh environment that has what lrjax needs, but not lrjax; what pip is to install)."""
+    """(environment that has what lrjax needs, but not lrjax; the wheel that pip is to install)."""
     folder = tmp_path_factory.mktemp("wheel")
     subprocess.run([sys.executable, "-m", "build", "--wheel", "--outdir", folder, REPOSITORY], check=True)
     venv.create(folder / "venv", with_pip=True)
     own = next((folder / "venv" / "lib").glob("python*/site-packages"))
-    # As a path alone: .pth files in it are not followed, and one of them may lead to this checkout.
-    (own / "needed.pth").write_text(sysconfig.get_path("purelib"))
-    return folder / "venv" / "bin" / "python", next(folder.glob("*.whl"))
+    # Links, as an installed checkout leaves a folder lrjax beside the packages; .pth files in there are not followed.
+    (folder / "needed").mkdir()
+    for path in Path(sysconfig.get_path("purelib")).iterdir():
+        if not path.name.startswith(("lrjax", "_lrjax")):
+            (folder / "needed" / path.name).symlink_to(path)
+    (own / "needed.pth").write_text(str(folder / "needed"))
+    python = str(folder / "venv" / "bin" / "python")
+    (folder / "kernels" / "fresh").mkdir(parents=True)
+    arguments = [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    spec = {"argv": arguments, "display_name": "fresh", "language": "python"}
+    (folder / "kernels" / "fresh" / "kernel.json").write_text(json.dumps(spec))
+    return folder / "venv", next(folder.glob("*.whl"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs_on_the_wheel_that_its_first_cell_installs(path, installed, tmp_path, monkeypatch):
-    python, wheel = installed
-    monkeypatch.setenv("LRJAX_INSTALL", f"--no-deps --ignore-installed {wheel}")
-    monkeypatch.delenv("PYTHONPATH", raising=False)
-    subprocess.run([python, "-m", "pip", "uninstall", "--quiet", "--yes", "lrjax"], check=False)
-    kernel = jupyter_client.AsyncKernelManager(kernel_name="python3")
-    kernel.kernel_spec.argv[0] = str(python)
+def test_a_notebook_runs_on_the_wheel_that_its_first_cell_installs(path, installed, tmp_path):
+    environment, wheel = installed
+    pip = [environment / "bin" / "python", "-m", "pip"]
+    subprocess.run([*pip, "uninstall", "--quiet", "--yes", "lrjax"], check=False)
     notebook = nbformat.read(path, 4)
     notebook.cells.append(nbformat.v4.new_code_cell("import lrjax\n\nprint(lrjax.__file__)"))
-    nbclient.NotebookClient(notebook, km=kernel, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    where = "".join(output.get("text", "") for output in notebook.cells[-1].outputs)
-    assert os.path.commonpath([where.strip(), str(python.parents[1])]) == str(python.parents[1])
-    assert figures(notebook)
+    copy = tmp_path / path.name
+    nbformat.write(notebook, copy)
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environ |= {"LRJAX_INSTALL": f"--no-deps --ignore-installed {wheel}", "JUPYTER_PATH": str(environment.parent)}
+    jupyter = [Path(sys.executable).with_name("jupyter"), "execute", "--kernel_name=fresh", "--timeout=300"]
+    done = subprocess.run([*jupyter, "--inplace", copy], env=environ, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    executed = nbformat.read(copy, 4)
+    where = "".join(output.get("text", "") for output in executed.cells[-1].outputs)
+    assert Path(where.strip()).is_relative_to(environment)
+    assert figures(executed)
 
 
 def figures(notebook):
