@@ -6,18 +6,18 @@ are not known; those here are ours. PS10 runs use a residual MLP on the six-vect
 
 Run:    python -m lrjax.main --config=configs/lr_decay.py[:EXPERIMENT][,scale=smoke|small|paper]
 
-experiment | claim | scales | run time (small, two CPU cores)
+experiment | claim | scales | run time (small, one CPU core, the other busy)
 L3 | PS10: simple patterns first, decay brings the complex ones; against constant rates | smoke, small, paper | not timed yet
-L4 | PS10 with each kind of noise: is less of it memorised? | smoke, small, paper | not timed yet
-L5 | root cause: SGD against full-batch gradient descent on the same data | smoke, small, paper | not timed yet
-L6 | rules that read the loss, and other schedules, against step decay | smoke, small, paper | not timed yet
-L10 | the undecayed run and its weight average: does averaging bring what decay brings? | smoke, small, paper | not timed yet
-L7_ps10 | transfer of each stage's snapshot to PS10 with new complex points | smoke, small, paper | not timed yet
-L1 | CIFAR-10: full-batch gradient descent with decay at several steps | smoke, small, paper | not timed yet
-L2 | CIFAR-10: SGD with decay at several epochs, the gap before and after | smoke, small, paper | not timed yet
-L9 | CIFAR-10: how much of what the network knows a linear classifier explains, by stage | smoke, small, paper | not timed yet
-L8 | CIFAR-10 with the patches of Li, Wei & Ma 2019: which rate memorises them | smoke, small, paper | not timed yet
-L7 | transfer of each snapshot: 100 classes of Tiny ImageNet to the others and CIFAR-10 | smoke, small, paper | not timed yet
+L4 | PS10 with each kind of noise: is less of it memorised? | smoke, small, paper | 23 min
+L5 | root cause: SGD against full-batch gradient descent on the same data | smoke, small, paper | 6 min
+L6 | rules that read the loss, and other schedules, against step decay | smoke, small, paper | 41 min
+L10 | the undecayed run and its weight average: does averaging bring what decay brings? | smoke, small, paper | 2 min
+L7_ps10 | transfer of each stage's snapshot to PS10 with new complex points | smoke, small, paper | 15 min
+L1 | CIFAR-10: full-batch gradient descent with decay at several steps | smoke, small, paper | 18 min
+L2 | CIFAR-10: SGD with decay at several epochs, the gap before and after | smoke, small, paper | 14 min
+L9 | CIFAR-10: how much of what the network knows a linear classifier explains, by stage | smoke, small, paper | 12 min
+L8 | CIFAR-10 with the patches of Li, Wei & Ma 2019: which rate memorises them | smoke, small, paper | 46 min
+L7 | transfer of each snapshot: 100 classes of Tiny ImageNet to the others and CIFAR-10 | smoke, small, paper | 79 min
 """
 
 import math
