@@ -155,7 +155,7 @@ class Block:
         x = self.data["train"]["x"][0] if self.program.generate else self.data["train"]["x"]
         params, model_state = jax.tree.map(lambda a: a[0], parallel.fetch((state.params, state.model_state)))
         classes = data.DATASETS[self.structure.data.name].spec(self.lanes[0].config).num_classes
-        model = models.build_model(self.structure.model, classes)
+        model = models.configured(self.structure, classes)
         few = parallel.fetch(x[:PROBED])
         representation.require_invariance(model, params, model_state, few, self.structure.representation)
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lrjax import data, step, sweep
+from lrjax import accelerators, data, parallel, step, sweep
 from lrjax.config import Config
 
 
@@ -22,37 +22,51 @@ def _abstract_data(group: sweep.Group, hyper: Any) -> Any:
     return {"train": spec.train, "tests": spec.tests}
 
 
-def _activations(group: sweep.Group, state: Any, arrays: Any) -> int:
-    """Bytes that the backward pass of one batch keeps, from the residuals of the model's VJP."""
+def _arguments(group: sweep.Group) -> tuple[step.Engine, Any, Any, Any, step.Row]:
+    """The engine of a group, and the shapes of what a step of one lane takes: state, hyper, data, row."""
+    structure, lane = group.structure, group.lanes[0]
+    hyper = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in lane.hyper().items()}
+    arrays = _abstract_data(group, hyper)
+    num_classes = data.DATASETS[structure.data.name].spec(lane.config).num_classes
+    engine = step.ENGINES[structure.engine](structure, num_classes)
+    state = jax.eval_shape(lambda h, d: step.init_state(engine, structure, h, d), hyper, arrays)
+    row = step.Row(
+        jax.ShapeDtypeStruct((structure.batch_size,), jnp.int32),
+        jax.ShapeDtypeStruct((), jnp.float32),
+        jax.ShapeDtypeStruct((), jnp.bool_),
+        jax.tree.map(lambda a: jax.ShapeDtypeStruct((), a.dtype), lane.plan()),
+    )
+    return engine, state, hyper, arrays, row
+
+
+def compiled_memory(group: sweep.Group) -> accelerators.Memory:
+    """Memory of the compiled training step of as many lanes as a device has at a time; probes are not counted."""
     structure = group.structure
-    source = data.DATASETS[structure.data.name]
-    model = step.models.build_model(structure.model, source.spec(group.lanes[0].config).num_classes)
-    x = jax.ShapeDtypeStruct((structure.batch_size, *arrays["train"]["x"].shape[1:]), arrays["train"]["x"].dtype)
+    shared = () if data.DATASETS[structure.data.name].per_lane else (2,)
 
-    def backward(params: Any, model_state: Any, batch: jax.Array) -> Any:
-        return jax.vjp(lambda p: model.apply(p, model_state, batch, train=True, key=None)[0], params)[1]
+    def program() -> tuple[Any, tuple[Any, ...]]:
+        engine, *arguments = _arguments(group)
+        loop = parallel.best_lane_loop(structure.engine) if structure.lane_loop == "auto" else structure.lane_loop
 
-    kept = _bytes(jax.eval_shape(backward, state.params, state.model_state, x))
-    return max(0, kept - _bytes(state.params))
+        def one(state: Any, hyper: Any, arrays: Any, row: step.Row) -> Any:
+            return step.train_step(engine, structure, state, hyper, arrays, row)
+
+        def several(tree: Any) -> Any:
+            return jax.tree.map(lambda a: jax.ShapeDtypeStruct((structure.lanes_per_device, *a.shape), a.dtype), tree)
+
+        sizes = tuple(tree if place in shared else several(tree) for place, tree in enumerate(arguments))
+        return parallel.LANE_LOOPS[loop](one, shared), sizes
+
+    return accelerators.compiled_memory(program)
 
 
 def estimate(group: sweep.Group) -> dict[str, Any]:
     """Numbers of one group of lanes (of equal structure), per lane where not said otherwise.
 
     Returns:
-        lanes; steps (all lanes); parameters; state, data, activations in bytes; flops_per_step; flops (all lanes).
+        lanes; steps (all lanes); parameters; state, data in bytes; flops_per_step; flops (all lanes).
     """
-    hyper = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in group.lanes[0].hyper().items()}
-    arrays = _abstract_data(group, hyper)
-    num_classes = data.DATASETS[group.structure.data.name].spec(group.lanes[0].config).num_classes
-    engine = step.ENGINES[group.structure.engine](group.structure, num_classes)
-    state = jax.eval_shape(lambda h, d: step.init_state(engine, group.structure, h, d), hyper, arrays)
-    row = step.Row(
-        jax.ShapeDtypeStruct((group.structure.batch_size,), jnp.int32),
-        jax.ShapeDtypeStruct((), jnp.float32),
-        jax.ShapeDtypeStruct((), jnp.bool_),
-        jax.tree.map(lambda a: jax.ShapeDtypeStruct((), a.dtype), group.lanes[0].plan()),
-    )
+    engine, state, hyper, arrays, row = _arguments(group)
     one = jax.jit(lambda s, h, d, r: step.train_step(engine, group.structure, s, h, d, r))
     flops = (one.lower(state, hyper, arrays, row).cost_analysis() or {}).get("flops", float("nan"))
     steps = sum(lane.config.steps for lane in group.lanes)
@@ -63,7 +77,6 @@ def estimate(group: sweep.Group) -> dict[str, Any]:
         "state": _bytes(state),
         "data": _bytes(arrays),
         "shapes": jax.tree.map(lambda a: a.shape, state.params),
-        "activations": _activations(group, state, arrays) if group.structure.engine == "direct" else 0,
         "flops_per_step": flops,
         "flops": flops * steps,
         "batch": arrays["train"]["x"].shape,
@@ -78,8 +91,25 @@ def _human(number: float, unit: str) -> str:
     raise AssertionError("unreachable")
 
 
-def describe(config: Config) -> str:
+def _memory(group: sweep.Group, state: int, arrays: int, compiled: bool) -> str:
+    """The line on memory: what the compiled step takes, and the smallest device with room for it."""
+    known = f"state {_human(state, 'B')} a lane, data {_human(arrays, 'B')}"
+    if not compiled:
+        return f"{_human(group.structure.lanes_per_device * state + arrays, 'B')} before activations ({known}); not compiled"
+    found = compiled_memory(group)
+    needed, device = found.needed, found.compiled_for
+    if needed is None:
+        return f"1 {device} does not hold it ({known}): try remat, compute_dtype='bfloat16' or fewer lanes_per_device"
+    room = accelerators.smallest_device(needed) or "no device that lrjax knows of"
+    return f"{_human(needed, 'B')}, compiled for a {device} ({known}): fits {room}"
+
+
+def describe(config: Config, *, compiled: bool = True) -> str:
     """The text of `--dry_run`: shapes, parameters, memory, steps and estimated FLOPs of every group of lanes.
+
+    Args:
+        config: as from `lrjax.load_config`.
+        compiled: compile the step of each group for the memory it takes, which lasts a minute for a deep network.
 
     Raises:
         LrjaxError: the config is wrong.
@@ -95,8 +125,6 @@ def describe(config: Config) -> str:
     for group in sweep.plan(config):
         found = estimate(group)
         structure = group.structure
-        resident = structure.lanes_per_device if data.DATASETS[structure.data.name].per_lane else 1
-        memory = structure.lanes_per_device * (2 * found["state"] + found["activations"]) + resident * found["data"]
         total += found["flops"]
         arms = ", ".join(dict.fromkeys(lane.arm for lane in group.lanes))
         lines += [
@@ -105,8 +133,7 @@ def describe(config: Config) -> str:
             f"  steps          {found['steps']} over all lanes, batch size {structure.batch_size}",
             f"  training set   {found['batch']}",
             f"  parameters     {found['parameters']:,} a lane",
-            f"  memory         {_human(memory, 'B')} a device (state and gradient {_human(2 * found['state'], 'B')}, "
-            f"activations {_human(found['activations'], 'B')}, data {_human(found['data'], 'B')})",
+            f"  memory         {_memory(group, found['state'], found['data'], compiled)}",
             f"  FLOPs          {_human(found['flops_per_step'], '')} a step, {_human(found['flops'], '')} in all",
         ]
         shapes = jax.tree_util.tree_leaves_with_path(found["shapes"], is_leaf=lambda x: isinstance(x, tuple))

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from lrjax.accelerators import platform
 from lrjax.config import check
 from lrjax.parallel import examples_at_once
 
@@ -32,7 +33,7 @@ def size(asked: int, batch_size: int, params: Tree, model_state: Tree) -> int:
     statistics = "batch_stats" in model_state
     if asked == 0:
         wanted = examples_at_once(params, statistics)
-        if statistics or batch_size <= wanted or jax.default_backend() != "cpu":
+        if statistics or batch_size <= wanted or platform() != "cpu":
             return batch_size
         divisor = max(part for part in range(1, wanted + 1) if batch_size % part == 0)
         return divisor if 2 * divisor >= wanted else batch_size

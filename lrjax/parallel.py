@@ -15,6 +15,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from lrjax import hosts
+from lrjax.accelerators import platform
 from lrjax.config import check
 
 SWEEP, DATA = "sweep", "data"
@@ -88,7 +89,7 @@ def best_lane_loop(engine: str) -> str:
 
     Measured by `python -m tests.benchmarks.two_layer`.
     """
-    return "map" if engine == "direct" and jax.default_backend() == "cpu" else "vmap"
+    return "map" if engine == "direct" and platform() == "cpu" else "vmap"
 
 
 def examples_at_once(params: Any, batch_statistics: bool = False) -> int:
@@ -107,7 +108,7 @@ def examples_at_once(params: Any, batch_statistics: bool = False) -> int:
         256
     """
     convolves = any(jnp.ndim(leaf) == 4 for leaf in jax.tree.leaves(params))
-    return 16 if convolves and jax.default_backend() == "cpu" and not batch_statistics else 256
+    return 16 if convolves and platform() == "cpu" and not batch_statistics else 256
 
 
 LANE_LOOPS = {"vmap": _vectorised, "map": _one_by_one, "single": _alone}
@@ -229,8 +230,11 @@ def _gathered(leaves: list[jax.Array]) -> list[np.ndarray]:
     return wholes
 
 
-def layout(mesh: Mesh, lanes_per_device: int, batch_size: int) -> str:
-    """One line for the log: what lies where.
+def layout(mesh: Mesh, lanes_per_device: int, batch_size: int, normalised: int = 0) -> str:
+    """One line for the log: what lies where, and over how many examples BatchNorm takes its statistics.
+
+    Args:
+        normalised: examples of each statistic; 0: the batch.
 
     Example:
         >>> layout(make_mesh(1, num_lanes=4, batch_size=8), 2, 8).split(";")[-1]
@@ -238,7 +242,8 @@ def layout(mesh: Mesh, lanes_per_device: int, batch_size: int) -> str:
     """
     processes, devices = jax.process_count(), jax.device_count()
     own = "" if processes == 1 else f"process {jax.process_index()} of {processes}, "
-    statistics = f" (BatchNorm's statistics are those of all {batch_size})" if mesh.shape[DATA] > 1 else ""
+    over = f"each {normalised}" if normalised else f"all {batch_size}"
+    statistics = f" (BatchNorm's statistics are those of {over})" if normalised or mesh.shape[DATA] > 1 else ""
     return (
         f"devices: {own}{devices} {jax.default_backend()} device{'s' if devices > 1 else ''}; "
         f"mesh {mesh.shape[SWEEP]} ({SWEEP}) x {mesh.shape[DATA]} ({DATA}); on a device {lanes_per_device} "

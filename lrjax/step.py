@@ -150,7 +150,7 @@ def direct(structure: Any, num_classes: int, shard_batch: Callable = lambda batc
         num_classes: outputs of the model.
         shard_batch: lays a batch out over devices (`lrjax.parallel`).
     """
-    model = models.build_model(structure.model, num_classes)
+    model = models.configured(structure, num_classes, training=True)
     example_loss, augment = LOSSES[structure.loss], AUGMENTATIONS[structure.augment]
 
     def init(hyper: Hyper, data: Tree, init_key: jax.Array) -> tuple[Tree, Tree, Tree]:

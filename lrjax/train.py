@@ -245,7 +245,12 @@ def _earlier(workdir: Path, blocks: list[list[int]]) -> float:
 
 def _say_layout(jobs: list[tuple[sweep.Group, list[sweep.Lane], Mesh]]) -> None:
     structures = [(mesh, group.structure) for group, _, mesh in jobs]
-    lines = [parallel.layout(mesh, s.lanes_per_device, s.batch_size) for mesh, s in structures]
+    lines = [
+        parallel.layout(
+            mesh, s.lanes_per_device, s.batch_size, s.micro_batch if s.batch_statistics == "micro_batch" else 0
+        )
+        for mesh, s in structures
+    ]
     print(*dict.fromkeys(lines), sep="\n", flush=True)
 
 

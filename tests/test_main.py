@@ -139,7 +139,7 @@ LARGE_IN_A_MOMENT = ("CLEAR",)
 def test_dry_run_needs_no_data(experiment, scale, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     spec = f"--config={REPOSITORY}/configs/benign_osc.py:{experiment},scale={scale}"
-    assert main([spec, "--dry_run", f"--config.data_dir={tmp_path / 'none'}"]) == 0
+    assert main([spec, "--dry_run=shapes", f"--config.data_dir={tmp_path / 'none'}"]) == 0
     out = capsys.readouterr().out
     for quantity in ("steps", "parameters", "memory", "FLOPs"):
         assert re.search(rf"^  {quantity} +[1-9]", out, re.MULTILINE), quantity

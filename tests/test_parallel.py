@@ -89,7 +89,7 @@ def test_more_devices_with_as_much_work_each_reduce_gradients_and_metrics_alone_
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*pmap:DeprecationWarning")
-@pytest.mark.parametrize("count", [2, 8])
+@pytest.mark.parametrize("count", [8])
 def test_the_step_under_pmap_gives_the_result_of_jit(count, tmp_path):
     on_devices(count, "pmap", tmp_path / "out")
     with np.load(tmp_path / "out" / "params.npz") as file:
@@ -140,3 +140,9 @@ def test_all_devices_share_the_batch_of_a_single_lane_only():
     count = jax.device_count()
     assert parallel.make_mesh(0, num_lanes=1, batch_size=16 * count).shape["data"] == count
     assert parallel.make_mesh(0, num_lanes=2, batch_size=16 * count).shape["data"] == 1
+
+
+def test_the_log_says_over_how_many_examples_batch_norm_takes_its_statistics():
+    mesh = parallel.make_mesh(1, num_lanes=1, batch_size=64)
+    assert "BatchNorm's statistics are those of each 16" in parallel.layout(mesh, 1, 64, normalised=16)
+    assert "BatchNorm" not in parallel.layout(mesh, 1, 64)

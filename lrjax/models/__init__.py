@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
+from lrjax.config import check
 from lrjax.models.bert import bert
 from lrjax.models.cifar_resnet import resnet32
 from lrjax.models.densenet import densenet
 from lrjax.models.linear_direction import linear_direction
 from lrjax.models.lstm import lstm
 from lrjax.models.mlp import mlp
-from lrjax.models.model import Model, lookup
+from lrjax.models.model import Model, lookup, rematerialised
 from lrjax.models.preresnet import preresnet
 from lrjax.models.residual_mlp import residual_mlp
 from lrjax.models.resnet import resnet18, resnet50
@@ -17,7 +18,7 @@ from lrjax.models.simple_cnn import simple_cnn
 from lrjax.models.two_layer import two_layer
 from lrjax.models.wide_resnet import wide_resnet
 
-__all__ = ["MODELS", "Model", "build_model"]
+__all__ = ["MODELS", "Model", "build_model", "configured"]
 
 MODELS: dict[str, Callable[[Any, int], Model]] = {
     "bert": bert,
@@ -34,6 +35,9 @@ MODELS: dict[str, Callable[[Any, int], Model]] = {
     "two_layer": two_layer,
     "wide_resnet": wide_resnet,
 }
+
+
+FULL_PRECISION = ("linear_direction", "two_layer")  # closed forms, which take no dtype
 
 
 def build_model(model_config: Any, num_classes: int) -> Model:
@@ -56,3 +60,40 @@ def build_model(model_config: Any, num_classes: int) -> Model:
         lrjax.errors.LrjaxError: unknown model 'resnet-18': did you mean 'resnet18'? (there is: bert, ...)
     """
     return lookup(MODELS, model_config["name"], "model")(model_config, num_classes)
+
+
+def configured(structure: Any, num_classes: int, *, training: bool = False) -> Model:
+    """The model of a config, rematerialising where `remat` asks for it; in training it computes in `compute_dtype`.
+
+    Parameters, their gradients and the logits stay float32 under compute_dtype="bfloat16", and so does whatever is
+    measured: evaluation and curvature are those of the float32 network.
+
+    Args:
+        structure: a resolved config.
+        num_classes: number of outputs.
+        training: for the training step.
+
+    Raises:
+        LrjaxError: for an unknown model, or one that computes in float32 only.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from lrjax import load_config
+        >>> config = load_config("configs/break_even.py:E7_mlp", {"compute_dtype": "bfloat16", "remat": True})
+        >>> params, _ = configured(config, 10).init(jax.random.key(0), jnp.ones((1, 28, 28, 1)))
+        >>> logits, _ = configured(config, 10, training=True).apply(params, {}, jnp.ones((1, 28, 28, 1)), train=True)
+        >>> jax.tree.leaves(params)[0].dtype, logits.dtype
+        (dtype('float32'), dtype('float32'))
+    """
+    settings = dict(structure.model.items())
+    if structure.compute_dtype != "float32":
+        name = settings["name"]
+        able = name not in FULL_PRECISION
+        check(
+            able,
+            f"model {name!r} computes in float32 only; set compute_dtype='float32', not {structure.compute_dtype!r}",
+        )
+    if training and structure.compute_dtype != "float32":
+        settings["dtype"] = structure.compute_dtype
+    model = build_model(settings, num_classes)
+    return rematerialised(model) if structure.remat else model

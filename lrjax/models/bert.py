@@ -1,5 +1,6 @@
 """BERT for classification, of any size: the base one, and the 6-layer MiniLM; with real weights from a safetensors file."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lrjax.config import check
-from lrjax.models.linen import from_linen
+from lrjax.models.linen import from_linen, through
 from lrjax.models.model import Model, lookup
 from lrjax.models.pretrained import bert_params, read_safetensors
 
@@ -37,19 +38,24 @@ class Layer(nn.Module):
     """Self-attention and a feed-forward network, each with a residual connection and a layer norm after it."""
 
     size: Size
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
         """Activations `[B, T, D]` and which tokens there are, bool `[B, T]`, to activations of the same shape."""
-        dense = lambda features, name: nn.Dense(features, kernel_init=NORMAL, name=name)  # noqa: E731
+        dense = lambda features, name: nn.Dense(features, kernel_init=NORMAL, dtype=self.dtype, name=name)  # noqa: E731
         shape = (*x.shape[:2], self.size.heads, self.size.width // self.size.heads)
         query, key, value = (dense(self.size.width, name)(x).reshape(shape) for name in ("query", "key", "value"))
         scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) / jnp.sqrt(jnp.float32(shape[-1]))
         scores = jnp.where(mask[:, None, None, :], scores, jnp.finfo(scores.dtype).min)
-        mixed = jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores, axis=-1), value).reshape(x.shape)
-        x = nn.LayerNorm(epsilon=EPS, name="attention_norm")(x + dense(self.size.width, "attention_output")(mixed))
+        attention = jax.nn.softmax(scores, axis=-1).astype(value.dtype)  # the softmax itself is float32 at least
+        mixed = jnp.einsum("bhqk,bkhd->bqhd", attention, value).reshape(x.shape)
+        x = self._norm("attention_norm")(x + dense(self.size.width, "attention_output")(mixed))
         inner = nn.gelu(dense(self.size.inner, "intermediate")(x), approximate=False)
-        return nn.LayerNorm(epsilon=EPS, name="output_norm")(x + dense(self.size.width, "output")(inner))
+        return self._norm("output_norm")(x + dense(self.size.width, "output")(inner))
+
+    def _norm(self, name: str) -> nn.Module:
+        return nn.LayerNorm(epsilon=EPS, dtype=self.dtype, name=name)
 
 
 class Bert(nn.Module):
@@ -59,18 +65,25 @@ class Bert(nn.Module):
     size: Size
     vocabulary: int
     positions: int
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Token and segment numbers `[B, 2, T]` to logits; with `num_classes=0` to (sequence `[B, T, D]`, pooled `[B, D]`)."""
         tokens, segments = x[:, 0], x[:, 1]
-        embed = lambda count, name: nn.Embed(count, self.size.width, embedding_init=NORMAL, name=name)  # noqa: E731
+        table = partial(nn.Embed, features=self.size.width, embedding_init=NORMAL, dtype=self.dtype)
+        embed = lambda count, name: table(count, name=name)  # noqa: E731
         y = embed(self.vocabulary, "words")(tokens) + embed(2, "segments")(segments)
         y = y + embed(self.positions, "positions")(jnp.arange(tokens.shape[1]))[None]
-        y = nn.LayerNorm(epsilon=EPS, name="embedding_norm")(y)
+        y = nn.LayerNorm(epsilon=EPS, dtype=self.dtype, name="embedding_norm")(y)
         for number in range(self.size.layers):
-            y = Layer(self.size, name=f"layer{number}")(y, tokens != 0)
-        pooled = jnp.tanh(nn.Dense(self.size.width, kernel_init=NORMAL, name="pooler")(y[:, 0]))
+            y = through(
+                lambda layer, *inputs: layer(*inputs),
+                Layer(self.size, self.dtype, name=f"layer{number}"),
+                y,
+                tokens != 0,
+            )
+        pooled = jnp.tanh(nn.Dense(self.size.width, kernel_init=NORMAL, dtype=self.dtype, name="pooler")(y[:, 0]))
         if self.num_classes == 0:
             return y, pooled  # type: ignore[return-value]  # what is compared with other implementations
         logits = nn.Dense(self.num_classes, kernel_init=NORMAL, name="head")(pooled)
@@ -84,8 +97,8 @@ def bert(model_config: Any, num_classes: int) -> Model:
 
     Args:
         model_config: mapping with the optional keys `size` ("base": 12 layers of 768; "minilm": 6 of 384; "tiny"),
-            `vocabulary` (30,522), `positions` (512) and `weights`: a safetensors file with Hugging Face names, from which all
-            but the head begins; empty for random weights.
+            `vocabulary` (30,522), `positions` (512), `dtype` (None: that of parameters) and `weights`: a safetensors file with
+            Hugging Face names, from which all but the head begins; empty for random weights.
         num_classes: number of outputs; with one the logits are `[B]`.
 
     Returns:
@@ -104,7 +117,13 @@ def bert(model_config: Any, num_classes: int) -> Model:
     """
     size = lookup(SIZES, model_config.get("size", "base"), "size of BERT")
     made = from_linen(
-        Bert(num_classes, size, model_config.get("vocabulary", 30_522), model_config.get("positions", 512))
+        Bert(
+            num_classes,
+            size,
+            model_config.get("vocabulary", 30_522),
+            model_config.get("positions", 512),
+            model_config.get("dtype"),
+        )
     )
     path = model_config.get("weights") or ""
     if not path:

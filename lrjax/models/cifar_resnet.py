@@ -9,7 +9,7 @@ import jax
 
 from lrjax.config import check
 from lrjax.models.layers import HEADS, Norm, norm_layer
-from lrjax.models.linen import Conv, from_linen
+from lrjax.models.linen import Conv, from_linen, through
 from lrjax.models.model import Model, lookup
 
 NUM_STAGES = 3
@@ -86,13 +86,14 @@ class CifarResNet(nn.Module):
             x = nn.relu(self.norm(name="stem_norm")(x, train=train))
         for stage in range(NUM_STAGES):
             for block in range(self.blocks):
-                x = BLOCKS[self.activation](
+                residual = BLOCKS[self.activation](
                     features=self.width * 2**stage,
                     stride=2 if stage > 0 and block == 0 else 1,
                     conv=conv,
                     norm=self.norm,
                     name=f"stage{stage + 1}_block{block + 1}",
-                )(x, train=train)
+                )
+                x = through(lambda module, x: module(x, train=train), residual, x)
         if self.activation == "pre":
             x = nn.relu(self.norm(name="final_norm")(x, train=train))
         elif self.final_norm:

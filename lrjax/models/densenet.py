@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from lrjax.models.layers import Norm, norm_layer
-from lrjax.models.linen import Conv, from_linen
+from lrjax.models.linen import Conv, from_linen, through
 from lrjax.models.model import Model, lookup
 from lrjax.models.pooling import max_pool
 
@@ -25,12 +25,20 @@ class DenseNet(nn.Module):
     growth: int
     stem: str
     norm: Callable[..., Norm]
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Images `[B, H, W, C]` to logits `[B, num_classes]`."""
         he = nn.initializers.he_normal()
-        conv = partial(Conv, use_bias=False, kernel_init=he)
+        conv = partial(Conv, use_bias=False, kernel_init=he, dtype=self.dtype)
+
+        def dense_layer(module: "DenseNet", x: jax.Array, name: str) -> jax.Array:
+            new = nn.relu(module.norm(name=f"{name}_norm1")(x, train=train))
+            new = conv(4 * module.growth, (1, 1), name=f"{name}_conv1")(new)
+            new = nn.relu(module.norm(name=f"{name}_norm2")(new, train=train))
+            return conv(module.growth, (3, 3), padding=1, name=f"{name}_conv2")(new)
+
         features = 2 * self.growth
         if self.stem == "imagenet":
             x = conv(features, (7, 7), strides=(2, 2), padding=3, name="stem")(x)
@@ -41,11 +49,8 @@ class DenseNet(nn.Module):
             x = conv(features, (3, 3), padding=1, name="stem")(x)
         for number, layers in enumerate(self.blocks, start=1):
             for layer in range(1, layers + 1):
-                name = f"block{number}_layer{layer}"
-                new = nn.relu(self.norm(name=f"{name}_norm1")(x, train=train))
-                new = conv(4 * self.growth, (1, 1), name=f"{name}_conv1")(new)
-                new = nn.relu(self.norm(name=f"{name}_norm2")(new, train=train))
-                x = jnp.concatenate([x, conv(self.growth, (3, 3), padding=1, name=f"{name}_conv2")(new)], axis=-1)
+                new = through(partial(dense_layer, name=f"block{number}_layer{layer}"), self, x)
+                x = jnp.concatenate([x, new], axis=-1)
             if number < len(self.blocks):
                 x = nn.relu(self.norm(name=f"transition{number}_norm")(x, train=train))
                 x = conv(x.shape[-1] // 2, (1, 1), name=f"transition{number}_conv")(x)
@@ -87,5 +92,6 @@ def densenet(model_config: Any, num_classes: int) -> Model:
             growth=model_config.get("growth", 32),
             stem=stem,
             norm=norm_layer(model_config, kind="batch"),
+            dtype=model_config.get("dtype"),
         )
     )

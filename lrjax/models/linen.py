@@ -1,5 +1,6 @@
 """From a flax Linen module to (init, apply) on plain nested dicts, and the normalisation layers that models share."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -7,10 +8,21 @@ import flax.linen as nn
 import jax
 
 from lrjax.models.convolution import conv_general_dilated
-from lrjax.models.model import Model
+from lrjax.models.model import REMATERIALISES, Model
 
 # `nn.Conv` with the convolution of this package; Linen asks for a function that returns it.
 Conv = partial(nn.Conv, conv_general_dilated_cls=lambda: conv_general_dilated)
+
+
+def through(block: Callable, module: nn.Module, *inputs: jax.Array) -> jax.Array:
+    """`block(module, *inputs)`; where the model rematerialises, a backward pass keeps the inputs and computes it again.
+
+    Args:
+        block: a function of a module and arrays.
+        module: one that was made before, or the one that calls this.
+        inputs: arrays.
+    """
+    return nn.remat(block)(module, *inputs) if REMATERIALISES.get() else block(module, *inputs)
 
 
 def from_linen(module: nn.Module) -> Model:

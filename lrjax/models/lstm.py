@@ -5,6 +5,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 
 from lrjax.models.linen import from_linen
 from lrjax.models.model import Model
@@ -22,6 +23,7 @@ class LSTM(nn.Module):
     vocabulary: int
     embedding: int
     width: int
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -36,6 +38,7 @@ class LSTM(nn.Module):
         kernel = self.param("kernel", glorot, (self.embedding, 4 * self.width))
         recurrent = self.param("recurrent", nn.initializers.orthogonal(), (self.width, 4 * self.width))
         bias = self.param("bias", lambda key: _bias(self.width))
+        words, kernel, recurrent, bias = promote_dtype(words, kernel, recurrent, bias, dtype=self.dtype)
         inputs = jnp.swapaxes(words @ kernel + bias[None, None], 0, 1)  # [T, B, 4 width]
 
         def step(carry: tuple[jax.Array, jax.Array], now: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
@@ -57,7 +60,8 @@ def lstm(model_config: Any, num_classes: int) -> Model:
     Glorot-uniform, the recurrent one orthogonal, embeddings uniform in +-0.05. No dropout.
 
     Args:
-        model_config: mapping with the optional keys `vocabulary` (20,000), `embedding` (128) and `width` (128).
+        model_config: mapping with the optional keys `vocabulary` (20,000), `embedding` (128), `width` (128) and `dtype`
+            (None: that of parameters).
         num_classes: number of outputs; with one the logits are `[B]`.
 
     Returns:
@@ -78,5 +82,6 @@ def lstm(model_config: Any, num_classes: int) -> Model:
             vocabulary=model_config.get("vocabulary", 20_000),
             embedding=model_config.get("embedding", 128),
             width=model_config.get("width", 128),
+            dtype=model_config.get("dtype"),
         )
     )

@@ -1,10 +1,15 @@
 """What every part of lrjax knows of a network: two functions on plain pytrees."""
 
+import contextvars
 import difflib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from lrjax.errors import LrjaxError
+
+# Whether blocks are computed again in a backward pass. Read as a model is traced: one flag for all networks, where an
+# option of each would have to be handed through its modules.
+REMATERIALISES: contextvars.ContextVar[bool] = contextvars.ContextVar("rematerialises", default=False)
 
 
 class Model(NamedTuple):
@@ -29,6 +34,35 @@ class Model(NamedTuple):
 
     init: Callable
     apply: Callable
+
+
+def rematerialised(model: Model) -> Model:
+    """The same model, of whose activations a backward pass keeps what its blocks take, and computes the others again.
+
+    A gradient costs up to one more forward pass, and so does a Hessian-vector product; the numbers are the same but for
+    the order in which a compiler adds. A model without blocks stays as it is.
+
+    Args:
+        model: it goes through its blocks by `lrjax.models.linen.through`, as the deep ones of `lrjax.models` do.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from lrjax import models
+        >>> deep = models.build_model({"name": "residual_mlp", "width": 4}, num_classes=2)
+        >>> params, state = deep.init(jax.random.key(0), jnp.ones((1, 6)))
+        >>> forward = lambda p: rematerialised(deep).apply(p, state, jnp.ones((8, 6)), train=False)[0]
+        >>> "remat" in str(jax.make_jaxpr(forward)(params))
+        True
+    """
+
+    def apply(params: Any, model_state: Any, x: Any, *, train: bool, key: Any = None) -> tuple[Any, Any]:
+        token = REMATERIALISES.set(True)
+        try:
+            return model.apply(params, model_state, x, train=train, key=key)
+        finally:
+            REMATERIALISES.reset(token)
+
+    return Model(model.init, apply)
 
 
 def lookup(table: Mapping[str, Any], name: str, what: str) -> Any:

@@ -8,6 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from lrjax.accelerators import platform
+
 
 def max_pool(
     x: jax.Array,
@@ -40,7 +42,7 @@ def max_pool(
     """
     window = tuple(window)
     apart = strides is not None and tuple(strides) == window and padding == "VALID"
-    if not (apart and len(window) == 2 and x.ndim == 4 and jax.default_backend() == "cpu"):
+    if not (apart and len(window) == 2 and x.ndim == 4 and platform() == "cpu"):
         return nn.max_pool(x, window, strides=None if strides is None else tuple(strides), padding=padding)
     height, width = ((size // step) * step for size, step in zip(x.shape[1:3], window, strict=True))
     largest, *others = (

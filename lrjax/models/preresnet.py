@@ -9,7 +9,7 @@ import jax
 
 from lrjax.config import check
 from lrjax.models.layers import HEADS, Norm, norm_layer
-from lrjax.models.linen import Conv, from_linen
+from lrjax.models.linen import Conv, from_linen, through
 from lrjax.models.model import Model, lookup
 
 NUM_STAGES = 3
@@ -66,7 +66,7 @@ class PreResNet(nn.Module):
         x = conv(self.width, (3, 3), padding=1, use_bias=self.stem_bias, name="stem")(x)
         for stage in range(NUM_STAGES):
             for block in range(self.blocks):
-                x = ScaleFreeBlock(
+                residual = ScaleFreeBlock(
                     features=self.width * 2**stage,
                     stride=2 if stage > 0 and block == 0 else 1,
                     first=block == 0,
@@ -74,7 +74,8 @@ class PreResNet(nn.Module):
                     conv=conv,
                     norm=self.norm,
                     name=f"stage{stage + 1}_block{block + 1}",
-                )(x, train=train)
+                )
+                x = through(lambda module, x: module(x, train=train), residual, x)
         x = self.norm(name="final_norm", affine=self.final_affine)(x, train=train)
         if self.final_relu:
             x = nn.relu(x)

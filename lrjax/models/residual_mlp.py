@@ -1,6 +1,7 @@
 """The pre-activation residual MLP: a wide ResNet's cheap stand-in on PS10 vectors."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -8,7 +9,7 @@ import jax
 
 from lrjax.config import check
 from lrjax.models.layers import HEADS, Norm, norm_layer
-from lrjax.models.linen import from_linen
+from lrjax.models.linen import from_linen, through
 from lrjax.models.model import Model, lookup
 
 LAYERS = 2  # of a block
@@ -33,14 +34,17 @@ class ResidualMLP(nn.Module):
         def dense(x: jax.Array, name: str) -> jax.Array:
             return nn.Dense(self.width, use_bias=self.use_bias, kernel_init=he, dtype=self.dtype, name=name)(x)
 
-        x = dense(x.reshape((x.shape[0], -1)), "stem")
-        for block in range(1, self.blocks + 1):
+        def block(module: nn.Module, x: jax.Array, number: int) -> jax.Array:
             branch = x
             for layer in range(1, LAYERS + 1):
-                name = f"block{block}_{{}}{layer}"
-                branch = nn.relu(self.norm(name=name.format("norm"))(branch, train=train))
+                name = f"block{number}_{{}}{layer}"
+                branch = nn.relu(module.norm(name=name.format("norm"))(branch, train=train))
                 branch = dense(branch, name.format("dense"))
-            x = x + branch
+            return x + branch
+
+        x = dense(x.reshape((x.shape[0], -1)), "stem")
+        for number in range(1, self.blocks + 1):
+            x = through(partial(block, number=number), self, x)
         x = nn.relu(self.norm(name="final_norm")(x, train=train))
         return self.head(self.num_classes, "head")(x)
 

@@ -7,7 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from lrjax.models.linen import NORMS, Conv, batch_norm, from_linen, no_norm
+from lrjax.models.linen import NORMS, Conv, batch_norm, from_linen, no_norm, through
 from lrjax.models.model import Model, lookup
 from lrjax.models.pooling import max_pool
 
@@ -61,14 +61,15 @@ class ResNet18(nn.Module):
         x = nn.relu(norm(conv(self.width, (3, 3), padding=1, name="stem")(x), "stem_norm"))
         for stage, num_blocks in enumerate(STAGES):
             for block in range(num_blocks):
-                x = BasicBlock(
+                residual = BasicBlock(
                     features=self.width * 2**stage,
                     stride=2 if stage > 0 and block == 0 else 1,
                     conv=conv,
                     norm=norm,
                     last_init=last_init,
                     name=f"stage{stage + 1}_block{block + 1}",
-                )(x)
+                )
+                x = through(lambda module, x: module(x), residual, x)
         x = x.mean(axis=(1, 2))
         # The head has no dtype of its own: it promotes to that of its parameters, so that logits are never bfloat16.
         return nn.Dense(self.num_classes, name="head")(x)
@@ -157,13 +158,14 @@ class ResNet50(nn.Module):
             x = nn.relu(norm(conv(self.width, (3, 3), padding=1, name="stem")(x), "stem_norm"))
         for stage, num_blocks in enumerate(STAGES_50):
             for block in range(num_blocks):
-                x = Bottleneck(
+                residual = Bottleneck(
                     features=self.width * 2**stage,
                     stride=2 if stage > 0 and block == 0 else 1,
                     conv=conv,
                     norm=norm,
                     name=f"stage{stage + 1}_block{block + 1}",
-                )(x)
+                )
+                x = through(lambda module, x: module(x), residual, x)
         return nn.Dense(self.num_classes, name="head")(x.mean(axis=(1, 2)))
 
 

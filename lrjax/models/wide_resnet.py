@@ -9,7 +9,7 @@ import jax
 
 from lrjax.config import check
 from lrjax.models.layers import HEADS, Norm, norm_layer
-from lrjax.models.linen import Conv, from_linen
+from lrjax.models.linen import Conv, from_linen, through
 from lrjax.models.model import Model, lookup
 
 NUM_STAGES = 3
@@ -72,14 +72,15 @@ class WideResNet(nn.Module):
         x = conv(self.width, (3, 3), padding=1, name="stem")(x)
         for stage in range(NUM_STAGES):
             for block in range(self.blocks):
-                x = WideBlock(
+                residual = WideBlock(
                     features=self.width * self.widen * 2**stage,
                     stride=2 if stage > 0 and block == 0 else 1,
                     conv=conv,
                     norm=self.norm,
                     active=active,
                     name=f"stage{stage + 1}_block{block + 1}",
-                )(x, train=train)
+                )
+                x = through(lambda module, x: module(x, train=train), residual, x)
         x = active(name="active")(self.norm(name="final_norm")(x, train=train), train=train)
         return self.head(self.num_classes, "head")(x.mean(axis=(1, 2)))
 

@@ -119,7 +119,7 @@ _SUMMED = ((1, "train_loss"), (2, "train_accuracy"))
 
 def batch_gradient(structure: Any) -> Callable[[Any, Any], tuple[jax.Array, jax.Array, jax.Array]]:
     """(variables, batch) -> flat gradient of the mean loss, mean loss, accuracy; in the mode of the measurement."""
-    model = models.build_model(structure.model, structure.data.num_classes)
+    model = models.configured(structure, structure.data.num_classes)
     own_statistics, example_loss = structure.spectra.batch_statistics, LOSSES[structure.loss]
 
     @jax.jit

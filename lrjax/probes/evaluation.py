@@ -17,7 +17,7 @@ EVAL_BATCH = 256
 
 def accuracy(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
     """Loss and accuracy on every test set, in batches from the host: "<test set>_accuracy", "<test set>_loss"."""
-    model = models.build_model(structure.model, structure.data.num_classes)
+    model = models.configured(structure, structure.data.num_classes)
     per_lane = DATASETS[structure.data.name].per_lane
 
     def of_part(state: TrainState, batch: Any) -> dict[str, jax.Array]:

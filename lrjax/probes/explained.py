@@ -92,7 +92,7 @@ def linear_predictions(x: ArrayLike, y: ArrayLike, test_x: ArrayLike, classes: i
 def explained(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
     """ "mu" and "information" in bits on the test set "test", of data that all lanes share: see `explained_information`."""
     classes = structure.data.num_classes
-    model = models.build_model(structure.model, classes)
+    model = models.configured(structure, classes)
 
     def predict(state: TrainState, x: jax.Array) -> jax.Array:
         output, _ = model.apply(state.params, state.model_state, x, train=False)

@@ -71,7 +71,7 @@ def next_step(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
     Source: The Break-Even Point on Optimization Trajectories, section 4.1 (alpha* in the submission, the difference of losses
     in the final version).
     """
-    model = models.build_model(structure.model, structure.data.num_classes)
+    model = models.configured(structure, structure.data.num_classes)
     settings, size = structure.spectra, structure.batch_size
     shared = () if DATASETS[structure.data.name].per_lane else (2,)
 

@@ -52,7 +52,7 @@ def examples(num_train: int, size: int, seed: int) -> np.ndarray:
 
 def model_losses(structure: Any) -> Losses:
     """The losses of a structure's model, on clean labels, without augmentation, dropout and l2."""
-    model = models.build_model(structure.model, structure.data.num_classes)
+    model = models.configured(structure, structure.data.num_classes)
     return losses(model, LOSSES[structure.loss], batch_statistics=structure.spectra.batch_statistics)
 
 

@@ -14,7 +14,7 @@ EXAMPLES = 256
 
 def outputs(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
     """Logits of the first 256 examples of the first test set, in evaluation mode: "logits" [examples, classes]."""
-    model = models.build_model(structure.model, structure.data.num_classes)
+    model = models.configured(structure, structure.data.num_classes)
 
     def logits(state: TrainState, x: jax.Array) -> jax.Array:
         return model.apply(state.params, state.model_state, x, train=False)[0]

@@ -22,7 +22,7 @@ def predictions(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
 
     Source: The Break-Even Point on Optimization Trajectories, section 4.1, after Erhan et al. 2010.
     """
-    model = models.build_model(structure.model, structure.data.num_classes)
+    model = models.configured(structure, structure.data.num_classes)
 
     def one(state: TrainState, x: Any) -> jax.Array:
         output = model.apply(state.params, state.model_state, x, train=False)[0]

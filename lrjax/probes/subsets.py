@@ -98,7 +98,7 @@ def subsets(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
     there.
     """
     source = datasets.DATASETS[structure.data.name]
-    model = models.build_model(structure.model, structure.data.num_classes)
+    model = models.configured(structure, structure.data.num_classes)
     shared = (2,) if source.per_lane else (1, 2)
 
     def of_batch(state: TrainState, split: Any, first: jax.Array, average: Any, batch: int) -> dict[str, jax.Array]:

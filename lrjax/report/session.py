@@ -58,7 +58,7 @@ def start(flags: argparse.Namespace, overrides: dict[str, Any]) -> int:
         return 0
     config = load_config(flags.config, overrides)
     if flags.dry_run:
-        print(describe(config))
+        print(describe(config, compiled=flags.dry_run == "compiled"))
         return 0
     if not flags.plain_process:
         threads = process.limit_threads(config.threads)

@@ -174,7 +174,7 @@ def test_every_experiment_has_claims_and_every_claim_an_experiment():
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", ["L2", "L3"])
 def test_paper_scale_passes_the_dry_run(experiment):
-    text = describe(lrjax.load_config(f"{SPEC}:{experiment},scale=paper"))
+    text = describe(lrjax.load_config(f"{SPEC}:{experiment},scale=paper"), compiled=False)
     assert "FLOPs" in text
     assert {"L2": "36,479,194", "L3": "36,479,"}[experiment] in text
 

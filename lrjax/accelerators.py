@@ -1,0 +1,118 @@
+"""What a program would take on an accelerator, also where there is none: it is compiled for one, not run."""
+
+import contextlib
+import contextvars
+import importlib.util
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+from jax.sharding import SingleDeviceSharding
+
+_PLATFORM: contextvars.ContextVar[str | None] = contextvars.ContextVar("platform", default=None)
+GIB = 2**30
+# Memory of one device, from their makers' data sheets, smallest first.
+SIZES = (
+    ("TPU v5e", 16 * GIB),
+    ("TPU v6e", 32 * GIB),
+    ("40 GB A100", 40 * GIB),
+    ("80 GB A100 or H100", 80 * GIB),
+    ("TPU v5p", 95 * GIB),
+)
+# What XLA and the allocator keep for themselves; a program that needs more of a device than this is not said to fit.
+USABLE = 0.95
+QUIET = {"TPU_ACCELERATOR_TYPE": "v5litepod-4", "TPU_WORKER_HOSTNAMES": "localhost", "TPU_SKIP_MDS_QUERY": "1"}
+TOPOLOGIES = (("TPU v5e", "v5e:2x2"), ("TPU v5p", "v5p:2x2x1"))  # names that the TPU compiler knows
+
+
+class Memory(NamedTuple):
+    """Memory that a compiled program takes."""
+
+    compiled_for: str
+    needed: int | None  # bytes: arguments, results and temporaries; None: more than the largest device compiled for has
+
+
+def platform() -> str:
+    """ "cpu", "gpu" or "tpu": for which a program is being traced; that of this process unless `compiling_for` says else."""
+    return _PLATFORM.get() or jax.default_backend()
+
+
+@contextlib.contextmanager
+def compiling_for(name: str) -> Iterator[None]:
+    """What is traced inside is meant for another platform than the one of this process.
+
+    Example:
+        >>> with compiling_for("tpu"):
+        ...     platform()
+        'tpu'
+    """
+    token = _PLATFORM.set(name)
+    try:
+        yield
+    finally:
+        _PLATFORM.reset(token)
+
+
+def smallest_device(needed: int) -> str | None:
+    """The smallest device with room for so many bytes, as "TPU v5e (16 GB)"; None if there is none.
+
+    Example:
+        >>> smallest_device(17 * 2**30)
+        'a TPU v6e (32 GB)'
+    """
+    return next((f"a {name} ({size // GIB} GB)" for name, size in SIZES if needed <= USABLE * size), None)
+
+
+def _targets() -> Iterator[tuple[str, str, Any]]:
+    """(name, platform, device) to compile for, until one has room: this accelerator, else a TPU, else this CPU."""
+    backend = jax.default_backend()
+    own = jax.devices()[0]
+    if backend != "cpu":
+        yield own.device_kind, backend, own
+        return
+    compiler = importlib.util.find_spec("libtpu")
+    if (compiler is None or compiler.origin is None) and not os.environ.get("TPU_LIBRARY_PATH"):
+        yield "CPU", backend, own
+        return
+    # The TPU compiler alone, which needs no TPU. JAX has looked for one when it was imported, and left its complaint here.
+    os.environ.update({k: v for k, v in QUIET.items() if os.environ.get(k, "WARNING").startswith("WARNING")})
+    from jax.experimental import topologies
+
+    for name, topology in TOPOLOGIES:
+        yield name, "tpu", topologies.get_topology_desc(platform="tpu", topology_name=topology).devices[0]
+
+
+def _placed(shapes: Any, sharding: SingleDeviceSharding) -> Any:
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), shapes)
+
+
+def compiled_memory(program: Callable[[], tuple[Callable, tuple[Any, ...]]]) -> Memory:
+    """Memory of a program, by the compiler of an accelerator where there is one: here, or of TPUs in the extra `tpu`.
+
+    Args:
+        program: () -> (function, shapes of its arguments), called once for each device tried; the first argument is donated.
+
+    Returns:
+        Memory on the first device tried that holds it.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> memory = compiled_memory(lambda: (jnp.sin, (jax.ShapeDtypeStruct((1000,), jnp.float32),)))
+        >>> memory.needed >= 4000
+        True
+    """
+    name = ""
+    for name, target, device in _targets():
+        with compiling_for(target):
+            function, shapes = program()
+            lowered = jax.jit(function, donate_argnums=0).lower(*_placed(shapes, SingleDeviceSharding(device)))
+        try:
+            found: Any = lowered.compile().memory_analysis()
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            continue
+        held = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
+        return Memory(name, held + found.temp_size_in_bytes)
+    return Memory(name, None)
