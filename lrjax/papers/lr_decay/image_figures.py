@@ -9,6 +9,7 @@ from lrjax.papers.lr_decay.image_checks import ratios
 from lrjax.papers.lr_decay.pattern_figures import by_arm, colours, curves, mark_decays, name_of
 
 TEST = "accuracy/test_accuracy"
+STYLES = ("o-", "D--", "^:", "v-.")  # a target each
 PATCH_ARMS = {
     "large": "large rate",
     "small": "small rate",
@@ -87,6 +88,7 @@ def transfer(run: RunResult) -> Figure | None:
     except (NotMeasured, IndexError):  # a run that is not finished
         return None
     fig, axes = canvas(2, 1, height=5.2)
+    targets = list(dict.fromkeys(target for target, _ in found))
     for place, ((target, mode), (values, accuracy)) in enumerate(found.items()):
         colour = BLUE if mode == "fix" else VERMILLION
         for number, ratio in enumerate(values):
@@ -94,8 +96,8 @@ def transfer(run: RunResult) -> Figure | None:
             if not np.isnan(ratio.value):
                 axes[0, 0].plot([x, x], [ratio.low, ratio.high], color=colour, linewidth=1.0)
                 axes[0, 0].plot([x], [ratio.value], "os"[number], color=colour, markersize=5)
-        axes[1, 0].plot(range(1, len(accuracy) + 1), accuracy, "o-", color=colour, label=f"{target}, {mode}")
-        axes[1, 0].annotate(f" {target}", (len(accuracy), accuracy[-1]), fontsize=8.5, va="center")
+        style = STYLES[targets.index(target) % len(STYLES)]
+        axes[1, 0].plot(range(1, len(accuracy) + 1), accuracy, style, color=colour, label=f"{target}, {mode}")
     axes[0, 0].axhline(0.0, color=GREY, linewidth=0.8)
     axes[0, 0].set_xticks(range(len(found)), [f"{target}\n{mode}" for target, mode in found])
     axes[0, 0].set(ylabel="$T_2$ (circle), $T_3$ (square)")
