@@ -9,6 +9,8 @@ import importlib
 import json
 import math
 import shutil
+import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -56,7 +58,9 @@ def tensorboard(workdir: Path, config: Mapping[str, Any], kept: Sequence[Row]) -
     Raises:
         LrjaxError: the extra `tensorboard` is not installed.
     """
-    package = _package("tensorboardX", "tensorboard")
+    # Its SummaryWriter hands rows to a thread, and loses those that are under way when the process ends.
+    files = _package("tensorboardX.event_file_writer", "tensorboard")
+    summaries, protocol = (_package(f"tensorboardX.{name}", "tensorboard") for name in ("summary", "proto.event_pb2"))
     shutil.rmtree(workdir / "tensorboard", ignore_errors=True)
     writers: dict[str, Any] = {}
 
@@ -64,14 +68,22 @@ def tensorboard(workdir: Path, config: Mapping[str, Any], kept: Sequence[Row]) -
         for row in rows:
             name = _lane(row)
             if name not in writers:
-                writers[name] = package.SummaryWriter(str(workdir / "tensorboard" / name))
+                (workdir / "tensorboard" / name).mkdir(parents=True)
+                writers[name] = files.EventsWriter(str(workdir / "tensorboard" / name / "events"))
             for key, value in scalars(row).items():
-                writers[name].add_scalar(key, value, row["step"])
+                summary = summaries.scalar(key, value)
+                writers[name].write_event(protocol.Event(wall_time=time.time(), step=row["step"], summary=summary))
         for writer in writers.values():
             writer.flush()
 
+    weakref.finalize(write, _close, writers)
     write(kept)
     return write
+
+
+def _close(writers: Mapping[str, Any]) -> None:
+    for writer in writers.values():
+        writer.close()
 
 
 def wandb(workdir: Path, config: Mapping[str, Any], kept: Sequence[Row]) -> Sink:

@@ -71,12 +71,10 @@ def relative(a, b):
 
 
 def few(*names):
-    return pytest.mark.parametrize(
-        "name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "residual_mlp")) for n in names]
-    )
+    return pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "mlp")) for n in names])
 
 
-@few("bert", "lstm", "residual_mlp", "resnet32", "simple_cnn")
+@few("bert", "lstm", "mlp", "resnet32", "simple_cnn")
 def test_bfloat16_moves_a_gradient_by_rounding_alone_and_leaves_parameters_and_logits_float32(name):
     loss, params, batch = prepared(name, compute_dtype="bfloat16")
     exact, same, _ = prepared(name)
@@ -136,6 +134,7 @@ def test_what_computes_in_float32_only_refuses_bfloat16(tmp_path):
             lrjax.run(config, tmp_path / experiment)
 
 
+@pytest.mark.slow
 def test_a_run_in_bfloat16_trains_float32_parameters_near_those_of_float32(tmp_path):
     losses = {}
     for dtype in ("float32", "bfloat16"):

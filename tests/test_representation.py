@@ -43,6 +43,7 @@ def parted(one, other):
     return np.abs(one["step/margin"] - other["step/margin"]).max()
 
 
+@pytest.mark.slow
 @pytest.mark.x64
 def test_all_forms_compute_the_same_functions_at_every_step_across_gauges(tmp_path):
     found = arrays(config(), tmp_path)

@@ -72,6 +72,7 @@ def test_all_six_matrices_are_the_dense_ones_under_the_direct_engine_with_adam()
         )
 
 
+@pytest.mark.slow
 def test_before_the_first_step_of_adam_only_the_preconditioned_hessian_is_missing():
     made, state, _ = first_block(config("direct", **ADAM))
     found, memory = measure((made, state, made.start().memory))
