@@ -1,8 +1,8 @@
 """Strict JAX settings for all tests, and a process with float64 for those marked x64.
 
 JAX settles its default precision once a process, so tests marked `x64` run in a second pytest with JAX_ENABLE_X64=1.
-It is started with the selected x64 tests alone and sends its reports back one by one: each test passes, fails or skips
-here under its own id. With JAX_ENABLE_X64=1 in the environment everything runs in one process instead.
+It is told of the x64 tests one by one and sends its reports back: each test passes, fails or skips here under its own
+id. With JAX_ENABLE_X64=1 in the environment everything runs in one process instead.
 """
 
 import contextlib
@@ -37,10 +37,10 @@ _COMPILED = tempfile.TemporaryDirectory(prefix="lrjax-tests-", ignore_cleanup_er
 jax.config.update("jax_compilation_cache_dir", _COMPILED.name)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
-# Taken out of the environment, so that no process that a test starts writes to this pipe.
-_REPORT_PIPE = os.environ.pop("LRJAX_X64_REPORT_PIPE", None)
+# Taken out of the environment, so that no process that a test starts writes to these pipes.
+_PIPES = [int(pipe) for pipe in os.environ.pop("LRJAX_X64_PIPES", "").split()]
 ALONE = ("-p", "xdist", "-n0", "-p", "no:cacheprovider")
-_OUTCOMES = pytest.StashKey["X64Outcomes"]()
+_PROCESS = pytest.StashKey["X64Process"]()
 
 
 @pytest.fixture
@@ -59,15 +59,16 @@ def strict_dtype():
         yield
 
 
-class X64Outcomes:
-    """The pytest that runs the x64 tests, and the reports that it has sent so far."""
+class X64Process:
+    """The pytest that runs the x64 tests: told of one after the other, it sends the reports on each."""
 
     def __init__(self, config, node_ids):
         self.config = config
-        self.reports = {}
-        read_end, write_end = os.pipe()
+        there_reads, here_writes = os.pipe()
+        here_reads, there_writes = os.pipe()
         with contextlib.ExitStack() as files:
-            self.pipe = files.enter_context(os.fdopen(read_end, encoding="utf-8"))
+            self.requests = files.enter_context(os.fdopen(here_writes, "w", buffering=1, encoding="utf-8"))
+            self.reports = files.enter_context(os.fdopen(here_reads, encoding="utf-8"))
             self.output = files.enter_context(tempfile.TemporaryFile())
             # A file, because there may be more ids than a command line holds.
             id_file = files.enter_context(tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8"))
@@ -77,31 +78,34 @@ class X64Outcomes:
                 # The tests are selected already: an empty -m lifts the deselection that the configuration asks for.
                 [sys.executable, "-m", "pytest", *ALONE, "-m", "", f"@{id_file.name}"],
                 cwd=config.rootpath,
-                env=os.environ | {"JAX_ENABLE_X64": "1", "LRJAX_X64_REPORT_PIPE": str(write_end)},
+                env=os.environ | {"JAX_ENABLE_X64": "1", "LRJAX_X64_PIPES": f"{there_reads} {there_writes}"},
                 stdin=subprocess.DEVNULL,
                 stdout=self.output,
                 stderr=subprocess.STDOUT,
-                pass_fds=[write_end],
+                pass_fds=[there_reads, there_writes],
             )
             self.files = files.pop_all()
-        os.close(write_end)
+        os.close(there_reads)
+        os.close(there_writes)
 
-    def of(self, item):
-        """Waits for the reports on one test: setup, call, teardown. A test without an end has failed."""
-        reports = self.reports.setdefault(item.nodeid, [])
+    def run(self, item, nextitem):
+        """The reports on one test: setup, call, teardown. A test without an end has failed."""
+        with contextlib.suppress(BrokenPipeError):  # it has ended, and will be found lost
+            self.requests.write(json.dumps([item.nodeid, nextitem and nextitem.nodeid]) + "\n")
+        reports = []
         while not reports or reports[-1].when != "teardown":
-            line = self.pipe.readline()
+            line = self.reports.readline()
             if not line.endswith("\n"):
                 return [*reports, self._lost(item)]
             report = self.config.hook.pytest_report_from_serializable(config=self.config, data=json.loads(line))
             if isinstance(report.longrepr, list):  # where a test was skipped, and why: JSON has no tuples
                 report.longrepr = tuple(report.longrepr)
-            self.reports.setdefault(report.nodeid, []).append(report)
+            reports.append(report)
         return reports
 
     def close(self):
-        if self.pipe.readline():  # the outer run was stopped before the last test
-            self.process.terminate()
+        with contextlib.suppress(BrokenPipeError):
+            self.requests.close()
         self.process.wait()
         self.files.close()
 
@@ -113,17 +117,27 @@ class X64Outcomes:
         return pytest.TestReport(item.nodeid, item.location, dict.fromkeys(item.keywords, 1), "failed", text, "call")
 
 
-class X64Reporter:
-    """Inside the pytest that runs the x64 tests: sends each report as a line of JSON."""
+class X64Runner:
+    """Inside the pytest that runs the x64 tests: runs those asked for, and sends each report as a line of JSON."""
 
-    def __init__(self, config, pipe):
+    def __init__(self, config, requests, reports):
         self.config = config
-        os.set_inheritable(pipe, False)
-        self.pipe = os.fdopen(pipe, "w", buffering=1, encoding="utf-8")
+        os.set_inheritable(requests, False)
+        os.set_inheritable(reports, False)
+        self.requests = os.fdopen(requests, encoding="utf-8")
+        self.reports = os.fdopen(reports, "w", buffering=1, encoding="utf-8")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session):
+        items = {item.nodeid: item for item in session.items}
+        for line in self.requests:
+            asked, after = json.loads(line)
+            self.config.hook.pytest_runtest_protocol(item=items[asked], nextitem=items.get(after))
+        return True
 
     def pytest_runtest_logreport(self, report):
         data = self.config.hook.pytest_report_to_serializable(config=self.config, report=report)
-        self.pipe.write(json.dumps(data, default=str) + "\n")
+        self.reports.write(json.dumps(data, default=str) + "\n")
 
 
 def _runs_elsewhere(item):
@@ -131,8 +145,8 @@ def _runs_elsewhere(item):
 
 
 def pytest_configure(config):
-    if _REPORT_PIPE is not None:
-        config.pluginmanager.register(X64Reporter(config, int(_REPORT_PIPE)))
+    if _PIPES:
+        config.pluginmanager.register(X64Runner(config, *_PIPES))
 
 
 @pytest.hookimpl(trylast=True)
@@ -146,10 +160,10 @@ def pytest_runtest_protocol(item, nextitem):
     if not _runs_elsewhere(item):
         return None
     stash = item.config.stash
-    if _OUTCOMES not in stash:
-        stash[_OUTCOMES] = X64Outcomes(item.config, [i.nodeid for i in item.session.items if _runs_elsewhere(i)])
+    if _PROCESS not in stash:
+        stash[_PROCESS] = X64Process(item.config, [i.nodeid for i in item.session.items if _runs_elsewhere(i)])
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    for report in stash[_OUTCOMES].of(item):
+    for report in stash[_PROCESS].run(item, nextitem):
         item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     # Fixtures that the test before left for its file end here, where another file follows (as in a worker of pytest-xdist).
@@ -158,5 +172,5 @@ def pytest_runtest_protocol(item, nextitem):
 
 
 def pytest_sessionfinish(session):
-    if _OUTCOMES in session.config.stash:
-        session.config.stash[_OUTCOMES].close()
+    if _PROCESS in session.config.stash:
+        session.config.stash[_PROCESS].close()
