@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from lrjax import branch, data, step
 from lrjax.axes import Point, as_axes, chain, product, replaced, without
-from lrjax.config import OPEN, Config, apply_overrides, check, flatten, freeze, load_config, read_spec, to_json
+from lrjax.config import OPEN, Config, apply_overrides, check, flatten, freeze, load_config, read_spec, replace, to_json
 from lrjax.errors import LrjaxError
 from lrjax.representation import Plan
 from lrjax.representation import plan as plan_of
@@ -140,8 +140,11 @@ def plan(config: Config) -> list[Group]:
     """
     groups: dict[str, Group] = {}
     lanes = []
+    alone = copy.deepcopy(config)
+    for key in ("sweep", "arms"):  # a thousand values that each of a thousand lanes would copy
+        replace(alone, key, ConfigDict())
     for index, (arm, values, overrides) in enumerate(points(config)):
-        lane_config = apply_overrides(copy.deepcopy(config), {**values, **overrides})
+        lane_config = apply_overrides(copy.deepcopy(alone), {**values, **overrides})
         lanes.append(Lane(index, arm, values, resolve(lane_config)))
         lanes[-1].plan()  # refuses a rate that its representation does not have
     for lane in [lane._replace(origin=branch.origin_of(lane, lanes)) for lane in lanes]:

@@ -84,9 +84,9 @@ def die_at(event, workdir):
 
 
 @pytest.mark.parametrize(
-    "events", [range(2, 48, 15), pytest.param(range(48), marks=pytest.mark.slow)], ids=["some", "all"]
+    "events", [range(2, 48, 15), pytest.param(range(0, 48, 5), marks=pytest.mark.slow)], ids=["some", "more"]
 )
-def test_a_run_that_dies_at_any_of_its_writes_resumes_bit_equal(events, reference, tmp_path):
+def test_a_run_that_dies_at_one_of_its_writes_resumes_bit_equal(events, reference, tmp_path):
     died = 0
     for event in events:
         died += die_at(event, tmp_path / str(event))

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 
 DENOMINATOR = 12  # exponents are looked for among the multiples of 1/12
 NEAR = 5e-3  # how far a measured exponent may lie from such a number
@@ -159,6 +158,8 @@ def finest_groups(found: Relations, members: np.ndarray) -> Iterator[np.ndarray]
 
 
 def _chosen(found: Relations, cost: np.ndarray, low: Any, high: Any) -> np.ndarray:
+    from scipy.optimize import Bounds, LinearConstraint, milp  # here: its import takes most of a second
+
     zero: Any = np.zeros(cost.size)
     solution = milp(
         cost,
@@ -177,6 +178,8 @@ def nearest_exponents(found: Relations, array: int) -> np.ndarray | None:
         >>> nearest_exponents(found, 2)
         array([1. , 0.5, 1. ])
     """
+    from scipy.optimize import linprog
+
     number = found.basis.shape[1]
     if not np.any(found.basis[:, array]):
         return None

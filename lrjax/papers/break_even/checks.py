@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from lrjax.claims import Finding, NotMeasured
 from lrjax.papers.break_even import detectors
@@ -63,6 +62,8 @@ def rank_correlation(a: Any, b: Any) -> float:
         >>> round(rank_correlation([1, 2, 3], [1, 8, 27]), 6)
         1.0
     """
+    from scipy.stats import spearmanr  # here: every run imports this module, and that import takes a second
+
     found: Any = spearmanr(a, b)
     return float(found.statistic)
 
