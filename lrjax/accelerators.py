@@ -2,6 +2,7 @@
 
 import contextlib
 import contextvars
+import hashlib
 import importlib.util
 import os
 from collections.abc import Callable, Iterator
@@ -11,6 +12,8 @@ import jax
 from jax.sharding import SingleDeviceSharding
 
 _PLATFORM: contextvars.ContextVar[str | None] = contextvars.ContextVar("platform", default=None)
+# Programs compiled so far, by device and text: lanes that differ in their data have one program, which takes minutes.
+_NEEDED: dict[tuple[str, str], int | None] = {}
 GIB = 2**30
 # Memory of one device, from their makers' data sheets, smallest first.
 SIZES = (
@@ -107,12 +110,20 @@ def compiled_memory(program: Callable[[], tuple[Callable, tuple[Any, ...]]]) -> 
         with compiling_for(target):
             function, shapes = program()
             lowered = jax.jit(function, donate_argnums=0).lower(*_placed(shapes, SingleDeviceSharding(device)))
-        try:
-            found: Any = lowered.compile().memory_analysis()
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            continue
-        held = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
-        return Memory(name, held + found.temp_size_in_bytes)
+        key = name, hashlib.sha256(lowered.as_text().encode()).hexdigest()
+        if key not in _NEEDED:
+            _NEEDED[key] = _needed(lowered)
+        if _NEEDED[key] is not None:
+            return Memory(name, _NEEDED[key])
     return Memory(name, None)
+
+
+def _needed(lowered: Any) -> int | None:
+    try:
+        found = lowered.compile().memory_analysis()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return None
+    held = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
+    return held + found.temp_size_in_bytes
