@@ -109,7 +109,9 @@ def compiled_memory(program: Callable[[], tuple[Callable, tuple[Any, ...]]]) -> 
     for name, target, device in _targets():
         with compiling_for(target):
             function, shapes = program()
-            lowered = jax.jit(function, donate_argnums=0).lower(*_placed(shapes, SingleDeviceSharding(device)))
+            # A step does not read the test set, but the device holds it.
+            jitted = jax.jit(function, donate_argnums=0, keep_unused=True)
+            lowered = jitted.lower(*_placed(shapes, SingleDeviceSharding(device)))
         key = name, hashlib.sha256(lowered.as_text().encode()).hexdigest()
         if key not in _NEEDED:
             _NEEDED[key] = _needed(lowered)

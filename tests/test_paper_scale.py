@@ -169,6 +169,12 @@ def test_compiled_memory_grows_with_what_a_backward_pass_keeps():
     assert large - small >= 3000 * 256 * 4 * 2  # the examples and at least one of the hidden layers
 
 
+def test_compiled_memory_counts_arguments_that_the_program_does_not_read():
+    shapes = jax.ShapeDtypeStruct((8,), jnp.float32), jax.ShapeDtypeStruct((1000,), jnp.float32)
+    found = accelerators.compiled_memory(lambda: (lambda state, tests: state + 1, shapes))
+    assert int(found.needed or 0) >= 4000
+
+
 def test_a_device_is_named_only_where_there_is_room():
     assert accelerators.smallest_device(15 * 2**30) == "a TPU v5e (16 GB)"
     assert accelerators.smallest_device(16 * 2**30) == "a TPU v6e (32 GB)"
