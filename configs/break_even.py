@@ -7,7 +7,7 @@ Tr(K) / lambda_K 14.29 against 10.69.
 
 Run:    python -m lrjax.main --config=configs/break_even.py[:EXPERIMENT][,scale=smoke|small|paper]
 
-experiment | claim | scales | run time (small, two CPU cores)
+experiment | claim | scales | run time (small, two CPU cores, beside other jobs)
 E3 | both conjectures for the learning rate, 0.1 against 0.01 (SimpleCNN, CIFAR-10) | smoke, small, paper | not timed yet
 E3_full | both conjectures for the learning rate (also 0.001) and the batch size | smoke, small, paper | not timed yet
 E1 | a small rate's way parts from a large one's as lambda_K exceeds the latter's maximum | smoke, small, paper | not timed yet
@@ -15,7 +15,7 @@ E2 | lambda_K and lambda_H grow together until break-even; alpha* falls to about
 E4 | both conjectures on ResNet-32 without normalisation | smoke, small, paper | not timed yet
 E5 | both conjectures on an LSTM (IMDB reviews) | smoke, small, paper | not timed yet
 E6 | BatchNorm alone does not condition K, a large rate does; with it eta = 1 trains | smoke, small, paper | not timed yet
-E7_mlp | both conjectures on a perceptron | smoke, small, paper | not timed yet
+E7_mlp | both conjectures on a perceptron | smoke, small, paper | 8 min
 E7_densenet | both conjectures on a DenseNet | smoke, small, paper | not timed yet
 E7_bert | both conjectures in fine-tuning a BERT from real weights | smoke, small, paper | not timed yet
 E8 | momentum acts like a larger rate | smoke, small, paper | not timed yet
