@@ -112,6 +112,11 @@ def noise(scale: str) -> Config:
     return config
 
 
+def in_parts(scale: str, part: int) -> dict:
+    """Paper scale: a device holds one part of a large batch at a time, and BatchNorm has the statistics of each part."""
+    return dict(micro_batch=part, batch_statistics="micro_batch") if scale == "paper" else {}
+
+
 def root_cause(scale: str) -> Config:
     """L5: the same data and number of steps with and without mini-batch noise; n = 2000 without jitter."""
     config = patterns(scale)
@@ -126,8 +131,8 @@ def root_cause(scale: str) -> Config:
     config.probes.subsets = 10 * epoch if scale != "smoke" else epoch
     third, twice = steps // 3 // epoch * epoch, 2 * steps // 3 // epoch * epoch
     decayed = dict(schedule=step_decay(third, twice))
-    full = dict(batch_size="full")
-    plain = dict(batch_size="full", optimizer=dict(learning_rate=0.1, momentum=None, nesterov=None))
+    full = dict(batch_size="full") | in_parts(scale, 125)
+    plain = full | dict(optimizer=dict(learning_rate=0.1, momentum=None, nesterov=None))
     config.arms = group(
         dict(
             sgd=rate(0.1),
@@ -163,7 +168,7 @@ def rules(scale: str) -> Config:
                 schedule=dict(name="wsd", warmup=epoch),
                 averaging="schedule_free",
             ),
-            growing_batch_1=rate(0.1, steps=first),
+            growing_batch_1=rate(0.1, steps=first, **in_parts(scale, 128)),
         )
     )
     at, last = first, "growing_batch_1"
@@ -171,7 +176,7 @@ def rules(scale: str) -> Config:
         own = config.data.n // size  # steps of an epoch
         steps = at + stage * own
         phase: dict = dict(batch_size=size, steps=steps, log_every=math.gcd(at, stage * own))
-        phase["start"] = dict(arm=last, at="end")
+        phase |= in_parts(scale, 128 if size % 128 == 0 else 125) | dict(start=dict(arm=last, at="end"))
         phase["probes"] = dict(subsets=phase["log_every"])
         config.arms[f"growing_batch_{number}"] = rate(0.1, **phase)
         at, last = steps, f"growing_batch_{number}"

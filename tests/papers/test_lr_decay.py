@@ -12,6 +12,7 @@ from lrjax.metrics import RunResult
 from lrjax.papers.lr_decay import CLAIMS, checks, image_checks, noise_checks
 from lrjax.papers.lr_decay.observe import decays, matched, stage_table, transferability
 from lrjax.report import write_report
+from lrjax.sweep import plan
 
 SPEC = "configs/lr_decay.py"
 EXPERIMENTS = ("L1", "L2", "L3", "L4", "L5", "L6", "L7", "L7_ps10", "L8", "L9", "L10")
@@ -177,6 +178,13 @@ def test_paper_scale_passes_the_dry_run(experiment):
     text = describe(lrjax.load_config(f"{SPEC}:{experiment},scale=paper"), compiled=False)
     assert "FLOPs" in text
     assert {"L2": "36,479,194", "L3": "36,479,"}[experiment] in text
+
+
+@pytest.mark.parametrize("experiment", ["L5", "L6"])
+def test_no_network_of_paper_scale_holds_a_large_batch_at_once(experiment):
+    for group in plan(lrjax.load_config(f"{SPEC}:{experiment},scale=paper")):
+        own = group.structure
+        assert own.batch_size == 128 or own.batch_statistics == "micro_batch" and own.micro_batch <= 128
 
 
 @pytest.mark.slow
