@@ -8,6 +8,7 @@ import numpy as np
 
 from lrjax import accelerators, data, parallel, step, sweep
 from lrjax.config import Config
+from lrjax.flops import count
 
 
 def _bytes(tree: Any) -> int:
@@ -67,8 +68,7 @@ def estimate(group: sweep.Group) -> dict[str, Any]:
         lanes; steps (all lanes); parameters; state, data in bytes; flops_per_step; flops (all lanes).
     """
     engine, state, hyper, arrays, row = _arguments(group)
-    one = jax.jit(lambda s, h, d, r: step.train_step(engine, group.structure, s, h, d, r))
-    flops = (one.lower(state, hyper, arrays, row).cost_analysis() or {}).get("flops", float("nan"))
+    flops = count(lambda s, h, d, r: step.train_step(engine, group.structure, s, h, d, r), state, hyper, arrays, row)
     steps = sum(lane.config.steps for lane in group.lanes)
     return {
         "lanes": len(group.lanes),
