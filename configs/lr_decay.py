@@ -7,7 +7,7 @@ are not known; those here are ours. PS10 runs use a residual MLP on the six-vect
 Run:    python -m lrjax.main --config=configs/lr_decay.py[:EXPERIMENT][,scale=smoke|small|paper]
 
 experiment | claim | scales | run time (small, one CPU core, the other busy)
-L3 | PS10: simple patterns first, decay brings the complex ones; against constant rates | smoke, small, paper | 7 min
+L3 | PS10: simple patterns first, decay brings the complex ones; against constant rates | smoke, small, paper | 7 min, alone
 L4 | PS10 with each kind of noise: is less of it memorised? | smoke, small, paper | 23 min
 L5 | root cause: SGD against full-batch gradient descent on the same data | smoke, small, paper | 6 min
 L6 | rules that read the loss, and other schedules, against step decay | smoke, small, paper | 41 min
@@ -118,7 +118,10 @@ def in_parts(scale: str, part: int) -> dict:
 
 
 def root_cause(scale: str) -> Config:
-    """L5: the same data and number of steps with and without mini-batch noise; n = 2000 without jitter."""
+    """L5: the same data and number of steps with and without mini-batch noise; n = 2000 without jitter.
+
+    BatchNorm takes the statistics of the whole batch at small scale, those of each part of 125 at paper scale.
+    """
     config = patterns(scale)
     config.data.update(n=2000, num_test=2000, jitter=0.0)
     epoch, steps = 15, 2400

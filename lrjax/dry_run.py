@@ -109,7 +109,7 @@ def describe(config: Config, *, compiled: bool = True) -> str:
 
     Args:
         config: as from `lrjax.load_config`.
-        compiled: compile the step of each group for the memory it takes: a minute for a deep network, ten for DenseNet-121.
+        compiled: compile the step of each group for the memory it takes, which lasts minutes for a deep network.
 
     Raises:
         LrjaxError: the config is wrong.

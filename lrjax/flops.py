@@ -10,20 +10,10 @@ import jax.numpy as jnp
 from lrjax.accelerators import compiling_for
 
 # What moves numbers and computes none.
-MOVES = {"broadcast_in_dim", "concatenate", "convert_element_type", "copy", "dynamic_slice", "dynamic_update_slice"}
-MOVES |= {
-    "expand_dims",
-    "gather",
-    "iota",
-    "pad",
-    "reshape",
-    "rev",
-    "scatter",
-    "select_n",
-    "slice",
-    "squeeze",
-    "transpose",
-}
+MOVES = frozenset(
+    "broadcast_in_dim concatenate convert_element_type copy dynamic_slice dynamic_update_slice expand_dims gather iota pad "
+    "reshape rev scatter select_n slice squeeze transpose".split()
+)
 # Those of `lrjax.models.convolution`: where the kernel and the output are among operands and result. A lane has its own.
 CONVOLUTIONS = {"convolve": (1, 2), "convolve_input_gradient": (1, 0), "convolve_kernel_gradient": (2, 1)}
 
@@ -64,7 +54,7 @@ def _equation(equation: Any) -> float:
     name, sizes = equation.primitive.name, equation.params
     inner = [_of(jaxpr) for jaxpr in _inner(sizes.values())]
     if inner:
-        return max(inner) if name == "cond" else sum(inner) * sizes.get("length", 1)
+        return max(inner) if name == "cond" else sum(inner) * (sizes["length"] if name == "scan" else 1)
     result = equation.outvars[0].aval
     if name == "dot_general":
         (contracted, _), _ = sizes["dimension_numbers"]

@@ -40,7 +40,7 @@ def config(model: dict[str, Any], data_dir: str, steps: int, overrides: dict[str
     with found.unlocked(), found.ignore_type():
         found.model, found.arms, found.probes, found.sweep = ConfigDict(model), ConfigDict(), ConfigDict(), ConfigDict()
         found.update(steps=steps, log_every=steps, checkpoint_every=steps, batch_size=BATCH, step_loop="scan")
-        found.schedule = ConfigDict(dict(name="constant"))
+        found.schedule.update(name="constant", milestones=(), warmup=0)
         found.optimizer.update(name="sgd", learning_rate=0.01, momentum=0.9)
     return apply_overrides(found, overrides or {})
 

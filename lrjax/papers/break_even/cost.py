@@ -1,8 +1,7 @@
-"""What measuring costs beside training, in floating-point operations counted by the compiler: no run, no data."""
+"""What measuring costs beside training, in floating-point operations counted on shapes: no run, no data."""
 
 import functools
 import json
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -11,11 +10,12 @@ import jax.numpy as jnp
 from lrjax import models
 from lrjax.config import freeze, to_json
 from lrjax.data import DATASETS
+from lrjax.flops import count
 from lrjax.probes.break_even import hessian_examples
 from lrjax.resolve import due
 from lrjax.step import LOSSES
 
-FEW = 8  # examples that the compiler counts
+FEW = 8  # examples that are counted
 STRETCHES = 20  # losses along a step until alpha* is found
 
 
@@ -53,16 +53,14 @@ def _per_example(content: str) -> PerExample:
     def curvature(p: Any, v: Any, *rest: Any) -> Any:
         return jax.jvp(lambda q: jax.jvp(lambda r: loss(r, *rest), (q,), (v,))[1], (p,), (v,))[1]
 
-    def count(function: Any, *args: Any) -> float:
-        return float((jax.jit(function).lower(*args).cost_analysis() or {}).get("flops", math.nan)) / FEW
-
     rest = (state, x, y)
-    return PerExample(
+    counts = (
         count(loss, params, *rest),
         count(jax.grad(loss), params, *rest),
         count(product, params, params, *rest),
         count(curvature, params, params, *rest),
     )
+    return PerExample(*(found / FEW for found in counts))
 
 
 def per_example(structure: Any, config: Any) -> PerExample:
@@ -96,7 +94,7 @@ def measuring(structure: Any, config: Any) -> Cost:
         "break_even": noise + lanczos + subset * each.curvature,
         "noise": noise,
         "spectrum": lanczos * len(settings.matrices),
-        "noise_grid": sum(count * size for count, size in settings.noise_grid) * each.gradient,
+        "noise_grid": sum(batches * size for batches, size in settings.noise_grid) * each.gradient,
         "next_step": settings.next_steps * tried + STRETCHES * subset * each.loss,
         "predictions": settings.predicted * each.loss,
         "hessian_trace": settings.trace_products * subset * each.product,
@@ -106,5 +104,5 @@ def measuring(structure: Any, config: Any) -> Cost:
     }
     chunks = range(0, config.steps, config.log_every)
     times = {name: 1 + sum(due(when, at) for at in chunks) for name, when in config.probes.items()}
-    by_probe = {name: count * once.get(name, 0.0) for name, count in times.items()}
+    by_probe = {name: often * once.get(name, 0.0) for name, often in times.items()}
     return Cost(config.steps * config.batch_size * each.gradient, sum(by_probe.values()), by_probe)
