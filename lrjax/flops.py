@@ -10,10 +10,10 @@ import jax.numpy as jnp
 from lrjax.accelerators import compiling_for
 
 # What moves numbers and computes none.
-MOVES = frozenset(
-    "broadcast_in_dim concatenate convert_element_type copy dynamic_slice dynamic_update_slice expand_dims gather iota pad "
-    "reshape rev scatter select_n slice squeeze transpose".split()
-)
+MOVES = {
+    "broadcast_in_dim", "concatenate", "convert_element_type", "copy", "dynamic_slice", "dynamic_update_slice", "expand_dims",
+    "gather", "iota", "pad", "reshape", "rev", "scatter", "select_n", "slice", "squeeze", "transpose",
+}  # fmt: skip
 # Those of `lrjax.models.convolution`: where the kernel and the output are among operands and result. A lane has its own.
 CONVOLUTIONS = {"convolve": (1, 2), "convolve_input_gradient": (1, 0), "convolve_kernel_gradient": (2, 1)}
 

@@ -1,9 +1,20 @@
-"""A convolution and its two transposes as slices and matrix products, for XLA:CPU."""
+"""A convolution and its two transposes as slices and matrix products, for XLA:CPU.
+
+The usual 3x3 kernel takes the minimal filtering of Lavin & Gray 2015 (arXiv 1509.09308, section 4.1), F(2x2, 3x3): for each
+2x2 tile of the output 16 products in place of 36, between sums of the 4x4 pixels that the tile sees and sums of the taps,
+
+    Y = A^T [(G k G^T) (B^T d B)] A,
+
+each bracket of 16 being one matrix product over channels. It copies 4 numbers a pixel where the taps are 9, and rounds no
+worse than the direct sum: its constants are 1 and 1/2.
+"""
 
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
+
+TILED = 32  # channels on either side
 
 
 class Window(NamedTuple):
@@ -75,10 +86,82 @@ def _by_rows(window, channels, features):
     return window.strides == (1, 1) and h * w * channels > w * channels + h * features
 
 
+def _by_tiles(window, channels, features, dtype):
+    """Whether minimal filtering pays: with few channels its additions cost more than the products that it saves."""
+    plain = (window.kernel, window.strides, window.dilation) == ((3, 3), (1, 1), (1, 1))
+    return plain and min(channels, features) >= TILED and dtype in (jnp.float32, jnp.float64)
+
+
+def _twice(function, x, axes):
+    """A transform of both axes: 16 arrays, row by row."""
+    return [column for row in function(x, axes[0]) for column in function(row, axes[1])]
+
+
+def _seen(x, axis):
+    """B^T: what two neighbouring outputs see, along an axis of 2 T + 2 pixels."""
+    end = x.shape[axis] - 3
+    a, b, c, d = (lax.slice_in_dim(x, i, i + end, 2, axis) for i in range(4))
+    return a - c, b + c, c - b, b - d
+
+
+def _taps(kernel, axis):
+    """G: of three taps."""
+    a, b, c = (lax.index_in_dim(kernel, i, axis, keepdims=True) for i in range(3))
+    return a, (a + b + c) / 2, (a - b + c) / 2, c
+
+
+def _outputs(a, b, c, d):
+    """A^T: two neighbouring outputs from four products."""
+    return a + b + c, b - c - d
+
+
+def _spread(y, axis):
+    """A: what two neighbouring outputs give back to the four products, along an axis of 2 T pixels."""
+    a, b = (lax.slice_in_dim(y, i, None, 2, axis) for i in range(2))
+    return a, a + b, a - b, -b
+
+
+def _tiled(x, window):
+    """The 16 sums of pixels `[N, T, T', C]`; an odd height or width of the output is filled up to whole tiles."""
+    more = [(low, high + size % 2) for (low, high), size in zip(window.padding, window.output, strict=True)]
+    return _twice(_seen, _pad(x, *more), (1, 2))
+
+
+def _convolve_tiles(x, kernel, window):
+    height, width = window.output
+    n, channels, features = x.shape[0], *kernel.shape[2:]
+    products = [
+        _dot(seen.reshape(-1, channels), taps.reshape(channels, features), 1).reshape(*seen.shape[:3], features)
+        for seen, taps in zip(_tiled(x, window), _twice(_taps, kernel, (0, 1)), strict=True)
+    ]
+    columns = zip(*(_outputs(*products[row : row + 4]) for row in range(0, 16, 4)), strict=True)
+    y = jnp.stack([jnp.stack(_outputs(*column), 2) for column in columns], 4)
+    y = y.reshape(n, 2 * y.shape[1], 2 * y.shape[3], features)
+    return lax.slice(y, (0, 0, 0, 0), (n, height, width, features))
+
+
+def _kernel_gradient_tiles(x, y, window):
+    channels, features = x.shape[3], y.shape[3]
+    y = _pad(y, *((0, size % 2) for size in window.output))
+    products = [
+        _dot(seen.reshape(-1, channels), given.reshape(-1, features), 0)
+        for seen, given in zip(_tiled(x, window), _twice(_spread, y, (1, 2)), strict=True)
+    ]
+    columns = zip(*(_three(*products[row : row + 4]) for row in range(0, 16, 4)), strict=True)
+    return jnp.stack([jnp.stack(_three(*column)) for column in columns], 1)
+
+
+def _three(a, b, c, d):
+    """G^T: the three taps from four products."""
+    return a + (b + c) / 2, (b - c) / 2, (b + c) / 2 + d
+
+
 def convolve(x, kernel, *, window):
     """y[p] = sum_t x[s p + d t] w[t]: `[N, H, W, C]` and `[h, w, C, O]` to `[N, H', W', O]`."""
     (h, w), (height, width) = window.kernel, window.output
     channels, features = kernel.shape[2:]
+    if _by_tiles(window, channels, features, x.dtype):
+        return _convolve_tiles(x, kernel, window)
     x = _pad(x, *window.padding)
     n = x.shape[0]
     if not _by_rows(window, channels, features):
@@ -135,6 +218,8 @@ def _interleave(taps, axis, window):
 def kernel_gradient(x, y, *, window):
     """w[t] = sum_p x[s p + d t]^T y[p]: `[N, H, W, C]` and `[N, H', W', O]` to `[h, w, C, O]`."""
     (h, w), channels, features = window.kernel, x.shape[3], y.shape[3]
+    if _by_tiles(window, channels, features, x.dtype):
+        return _kernel_gradient_tiles(x, y, window)
     x = _pad(x, *window.padding)
     if not _by_rows(window, channels, features):
         gradient = _dot(_patches(x, window).reshape(-1, h * w * channels), y.reshape(-1, features), 0)

@@ -25,6 +25,8 @@ CONFIGS = {
     "same_stride_2": ((6, 5, 3, 4), (3, 3), (2, 2), "SAME", (1, 1)),
     "explicit_stride_2": ((6, 6, 3, 4), (3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1)),
     "dilated": ((7, 6, 4, 3), (3, 2), (1, 1), "SAME", (2, 3)),
+    "tiles": ((6, 8, 32, 32), (3, 3), (1, 1), "SAME", (1, 1)),
+    "tiles_of_odd_sizes": ((5, 6, 33, 32), (3, 3), (1, 1), ((2, -1), (0, 1)), (1, 1)),
     "everything_differs": ((9, 8, 4, 3), (3, 2), (2, 3), ((1, 2), (-1, 3)), (3, 2)),
 }
 SEEDS = np.random.default_rng(0)
@@ -72,14 +74,31 @@ def test_every_derivative_equals_that_of_lax(name):
 
 
 @pytest.mark.x64
-def test_float64_is_kept_and_exact():
-    fast, native, x, w = pair(CONFIGS["everything_differs"], jnp.float64)
+@pytest.mark.parametrize("name", ["everything_differs", "tiles_of_odd_sizes"])
+def test_float64_is_kept_and_exact(name):
+    fast, native, x, w = pair(CONFIGS[name], jnp.float64)
     v, u = directions(x, w)
     run = jax.jit(lambda *args: (derivatives(fast, *args), derivatives(native, *args)))
     assert_equal_to_rounding(*run(x, w, v, u), rounding=1e-13)
 
 
-@pytest.mark.parametrize("name", ["same_3x3", "explicit_stride_2"])
+@pytest.mark.x64
+def test_tiles_round_no_worse_than_twice_the_direct_sum():
+    fast, native, x, w = pair(((16, 16, 64, 64), *CONFIGS["tiles"][1:]), jnp.float64)
+    small = (x.astype(jnp.float32), w.astype(jnp.float32))
+
+    def all_of(function, x, w):
+        y, pull = jax.vjp(function, x, w)
+        return y, *pull(jnp.cos(y))
+
+    exact, tiled, direct = (
+        jax.jit(partial(all_of, f))(*args) for f, args in ((native, (x, w)), (fast, small), (native, small))
+    )
+    for e, t, d in zip(exact, tiled, direct, strict=True):
+        assert np.std(t - e) < 2 * np.std(d - e)
+
+
+@pytest.mark.parametrize("name", ["same_3x3", "explicit_stride_2", "tiles"])
 def test_bfloat16_is_kept_and_rounded_once(name):
     fast, native, x, w = pair(CONFIGS[name], jnp.bfloat16)
     y = fast(x, w)
@@ -110,9 +129,10 @@ def test_any_window_has_the_gradients_of_lax(data):
     assert_equal_to_rounding(*jax.jit(lambda: (all_of(fast), all_of(native)))())
 
 
+@pytest.mark.parametrize("name", ["same_3x3", "explicit_stride_2", "tiles"])
 @pytest.mark.parametrize("axes", [(0, None), (None, 3), (1, 0)], ids=["images", "kernels", "both"])
-def test_vmap_equals_that_of_lax(axes):
-    fast, native, x, w = pair(CONFIGS["same_3x3" if axes[1] is None else "explicit_stride_2"])
+def test_vmap_equals_that_of_lax(name, axes):
+    fast, native, x, w = pair(CONFIGS[name])
     (x,), (w,) = (
         directions(x if axes[0] is None else jnp.stack([x] * 3, axes[0])),
         directions(w if axes[1] is None else jnp.stack([w] * 3, axes[1])),
