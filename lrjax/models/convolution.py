@@ -8,7 +8,7 @@ On XLA:CPU the gradients of a convolution are slow. A convolution is bilinear, s
 
 are closed under differentiation: the derivatives of each, in either argument, are among the three. Each is a primitive
 whose rules say so; hence jvp, vjp, linearize, transposes and vmap of any order never leave them. What a primitive is made
-of is decided when it is lowered, for the device that will run it: slices and one matrix product on a CPU,
+of is decided when it is lowered, for the device that will run it: slices and matrix products on a CPU,
 `lax.conv_general_dilated` and its transposes elsewhere. A `custom_vjp` could not be differentiated forward again, and a
 choice at trace time would fix the device too early.
 

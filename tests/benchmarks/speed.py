@@ -7,7 +7,7 @@ Run:  python -m tests.benchmarks.speed [--models=mlp,simple_cnn,resnet32,wrn_16_
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -39,7 +39,8 @@ def config(model: dict[str, Any], data_dir: str, steps: int, overrides: dict[str
     found = lrjax.load_config("configs/benign_osc.py:E0", {"data_dir": data_dir})
     with found.unlocked(), found.ignore_type():
         found.model, found.arms, found.probes, found.sweep = ConfigDict(model), ConfigDict(), ConfigDict(), ConfigDict()
-        found.update(steps=steps, log_every=steps, checkpoint_every=steps, batch_size=BATCH, step_loop="scan")
+        found.update(steps=steps, log_every=steps, checkpoint_every=steps, batch_size=BATCH)
+        found.step_loop = "scan" if model["name"] == "mlp" else "host"  # as in the experiments
         found.schedule.update(name="constant", milestones=(), warmup=0)
         found.optimizer.update(name="sgd", learning_rate=0.01, momentum=0.9)
     return apply_overrides(found, overrides or {})
@@ -197,14 +198,14 @@ def micro_batch(x: np.ndarray, y: np.ndarray) -> None:
         )
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.speed", description=__doc__)
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--parts", default="step,hvp,per_example,covariance,evaluation,sweep,micro_batch,two_layer")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--data_dir", default=str(SHARED))
-    flags = parser.parse_args()
+    flags = parser.parse_args(arguments)
     found = plan(config(MODELS["mlp"], flags.data_dir, 1))[0]
     train = jax.tree.map(np.asarray, _shared_data(found, parallel.make_mesh(1, 1, BATCH)))["train"]
     x, y = train["x"][:EVALUATED], train["y"][:EVALUATED]
