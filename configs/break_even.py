@@ -41,13 +41,14 @@ def texts(scale: str) -> Config:
     if scale == "paper":
         with config.ignore_type():
             config.update(steps="50 epochs", log_every=5, checkpoint_every=195)
-        often = "20 until 1 epochs, 1 epochs"
-        config.probes = group(dict(break_even=often, predictions="1 epochs", accuracy="1 epochs"))
+        config.spectra.examples = 1250  # 5 %
+        often = "1 epochs until 5 epochs, 5 epochs"
+        config.probes = group(dict(break_even=often, predictions="1 epochs", accuracy="5 epochs"))
         config.sweep = group(dict(seed=SEEDS[scale]))
         config.arms = group(dict(rate=dict(sweep=dict(optimizer=dict(learning_rate=(1.0, 0.3, 0.1, 0.03))))))
         for size in (8, 32, 128, 512):
             length = 25_000 // size
-            probes = dict(break_even=length, predictions=length, accuracy=length)
+            probes = dict(break_even=5 * length, predictions=length, accuracy=5 * length)
             arm = dict(batch_size=size, optimizer=dict(learning_rate=0.1), log_every=length, probes=probes)
             config.arms[f"batch_{size}"] = group(arm)
         return config
@@ -70,7 +71,7 @@ def perceptron(scale: str) -> Config:
         with config.ignore_type():
             config.steps = "50 epochs"
             config.checkpoint_every = "10 epochs"
-        config.probes = group(dict(break_even="60 until 2 epochs, 1 epochs", predictions="60", accuracy=460))
+        config.probes = group(dict(break_even="1 epochs until 10 epochs, 5 epochs", predictions=60, accuracy=460))
         config.log_every = 4
         config.sweep = group(dict(optimizer=dict(learning_rate=(0.3, 0.1, 0.03, 0.01)), seed=SEEDS[scale]))
         return config
@@ -99,13 +100,15 @@ def dense_network(scale: str) -> Config:
         config.data.update(test_split="validation", resident=8192)
         with config.ignore_type():
             config.update(steps="10 epochs", checkpoint_every="1 epochs", log_every=40)
-        config.probes = group(dict(break_even=2000, accuracy=40_000, predictions=2000))
+        config.probes = group(dict(break_even=5000, accuracy=40_000, predictions=2000))
         config.sweep = group(dict(optimizer=dict(learning_rate=(0.1, 0.01))))
         return config
     config.data = image_folder("tiny_imagenet32", 32, 20, (5000, 1000))
     config.data.test_split = "validation"
     config.data.update(num_train=256 if scale == "smoke" else 5000, num_test=32 if scale == "smoke" else 500)
-    return rates(config, scale, (0.1, 600, dict(break_even=100)), (0.01, 1500, dict(break_even=250)))
+    if scale == "small":  # a step has 32 images, so a measurement of 3200 would cost more than a hundred steps
+        config.spectra.update(noise_batch_size=32, examples=256, max_steps=4)
+    return rates(config, scale, (0.1, 600, dict(break_even=150)), (0.01, 1500, dict(break_even=250)))
 
 
 def fine_tuning(scale: str) -> Config:
@@ -129,7 +132,7 @@ def fine_tuning(scale: str) -> Config:
     if scale == "paper":
         with config.ignore_type():
             config.update(steps="3 epochs", log_every=100, checkpoint_every="1 epochs")
-        config.probes = group(dict(break_even=2000, accuracy=4000, predictions=2000))
+        config.probes = group(dict(break_even=3000, accuracy=4000, predictions=2000))
         config.spectra.update(k=1, max_steps=8)
         config.sweep = group(dict(optimizer=dict(learning_rate=(0.06, 0.02, 0.006))))
         return config
@@ -137,9 +140,9 @@ def fine_tuning(scale: str) -> Config:
     if scale == "smoke":
         config.log_every = 4
     else:
-        config.spectra.update(noise_batch_size=16, examples=512, max_steps=4, predicted=100)
-    every = dict(break_even=50, predictions=50)
-    return rates(config, scale, (0.06, 150, every), (0.006, 300, dict(break_even=75, predictions=75)))
+        config.spectra.update(noise_batch_size=16, examples=128, max_steps=3, predicted=100)
+    every = dict(break_even=75, predictions=75)
+    return rates(config, scale, (0.06, 150, every), (0.006, 300, dict(break_even=100, predictions=75)))
 
 
 EXPERIMENTS = {

@@ -5,7 +5,7 @@ from ml_collections.config_dict import placeholder
 from . import common
 from .common import Config, group
 
-OFTEN = "60 until 2 epochs, 1 epochs until 20 epochs, 5 epochs"  # at paper scale: two thirds of the cost of training
+OFTEN = "60 until 2 epochs, 1 epochs until 20 epochs, 5 epochs"  # what this and all schedules cost: less than training
 SEEDS = {"smoke": (0,), "small": (0,), "paper": (0, 1, 2)}
 
 
@@ -88,7 +88,7 @@ def sweeps(scale: str) -> Config:
     if small:
         config.arms.rate = group(by_rate | dict(steps=1500, probes=dict(break_even=150)))
     epochs = {8: "8 epochs", 128: "12 epochs", 1024: "20 epochs"}
-    every = {8: "1 epochs", 128: "1 epochs", 1024: "2 epochs"}
+    every = {8: "1 epochs", 128: "2 epochs", 1024: "4 epochs"}
     for size in (8, 128, 1024):
         arm = dict(batch_size=size, optimizer=dict(learning_rate=0.05))
         if small:
@@ -118,7 +118,8 @@ def trajectories(scale: str) -> Config:
     if scale == "paper":
         with config.ignore_type():
             config.update(steps="20 epochs", augment="none")
-        config.probes = group(dict(break_even="10 until 1 epochs, 1 epochs", predictions=10, accuracy=390))
+        config.spectra.update(k=1, max_steps=6, examples=512)  # 20 epochs are cheap, so must be what looks at them
+        config.probes = group(dict(break_even="20 until 1 epochs, 1 epochs", predictions=10, accuracy=390))
         config.sweep = group(dict(optimizer=dict(learning_rate=(0.1, 0.01, 0.001))))
         return config
     small = dict(break_even=250, predictions=20)
@@ -132,15 +133,17 @@ def early_phase(scale: str) -> Config:
     if scale == "paper":
         with config.ignore_type():
             config.update(steps="20 epochs", augment="none")
-        often = "30 until 5 epochs, 1 epochs"
-        late = dict(predictions=390, accuracy=390, hessian_trace="1 epochs")
+        config.spectra.update(k=1, max_steps=6, examples=512)
+        often = "60 until 2 epochs, 1 epochs"
+        late = dict(predictions=390, accuracy=390, hessian_trace="10 epochs")
         config.probes = group(
             late | dict.fromkeys(("break_even", "next_step", "batch_sharpness", "fisher_trace"), often)
         )
         config.sweep = group(dict(optimizer=dict(learning_rate=(0.2, 0.02, 0.01, 0.001)), seed=tuple(range(5))))
         return config
-    large = dict(break_even="20 until 100, 50", next_step="20 until 100, 50", predictions=20)
-    small = dict(break_even=150, next_step=150, predictions=50)
+    large = dict(break_even="20 until 100, 50", next_step="20 until 100, 100", predictions=20)
+    small = dict(break_even=200, next_step=300, predictions=50)
+    config.spectra.examples = 256 if scale == "small" else config.spectra.examples
     config = rates(config, scale, (0.2, 300, large), (0.02, 1500, small))
     config.probes.update(dict(batch_sharpness=4, fisher_trace=4, hessian_trace="end") if scale == "smoke" else {})
     return config
@@ -158,9 +161,9 @@ def residual(scale: str) -> Config:
 def batch_norm(scale: str) -> Config:
     """E6: SimpleCNN-BN at four rates, and SimpleCNN at 0.01 and at 1.0, where it diverges."""
     config = images(scale)
-    every = {"smoke": 4, "small": 50, "paper": OFTEN}[scale]
-    config.probes = group(dict(break_even="10 until 50, 50" if scale == "small" else every))
-    config.steps = 400 if scale == "small" else config.steps
+    every = {"smoke": 4, "small": "50 until 100, 150", "paper": OFTEN}[scale]
+    config.probes = group(dict(break_even=every))
+    config.steps = 1200 if scale == "small" else config.steps
     with_norm = dict(model=dict(norm="batch"), sweep=dict(optimizer=dict(learning_rate=(0.001, 0.01, 0.1, 1.0))))
     without = dict(sweep=dict(optimizer=dict(learning_rate=(0.01, 1.0))))
     config.arms = group(dict(batch_norm=with_norm, plain=without))
@@ -177,7 +180,7 @@ def momentum(scale: str) -> Config:
     config.optimizer.learning_rate = 0.01
     config.sweep = group(dict(optimizer=dict(momentum=(0.0, 0.5, 0.9))))
     if scale == "small":
-        config.probes = group(dict(break_even=100, predictions=50))
+        config.probes = group(dict(break_even=140, predictions=50))
     if scale == "paper":
         config.sweep.seed = SEEDS[scale]
     return config

@@ -15,6 +15,7 @@ from lrjax.papers.break_even.preface import before
 from lrjax.papers.break_even.recorded import detections, sizes
 from lrjax.papers.break_even.trajectory_figures import pca
 from lrjax.report import write_report
+from lrjax.report.listing import list_experiments
 from lrjax.sweep import plan
 
 STEPS = np.arange(0, 2000, 100)
@@ -158,12 +159,16 @@ def test_pca_keeps_distances_of_points_in_a_plane():
     assert np.allclose(np.linalg.norm(placed[:, None] - placed[None], axis=2), own)
 
 
+EXPERIMENTS = [row["experiment"] for row in list_experiments() if Path(row["config"]).stem == "break_even"]
+
+
 @pytest.mark.slow
-def test_measuring_costs_less_than_training_at_small_and_at_paper_scale():
-    for scale in ("small", "paper"):
-        groups = plan(lrjax.load_config(f"configs/break_even.py:E3,scale={scale}"))
-        costs = [measuring(group.structure, lane.config) for group in groups for lane in group.lanes]
-        assert sum(cost.probing for cost in costs) < sum(cost.training for cost in costs)
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("scale", ["small", "paper"])
+def test_measuring_costs_less_than_training(experiment, scale):
+    groups = plan(lrjax.load_config(f"configs/break_even.py:{experiment},scale={scale}"))
+    costs = [measuring(group.structure, lane.config) for group in groups for lane in group.lanes]
+    assert sum(cost.probing for cost in costs) < sum(cost.training for cost in costs)
     assert "% of the FLOPs of training" in before(groups)
 
 
