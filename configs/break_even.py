@@ -8,9 +8,9 @@ Tr(K) / lambda_K 14.29 against 10.69.
 Run:    python -m lrjax.main --config=configs/break_even.py[:EXPERIMENT][,scale=smoke|small|paper]
 
 experiment | claim | scales | run time (small, two CPU cores, beside other jobs)
-E3 | both conjectures for the learning rate, 0.1 against 0.01 (SimpleCNN, CIFAR-10) | smoke, small, paper | not timed yet
+E3 | both conjectures for the learning rate, 0.1 against 0.01 (SimpleCNN, CIFAR-10) | smoke, small, paper | 18 min a seed
 E3_full | both conjectures for the learning rate (also 0.001) and the batch size | smoke, small, paper | not timed yet
-E1 | a small rate's way parts from a large one's as lambda_K exceeds the latter's maximum | smoke, small, paper | not timed yet
+E1 | a small rate's way parts from a large one's as lambda_K exceeds the latter's maximum | smoke, small, paper | 30 min on one core
 E2 | lambda_K and lambda_H grow together until break-even; alpha* falls to about 2 | smoke, small, paper | not timed yet
 E4 | both conjectures on ResNet-32 without normalisation | smoke, small, paper | not timed yet
 E5 | both conjectures on an LSTM (IMDB reviews) | smoke, small, paper | not timed yet
