@@ -7,25 +7,19 @@ On XLA:CPU the gradients of a convolution are slow. A convolution is bilinear, s
     kernel_gradient   w[t] = sum_p x[s p + d t]^T y[p]
 
 are closed under differentiation: the derivatives of each, in either argument, are among the three. Each is a primitive
-whose rules say so; hence jvp, vjp, linearize, transposes and vmap of any order never leave them. What a primitive is made
-of is decided when it is lowered, for the device that will run it: slices and matrix products on a CPU,
-`lax.conv_general_dilated` and its transposes elsewhere. A `custom_vjp` could not be differentiated forward again, and a
-choice at trace time would fix the device too early.
-
-Inside the primitives all arrays have a leading axis of lanes, for vmap over inputs and weights together.
+(`lrjax.models.bilinear`) whose rules say so; hence jvp, vjp, linearize, transposes and vmap of any order never leave them.
+On a CPU it is made of slices and matrix products, elsewhere of `lax.conv_general_dilated` and its transposes. A
+`custom_vjp` could not be differentiated forward again, and a choice at trace time would fix the device too early.
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
 
-from lrjax.models import convolution_cpu
+from lrjax.models import bilinear, convolution_cpu
 from lrjax.models.convolution_cpu import Window
 
 NHWC = ("NHWC", "HWIO", "NHWC")
@@ -118,7 +112,7 @@ def conv_general_dilated(
         default = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]  # jax defines it when it runs
         window = _window(lhs, rhs, window_strides, padding, rhs_dilation or (1, 1), precision or default)
         if min(window.output) > 0:
-            return _bind(_convolve, lhs[None], rhs[None], window)[0]
+            return bilinear.bind(_convolve, (lhs[None], rhs[None]), window)[0]
     return lax.conv_general_dilated(
         lhs, rhs, window_strides, padding, lhs_dilation, rhs_dilation, dimension_numbers, feature_group_count,
         precision=precision,
@@ -154,95 +148,44 @@ def _kernel_gradient_native(x, y, *, window):
     return jax.linear_transpose(lambda kernel: _convolve_native(x, kernel, window=window), kernel)(y)[0]
 
 
-def _varying(a):
-    return jax.typeof(a).manual_axis_type.varying
-
-
-def _bind(primitive, a, b, window):
-    """Binds operands that vary over the same axes of a mesh: inside `shard_map` primitives ask for that."""
-    axes = _varying(a) | _varying(b)
-    a, b = (lax.pcast(c, tuple(axes - _varying(c)), to="varying") if axes - _varying(c) else c for c in (a, b))
-    return primitive.bind(a, b, window=window)
-
-
-def _by_lanes(function):
-    def of_lanes(a, b, *, window):
-        if a.shape[0] == 1:
-            return function(a[0], b[0], window=window)[None]
-        return jax.vmap(partial(function, window=window))(a, b)
-
-    return of_lanes
-
-
-def _folded(primitive, places, args, axes, *, window):
-    """Batching: an axis of one operand joins a dimension that it leaves untouched, axes of both become lanes."""
-    size = next(a.shape[axis] for a, axis in zip(args, axes, strict=True) if axis is not None)
-    only = next((i for i in (0, 1) if axes[1 - i] is None), None)
-    if only is None or args[1 - only].shape[0] > 1:
-        a, b = (
-            jnp.broadcast_to(a[None], (size, *a.shape)) if axis is None else jnp.moveaxis(a, axis, 0)
-            for a, axis in zip(args, axes, strict=True)
-        )
-        out = _bind(primitive, a.reshape(-1, *a.shape[2:]), b.reshape(-1, *b.shape[2:]), window)
-        return out.reshape(size, -1, *out.shape[1:]), 0
-    place, place_out = places[only]
-    own = jnp.moveaxis(args[only], axes[only], place)
-    own = own.reshape(*own.shape[:place], -1, *own.shape[place + 2 :])
-    a, b = (own, args[1]) if only == 0 else (args[0], own)
-    out = _bind(primitive, a, b, window)
-    return out.reshape(*out.shape[:place_out], size, -1, *out.shape[place_out + 1 :]), place_out
-
-
-def _primitive(name: str, shape: Callable, on_cpu: Callable, native: Callable, places: Any) -> Primitive:
-    """A primitive of two operands; `places[i]`: where an axis of operand i alone is folded in, and found in the result."""
-    primitive = Primitive(name)
-    primitive.def_impl(jax.jit(primitive.bind, static_argnames="window"))
-
-    def result(a, b, *, window):
-        return a.update(shape=shape(a.shape, b.shape, window), weak_type=False)
-
-    primitive.def_abstract_eval(result)
-    batching.primitive_batchers[primitive] = partial(_folded, primitive, places)
-    mlir.register_lowering(primitive, mlir.lower_fun(_by_lanes(native), multiple_results=False))
-    mlir.register_lowering(primitive, mlir.lower_fun(_by_lanes(on_cpu), multiple_results=False), platform="cpu")
-    return primitive
-
-
-_convolve = _primitive(
+_convolve = bilinear.primitive(
     "convolve",
     lambda x, kernel, window: (*x[:2], *window.output, kernel[4]),
     convolution_cpu.convolve,
     _convolve_native,
     places=((1, 1), (4, 4)),
+    joined=(3, 2),
 )
-_input_gradient = _primitive(
+_input_gradient = bilinear.primitive(
     "convolve_input_gradient",
     lambda y, kernel, window: (*y[:2], *window.image, kernel[3]),
     convolution_cpu.input_gradient,
     _input_gradient_native,
     places=((1, 1), (3, 4)),
+    joined=(3, 3),
 )
-_kernel_gradient = _primitive(
+_kernel_gradient = bilinear.primitive(
     "convolve_kernel_gradient",
     lambda x, y, window: (x[0], *window.kernel, x[4], y[4]),
     convolution_cpu.kernel_gradient,
     _kernel_gradient_native,
     places=((4, 3), (4, 4)),
+    joined=(0, 0),
 )
 
 
-ad.defbilinear(
+bilinear.transposes(
     _convolve,
-    lambda ct, x, kernel, *, window: _bind(_input_gradient, ct, kernel, window),
-    lambda ct, x, kernel, *, window: _bind(_kernel_gradient, x, ct, window),
+    lambda ct, kernel: (_input_gradient, (ct, kernel)),
+    lambda ct, x: (_kernel_gradient, (x, ct)),
 )
-ad.defbilinear(
+bilinear.transposes(
     _input_gradient,
-    lambda ct, y, kernel, *, window: _bind(_convolve, ct, kernel, window),
-    lambda ct, y, kernel, *, window: _bind(_kernel_gradient, ct, y, window),
+    lambda ct, kernel: (_convolve, (ct, kernel)),
+    lambda ct, y: (_kernel_gradient, (ct, y)),
 )
-ad.defbilinear(
+bilinear.transposes(
     _kernel_gradient,
-    lambda ct, x, y, *, window: _bind(_input_gradient, y, ct, window),
-    lambda ct, x, y, *, window: _bind(_convolve, x, ct, window),
+    lambda ct, y: (_input_gradient, (y, ct)),
+    lambda ct, x: (_convolve, (x, ct)),
 )

@@ -204,6 +204,19 @@ def test_only_a_cpu_is_given_anything_but_the_native_operation(name):
         assert count == lowered(of(native), platform, x, w).count("stablehlo.convolution") == 3
 
 
+@pytest.mark.parametrize("name", ["same_3x3", "tiles", "projection"])
+def test_the_derivative_along_both_arguments_takes_as_many_matrix_products_as_the_value(name):
+    fast, _, x, w = pair(CONFIGS[name])
+
+    def products(function, *args):
+        return lowered(function, "cpu", *args).count("dot_general")
+
+    one = products(fast, x, w)
+    assert one > 0
+    both = products(lambda x, w, v, u: jax.jvp(fast, (x, w), (v, u)), x, w, *directions(x, w))
+    assert both == 2 * one  # the value and its derivative: three times as many if the two terms stood apart
+
+
 @pytest.mark.parametrize(
     ("shape", "kernel", "options"),
     [
