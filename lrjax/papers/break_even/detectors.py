@@ -103,8 +103,8 @@ def first_crossing(steps: ArrayLike, values: ArrayLike, threshold: float, *, pat
     Example:
         >>> first_crossing([0, 10, 20, 30], [0.0, 0.5, 1.5, 2.0], 1.0)
         Detection(step=15.0, at=20, note='')
-        >>> first_crossing([0, 10, 20], [0.0, 2.0, 0.0], 1.0).step is None
-        True
+        >>> first_crossing([0, 10, 20], [0.0, 2.0, 0.0], 1.0, patience=2).note
+        'not reached for 2 measurements in a row: at most 2, threshold 1'
     """
     check(patience >= 1, f"patience={patience} must be 1 or more")
     at, found = _finite(steps, values)
@@ -117,7 +117,8 @@ def first_crossing(steps: ArrayLike, values: ArrayLike, threshold: float, *, pat
                 return Detection(float(at[0]), int(at[0]), "from the first measurement on")
             share = (threshold - found[i - 1]) / (found[i] - found[i - 1])
             return Detection(float(at[i - 1] + share * (at[i] - at[i - 1])), int(at[i]))
-    return Detection(None, None, f"not reached: at most {found.max():.3g}, threshold {threshold:g}")
+    short = f" for {patience} measurements in a row" if reached.any() else ""
+    return Detection(None, None, f"not reached{short}: at most {found.max():.3g}, threshold {threshold:g}")
 
 
 def direct(
