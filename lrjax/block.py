@@ -54,7 +54,9 @@ def _program(structure_json: str, mesh: Mesh) -> Program:
         return state, metrics | known
 
     return Program(
-        init=parallel.lanes(lambda h, d: step.init_state(engine, structure, h, d), mesh, loop, shared=shared),
+        init=parallel.lanes(
+            lambda h, d: step.init_state(engine, structure, h, d), mesh, loop, shared=shared, alone=True
+        ),
         advance=parallel.lanes(advance, mesh, loop, shared=tuple(i + 1 for i in shared), donate=(0,)),
         generate=parallel.lanes(lambda h: source.load(structure, h), mesh, loop) if source.per_lane else None,
         rescale=None

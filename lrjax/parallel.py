@@ -115,7 +115,13 @@ LANE_LOOPS = {"vmap": _vectorised, "map": _one_by_one, "single": _alone}
 
 
 def lanes(
-    function: Callable, mesh: Mesh, loop: str, *, shared: tuple[int, ...] = (), donate: tuple[int, ...] = ()
+    function: Callable,
+    mesh: Mesh,
+    loop: str,
+    *,
+    shared: tuple[int, ...] = (),
+    donate: tuple[int, ...] = (),
+    alone: bool = False,
 ) -> Callable:
     """Turns a function of one lane into a compiled function of a block of lanes, spread over the sweep axis.
 
@@ -125,6 +131,7 @@ def lanes(
         loop: how a device goes through its lanes: a key of `LANE_LOOPS`.
         shared: positions of arguments that all lanes share (they have no lane axis).
         donate: positions of arguments whose memory may be reused.
+        alone: devices that share a batch each compute the whole: what calls back to the host (to read weights) asks for.
 
     Example:
         >>> import jax.numpy as jnp
@@ -134,10 +141,11 @@ def lanes(
         [0, 2]
     """
     local = LANE_LOOPS[loop](function, shared)
+    axes = set(mesh.axis_names) if alone else {SWEEP}
 
     def spread(*args):
         specs = tuple(P() if i in shared else P(SWEEP) for i in range(len(args)))
-        return jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=P(SWEEP), axis_names={SWEEP})(*args)
+        return jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=P(SWEEP), axis_names=axes)(*args)
 
     compiled = jax.jit(spread, donate_argnums=donate)
 

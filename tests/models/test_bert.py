@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrjax import LrjaxError
+from lrjax import LrjaxError, load_config
 from lrjax.models import build_model
 from lrjax.models.pretrained import bert_params, read_safetensors
+from tests.on_devices import first_block
 
 TOKENS = jnp.array(
     [[[101, 2023, 3185, 2003, 2307, 102, 0, 0], [0] * 8], [[101, 3, 4, 102, 5, 6, 7, 102], [0] * 4 + [1] * 4]]
@@ -155,3 +156,23 @@ def test_real_minilm_gives_what_the_hugging_face_model_gives():
         np.abs(np.asarray(model.apply(swapped, {}, TOKENS, train=False)[0][1]) - wanted.pooler_output.numpy()).max()
         > 1e-2
     )
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tokenizers") is None, reason="needs the extra text")
+@pytest.mark.parametrize("loop", ["vmap", "map"])
+def test_every_lane_of_a_run_begins_from_the_weights_of_a_file(tmp_path, tfds_dir, loop):
+    (tmp_path / "vocab.txt").write_text(
+        "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film"])
+    )
+    overrides = {"lane_loop": loop, "lanes_per_device": 2, "model.vocabulary": 60, "data_dir": str(tfds_dir)}
+    config = load_config("configs/break_even.py:E7_bert,scale=smoke", overrides)
+    config.data.vocabulary, config.model.weights = str(tmp_path / "vocab.txt"), str(tmp_path / "weights")
+    params, _ = build_model(config.model.to_dict() | {"weights": ""}, 1).init(jax.random.key(5), X)
+    written(tmp_path / "weights", hugging_face_names(params))
+    config.arms = type(config)({"rate": {"sweep": {"optimizer": {"learning_rate": (0.1, 0.2)}}}})
+    made, state, _ = first_block(config)
+    assert len(made.lanes) == 2
+    for lane in range(2):
+        same = jax.tree.map(lambda a, b: bool(jnp.array_equal(a[lane], b)), dict(state.params), params)  # noqa: B023
+        assert not same.pop("head")["kernel"]
+        assert all(jax.tree.leaves(same))
