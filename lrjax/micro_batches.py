@@ -1,4 +1,4 @@
-"""Loss and gradient of a batch, taken a few examples at a time: what a convolution writes then stays in the cache."""
+"""A batch taken a few examples at a time, for gradients or outputs: what a convolution writes then stays in the cache."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from lrjax.accelerators import platform
 from lrjax.config import check
+from lrjax.models.model import Model
 from lrjax.parallel import examples_at_once
 
 Tree = Any
@@ -41,6 +42,36 @@ def size(asked: int, batch_size: int, params: Tree, model_state: Tree) -> int:
     reason = "BatchNorm takes its statistics over the whole batch"
     check(asked == batch_size or not statistics, f"micro_batch={asked} is not possible: {reason}; set micro_batch=0")
     return asked
+
+
+def outputs(model: Model, params: Tree, model_state: Tree, x: jax.Array) -> jax.Array:
+    """What a network says of examples in evaluation mode, a few of them at a time where `size` says that this is faster.
+
+    Args:
+        model: as `lrjax.models.build_model` makes it.
+        params, model_state: as from `model.init`.
+        x: `[N, ...]`.
+
+    Returns:
+        `[N, ...]`, what `model.apply(params, model_state, x, train=False)` gives for all at once.
+
+    Example:
+        >>> from lrjax.models import build_model
+        >>> model = build_model({"name": "mlp", "widths": (4,), "norm": "none"}, num_classes=3)
+        >>> params, model_state = model.init(jax.random.key(0), jnp.ones((2, 6)))
+        >>> outputs(model, params, model_state, jnp.ones((5, 6))).shape
+        (5, 3)
+    """
+
+    def of_part(own: jax.Array) -> jax.Array:
+        return model.apply(params, model_state, own, train=False)[0]
+
+    whole = x.shape[0]
+    part = size(0, whole, params, {})  # running statistics, where there are any, are the same for every part
+    if part == whole:
+        return of_part(x)
+    found = jax.lax.map(of_part, x.reshape(-1, part, *x.shape[1:]))
+    return found.reshape(whole, *found.shape[2:])
 
 
 def value_and_grad(objective: Callable, params: Tree, batch: Tree, key: jax.Array, part: int) -> tuple[Any, Tree]:

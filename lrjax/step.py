@@ -306,7 +306,7 @@ def eval_step(model: models.Model, loss: str, params: Tree, model_state: Tree, b
     Args:
         batch: "x", "y" and "weight" [B], zero for padding.
     """
-    output, _ = model.apply(params, model_state, batch["x"], train=False)
+    output = micro_batches.outputs(model, params, model_state, batch["x"])
     losses = LOSSES[loss](output, batch["y"])
     right = (jnp.argmax(output, axis=-1) == batch["y"]) if output.ndim > 1 else output * batch["y"] > 0
     weight = batch["weight"]

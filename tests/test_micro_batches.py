@@ -1,4 +1,4 @@
-"""A gradient taken in parts is the gradient of the batch."""
+"""What is taken of a batch in parts, gradient or outputs, is what the whole batch gives."""
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,23 @@ def test_parts_give_the_loss_gradient_and_outputs_of_the_batch():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-14), whole, parts)
     wrong = run(objective, params, batch | {"y": jnp.arange(12.0)[::-1]}, jax.random.key(2), 3)
     assert abs(float(wrong[0][0] - whole[0][0])) > 1e-3
+
+
+def test_outputs_in_parts_are_those_of_all_examples_in_their_order_with_running_statistics():
+    model = models.build_model({"name": "simple_cnn", "width": 2, "norm": "batch"}, 10)
+    x = jax.random.normal(jax.random.key(0), (48, 32, 32, 3)) * jnp.arange(1.0, 49)[:, None, None, None]
+    params, fresh = model.init(jax.random.key(1), x[:1])
+    _, model_state = model.apply(params, fresh, x, train=True)
+    assert micro_batches.size(0, 48, params, {}) == 16
+    whole = model.apply(params, model_state, x, train=False)[0]
+    parts = jax.jit(lambda p, s, x: micro_batches.outputs(model, p, s, x))(params, model_state, x)
+    np.testing.assert_allclose(parts, whole, rtol=1e-4, atol=1e-5)
+    for wrong in (
+        whole[::-1],
+        model.apply(params, fresh, x, train=False)[0],
+        model.apply(params, fresh, x, train=True)[0],
+    ):
+        assert np.abs(np.asarray(wrong - whole)).max() > 1e-2
 
 
 IMAGES = {"kernel": jnp.ones((3, 3, 3, 2))}

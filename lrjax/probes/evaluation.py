@@ -3,11 +3,10 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from lrjax import micro_batches, models, parallel
+from lrjax import models, parallel
 from lrjax.data import DATASETS
 from lrjax.probes.protocol import Probe, versions, without_memory
 from lrjax.step import Engine, TrainState, eval_step
@@ -20,19 +19,12 @@ def accuracy(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
     model = models.configured(structure, structure.data.num_classes)
     per_lane = DATASETS[structure.data.name].per_lane
 
-    def of_part(state: TrainState, batch: Any) -> dict[str, jax.Array]:
+    def sums(state: TrainState, batch: Any) -> dict[str, jax.Array]:
         found = {}
         for prefix, params in versions(structure, state).items():
             own = eval_step(model, structure.loss, params, state.model_state, batch)
             found |= {prefix + name: value for name, value in own.items()}
         return found
-
-    def sums(state: TrainState, batch: Any) -> dict[str, jax.Array]:
-        part = micro_batches.size(0, EVAL_BATCH, state.params, {})
-        if part == EVAL_BATCH:
-            return of_part(state, batch)
-        parts = jax.tree.map(lambda a: a.reshape(-1, part, *a.shape[1:]), batch)
-        return jax.tree.map(lambda a: jnp.sum(a, axis=0), jax.lax.map(lambda own: of_part(state, own), parts))
 
     evaluate = parallel.lanes(sums, mesh, structure.lane_loop, shared=() if per_lane else (1,))
 

@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 from numpy.typing import ArrayLike, NDArray
 
-from lrjax import models, parallel
+from lrjax import micro_batches, models, parallel
 from lrjax.probes.evaluation import EVAL_BATCH
 from lrjax.probes.protocol import Probe
 from lrjax.step import Engine, TrainState
@@ -95,7 +95,7 @@ def explained(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
     model = models.configured(structure, classes)
 
     def predict(state: TrainState, x: jax.Array) -> jax.Array:
-        output, _ = model.apply(state.params, state.model_state, x, train=False)
+        output = micro_batches.outputs(model, state.params, state.model_state, x)
         return jnp.argmax(output, axis=-1).astype(jnp.int32)
 
     evaluate = parallel.lanes(predict, mesh, structure.lane_loop, shared=(1,))

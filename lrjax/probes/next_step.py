@@ -80,15 +80,8 @@ def next_step(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
         count = hessian_examples(n, settings.examples)
         index = generator(settings.seed, "break even").permutation(n)[:count]
         x, y = data["train"]["x"][index], data["train"]["y"][index]
-        part = micro_batches.size(0, count, weights, {})
-
-        def of_part(own: Any) -> jax.Array:
-            output, _ = model.apply(weights, state.model_state, own[0], train=False)
-            return jnp.mean(LOSSES[structure.loss](output, own[1]))
-
-        if part == count:
-            return of_part((x, y))
-        return jnp.mean(jax.lax.map(of_part, (x.reshape(-1, part, *x.shape[1:]), y.reshape(-1, part))))
+        output = micro_batches.outputs(model, weights, state.model_state, x)
+        return jnp.mean(LOSSES[structure.loss](output, y))
 
     def stepped(state: TrainState, hyper: Any, data: Any, number: Any) -> Any:
         order_key = jax.random.fold_in(key(hyper["seed"], "probe", state.step), number)

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from lrjax import models, parallel
+from lrjax import micro_batches, models, parallel
 from lrjax.probes.protocol import Probe, without_memory
 from lrjax.step import Engine, TrainState
 
@@ -17,7 +17,7 @@ def outputs(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
     model = models.configured(structure, structure.data.num_classes)
 
     def logits(state: TrainState, x: jax.Array) -> jax.Array:
-        return model.apply(state.params, state.model_state, x, train=False)[0]
+        return micro_batches.outputs(model, state.params, state.model_state, x)
 
     evaluate = parallel.lanes(logits, mesh, structure.lane_loop, shared=(1,))
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from lrjax import models, parallel
+from lrjax import micro_batches, models, parallel
 from lrjax.data import DATASETS
 from lrjax.probes.protocol import Probe, without_memory
 from lrjax.step import Engine, TrainState
@@ -25,7 +25,7 @@ def predictions(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
     model = models.configured(structure, structure.data.num_classes)
 
     def one(state: TrainState, x: Any) -> jax.Array:
-        output = model.apply(state.params, state.model_state, x, train=False)[0]
+        output = micro_batches.outputs(model, state.params, state.model_state, x)
         if output.ndim == 1:
             output = jnp.stack([jnp.zeros_like(output), output], axis=-1)
         return jax.nn.softmax(output.astype(jnp.float32), axis=-1)

@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from lrjax import data as datasets
-from lrjax import models, parallel
+from lrjax import micro_batches, models, parallel
 from lrjax.data.ps10 import NO_LABEL
 from lrjax.models.layers import DECAY
 from lrjax.probes.protocol import Probe, versions, without_memory
@@ -106,7 +106,7 @@ def subsets(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
         found = {}
         for prefix, params in versions(structure, state).items():
             statistics = state.model_state if prefix == "" else average
-            output, _ = model.apply(params, statistics, x, train=False)
+            output = micro_batches.outputs(model, params, statistics, x)
             found[prefix + "predicted"] = jnp.argmax(output, axis=-1).astype(jnp.int32)
             found[prefix + "loss"] = LOSSES[structure.loss](output, y)
         return found

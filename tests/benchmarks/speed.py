@@ -95,7 +95,7 @@ def evaluation(name: str, x: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
 
     @jax.jit
     def correct(variables: Any, x: jax.Array, y: jax.Array) -> jax.Array:
-        output, _ = model.apply(variables["params"], variables["model_state"], x, train=False)
+        output = micro_batches.outputs(model, variables["params"], variables["model_state"], x)
         return jnp.sum(jnp.argmax(output, axis=1) == y)
 
     images, labels = jnp.asarray(x), jnp.asarray(y)
