@@ -14,7 +14,7 @@ MOVES = {
     "broadcast_in_dim", "concatenate", "convert_element_type", "copy", "dynamic_slice", "dynamic_update_slice", "expand_dims",
     "gather", "iota", "pad", "reshape", "rev", "scatter", "select_n", "slice", "squeeze", "transpose",
 }  # fmt: skip
-# Those of `lrjax.models.convolution`: where the kernel and the output are among operands and result. A lane has its own.
+# Those of `lrjax.models.convolution`: where the kernel and the output are among a pair and the result. A lane has its own.
 CONVOLUTIONS = {"convolve": (1, 2), "convolve_input_gradient": (1, 0), "convolve_kernel_gradient": (2, 1)}
 
 
@@ -63,8 +63,9 @@ def _equation(equation: Any) -> float:
         kernel = equation.invars[1].aval
         return 2 * result.size * kernel.size // kernel.shape[sizes["dimension_numbers"].rhs_spec[0]]
     if name in CONVOLUTIONS:
-        kernel, output = (([*equation.invars, equation.outvars[0]])[place].aval for place in CONVOLUTIONS[name])
-        return 2 * output.size * kernel.size // (kernel.shape[0] * kernel.shape[-1])
+        pairs = len(equation.invars) // 2  # all of the same shapes; the primitive adds them up
+        kernel, output = ((*equation.invars[:2], *equation.outvars)[place].aval for place in CONVOLUTIONS[name])
+        return 2 * pairs * output.size * kernel.size // (kernel.shape[0] * kernel.shape[-1])
     if name in MOVES or not jnp.issubdtype(result.dtype, jnp.floating):
         return 0
     return max([result.size, *(v.aval.size for v in equation.invars)]) if name.startswith("reduce") else result.size

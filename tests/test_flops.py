@@ -37,6 +37,21 @@ def test_each_gradient_of_a_convolution_costs_as_much_as_the_convolution():
     assert 3 * CONVOLUTION <= count(pulled, IMAGES, KERNEL, y) < 3.1 * CONVOLUTION
 
 
+def test_a_derivative_along_image_and_kernel_counts_both_of_its_convolutions():
+    def along_both(x, kernel):
+        return jax.jvp(own, (x, kernel), (x, kernel))[1]
+
+    assert count(along_both, IMAGES, KERNEL) == 3 * CONVOLUTION  # of which one is the convolution itself
+
+
+def test_a_hessian_product_counts_nine_convolutions():
+    def loss(x, kernel):
+        return jnp.sum(own(x, kernel) ** 2)
+
+    found = count(lambda *v: jax.jvp(jax.grad(loss, argnums=(0, 1)), v, v)[1], IMAGES, KERNEL)
+    assert 9 * CONVOLUTION <= found < 9.3 * CONVOLUTION  # three of the gradient, two along each of them
+
+
 def test_a_branch_costs_its_dearer_side():
     w = jax.ShapeDtypeStruct((16, 16), jnp.float32)
     found = count(lambda w: lax.cond(w[0, 0] > 0, lambda: w @ w @ w, lambda: w), w)
