@@ -133,9 +133,7 @@ def _pair(value: int | Sequence[int]) -> tuple[int, ...]:
 
 
 def _convolve_native(x, kernel, *, window):
-    return lax.conv_general_dilated(
-        x, kernel, window.strides, window.padding, None, window.dilation, NHWC, precision=window.precision
-    )
+    return convolution_cpu.native(x, kernel, window)
 
 
 def _input_gradient_native(y, kernel, *, window):

@@ -1,4 +1,4 @@
-"""A convolution and its two transposes as slices and matrix products, for XLA:CPU.
+"""A convolution and its two transposes for XLA:CPU: as slices and matrix products, except where there are few features.
 
 The usual 3x3 kernel takes the minimal filtering of Lavin & Gray 2015 (arXiv 1509.09308, section 4.1), F(2x2, 3x3): for each
 2x2 tile of the output 16 products in place of 36, between sums of the 4x4 pixels that the tile sees and sums of the taps,
@@ -9,12 +9,18 @@ each bracket of 16 being one matrix product over channels. It copies 4 numbers a
 worse than the direct sum: its constants are 1 and 1/2.
 """
 
+import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.custom_batching import sequential_vmap
 
 TILED = 32  # channels on either side
+FEW = 16  # features: a matrix product of so few columns is slower than XLA's own loop, which copies nothing
+CACHED = 2**20  # bytes of what the taps see that a core's cache holds
 
 
 class Window(NamedTuple):
@@ -156,10 +162,21 @@ def _three(a, b, c, d):
     return a + (b + c) / 2, (b - c) / 2, (b + c) / 2 + d
 
 
+def native(x, kernel, window):
+    """XLA's own convolution."""
+    layout = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(
+        x, kernel, window.strides, window.padding, None, window.dilation, layout, precision=window.precision
+    )
+
+
 def convolve(x, kernel, *, window):
     """y[p] = sum_t x[s p + d t] w[t]: `[N, H, W, C]` and `[h, w, C, O]` to `[N, H', W', O]`."""
     (h, w), (height, width) = window.kernel, window.output
     channels, features = kernel.shape[2:]
+    if features <= FEW and h * w > 1:
+        # Lanes go one after the other: together they would be a convolution in groups, which XLA:CPU is slow at.
+        return sequential_vmap(lambda x, kernel: native(x, kernel, window))(x, kernel)
     if _by_tiles(window, channels, features, x.dtype):
         return _convolve_tiles(x, kernel, window)
     x = _pad(x, *window.padding)
@@ -215,11 +232,27 @@ def _interleave(taps, axis, window):
     return lax.slice_in_dim(whole, 0, size, axis=at)
 
 
+def _in_parts(function: Callable, x: jax.Array, y: jax.Array, window: Window) -> jax.Array:
+    """A sum over images, a few of them at a time: what is copied of them then stays in the cache."""
+    images = x.shape[0]
+    copied = math.prod(window.output) * window.kernel[1] * x.shape[3] * x.dtype.itemsize
+    part = max(n for n in range(1, images + 1) if images % n == 0 and (n == 1 or n * copied <= CACHED))
+    if part == images:
+        return function(x, y, window)
+    x, y = (a.reshape(images // part, part, *a.shape[1:]) for a in (x, y))
+    first = function(x[0], y[0], window)
+    return lax.scan(lambda total, own: (total + function(*own, window), None), first, (x[1:], y[1:]))[0]
+
+
 def kernel_gradient(x, y, *, window):
     """w[t] = sum_p x[s p + d t]^T y[p]: `[N, H, W, C]` and `[N, H', W', O]` to `[h, w, C, O]`."""
-    (h, w), channels, features = window.kernel, x.shape[3], y.shape[3]
-    if _by_tiles(window, channels, features, x.dtype):
+    if _by_tiles(window, x.shape[3], y.shape[3], x.dtype):
         return _kernel_gradient_tiles(x, y, window)
+    return _in_parts(_kernel_gradient, x, y, window)
+
+
+def _kernel_gradient(x, y, window):
+    (h, w), channels, features = window.kernel, x.shape[3], y.shape[3]
     x = _pad(x, *window.padding)
     if not _by_rows(window, channels, features):
         gradient = _dot(_patches(x, window).reshape(-1, h * w * channels), y.reshape(-1, features), 0)
