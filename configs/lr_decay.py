@@ -7,7 +7,7 @@ are not known; those here are ours. PS10 runs use a residual MLP on the six-vect
 Run:    python -m lrjax.main --config=configs/lr_decay.py[:EXPERIMENT][,scale=smoke|small|paper]
 
 experiment | claim | scales | run time (small, one CPU core, the other busy)
-L3 | PS10: simple patterns first, decay brings the complex ones; against constant rates | smoke, small, paper | 3 min, alone
+L3 | PS10: simple patterns first, decay brings the complex ones; against constant rates | smoke, small, paper | 5 min on two cores
 L4 | PS10 with each kind of noise: is less of it memorised? | smoke, small, paper | 23 min
 L5 | root cause: SGD against full-batch gradient descent on the same data | smoke, small, paper | 6 min
 L6 | rules that read the loss, and other schedules, against step decay | smoke, small, paper | 41 min
@@ -55,17 +55,17 @@ def patterns(scale: str) -> Config:
     epoch, stage = EPOCH[scale], STAGE[scale]
     every = 4 * epoch if scale == "small" else epoch
     config.probes = group(dict(subsets=every))
-    config.update(batch_size=128, lanes_per_device=3, steps=3 * stage * epoch, log_every=epoch, checkpoint_every=every)
+    config.update(batch_size=128, steps=3 * stage * epoch, log_every=epoch, checkpoint_every=every)
+    config.update(lanes_per_device=1, lane_loop="single")
     if scale == "smoke":
         config.data.update(n=256, num_test=64, k_complex=20)
         config.model.update(width=8, blocks=1)
-        config.update(batch_size=32, lanes_per_device=1)
-    config.threads = 1  # 2.2 ms a step, where two threads take 4.3 (python -m tests.benchmarks.threads)
+        config.batch_size = 32
+    config.threads = 1  # a lane on each core (python -m tests.benchmarks.threads)
     if scale == "paper":
         config.threads = 0
         config.data.image_size = 32
         config.model = group(dict(name="wide_resnet", depth=28, widen=10))
-        config.lanes_per_device = 1
     config.sweep = group(dict(seed=SEEDS[scale]))
     return config
 

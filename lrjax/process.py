@@ -62,6 +62,29 @@ def limit_threads(number: int) -> int | None:
     return int(os.environ["NPROC"]) if "NPROC" in os.environ else None
 
 
+def spread_over_cores(threads: int, lanes: int) -> int:
+    """Makes this CPU as many devices as have room for `threads` threads each; returns how many, 1 where nothing was set.
+
+    One thread a step leaves the other cores idle: as devices of their own they take the next lanes of a sweep. To be called
+    before JAX first asks for its devices. A user's own JAX_NUM_CPU_DEVICES or XLA_FLAGS are kept.
+
+    Args:
+        threads: of a step, as of `limit_threads`; 0: a step has all cores, and there is one device.
+        lanes: of the experiment; there are no more devices than lanes, or they would share a lane's batch.
+
+    Example:
+        >>> spread_over_cores(threads=0, lanes=12), spread_over_cores(threads=1, lanes=1)
+        (1, 1)
+    """
+    chosen = "JAX_NUM_CPU_DEVICES" in os.environ or "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    count = min((os.cpu_count() or 1) // threads, lanes) if threads and not chosen else 1
+    if count > 1:
+        import jax
+
+        jax.config.update("jax_num_cpu_devices", count)
+    return max(count, 1)
+
+
 def keep_compiled_programs() -> str | None:
     """Keeps compiled programs on disk for the next start; returns where, None where that is not possible.
 
@@ -82,12 +105,13 @@ def keep_compiled_programs() -> str | None:
     return folder
 
 
-def settings(cache: str | None, threads: int | None) -> str:
+def settings(cache: str | None, threads: int | None, devices: int = 1) -> str:
     """One line for the log: what was set, and the flag that leaves it alone."""
     large = TUNABLE in os.environ.get("GLIBC_TUNABLES", "")
     pages = f"large pages ({os.environ['GLIBC_TUNABLES']})" if large else "pages as the system gives them"
     kept = f"compiled programs kept in {cache}" if cache else "compiled programs not kept"
     used = "a thread a core" if threads is None else f"{threads} thread{'s' if threads > 1 else ''} (NPROC)"
+    used += f" on each of {devices} CPU devices (JAX_NUM_CPU_DEVICES)" if devices > 1 else ""
     return f"process: {pages}; {used}; {kept}; --plain_process changes nothing"
 
 

@@ -237,7 +237,8 @@ def _earlier(workdir: Path, blocks: list[list[int]]) -> float:
     stored = (read_status(workdir) or {}).get("blocks", blocks)
     check(
         stored == blocks or not folder.is_dir(),
-        f"{workdir} was begun on another number of devices; go on with as many, or run with --fresh to start over",
+        f"{workdir} was begun on another number of devices; go on with as many (on a CPU JAX_NUM_CPU_DEVICES=N sets it), or "
+        "run with --fresh to start over",
     )
     metas = [meta for number in range(len(blocks)) for meta in read_meta(folder / f"block-{number:03d}")]
     return max((meta.get("wall_time_s", 0.0) for meta in metas), default=0.0)

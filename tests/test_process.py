@@ -78,3 +78,22 @@ def test_a_trace_of_some_steps_is_written_and_changes_no_number(tmp_path):
     assert not (tmp_path / "plain" / "profile").exists()
     for one, other in zip(plain.arrays, traced.arrays, strict=True):
         assert all(np.array_equal(one[name], other[name], equal_nan=True) for name in one)
+
+
+def test_a_step_of_one_thread_leaves_each_other_core_a_lane_of_its_own():
+    count = "import jax; print(found, jax.local_device_count())"
+    code = "import os, sys; os.cpu_count = lambda: 4; from lrjax import process; "
+    code += "found = process.spread_over_cores(int(sys.argv[1]), int(sys.argv[2])); " + count
+
+    def devices(threads, lanes, **own):
+        clean = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")}
+        command = [sys.executable, "-c", code, str(threads), str(lanes)]
+        return subprocess.check_output(command, cwd=REPOSITORY, env=clean | own, text=True).split()
+
+    assert devices(1, 12) == ["4", "4"]
+    assert devices(2, 12) == ["2", "2"]
+    assert devices(1, 3) == ["3", "3"]
+    assert devices(0, 12) == ["1", "1"]
+    assert devices(1, 1) == ["1", "1"]
+    assert devices(1, 12, JAX_NUM_CPU_DEVICES="2") == ["1", "2"]
+    assert "1 thread (NPROC) on each of 4 CPU devices" in process.settings(None, 1, 4)

@@ -20,7 +20,7 @@ from lrjax.papers import PAPERS
 from lrjax.report import write_report
 from lrjax.report.listing import experiments
 from lrjax.sinks import named
-from lrjax.sweep import plan
+from lrjax.sweep import plan, points
 
 PREEMPTED = 75
 
@@ -62,7 +62,8 @@ def start(flags: argparse.Namespace, overrides: dict[str, Any]) -> int:
         return 0
     if not flags.plain_process:
         threads = process.limit_threads(config.threads)
-        print(process.settings(process.keep_compiled_programs(), threads), file=sys.stderr)
+        devices = process.spread_over_cores(config.threads, len(points(config)))
+        print(process.settings(process.keep_compiled_programs(), threads, devices), file=sys.stderr)
     command = shlex.join(command_of(flags.config, {k: v for k, v in overrides.items() if k != "data_dir"}))
     workdir = Path(flags.workdir) if flags.workdir else workdirs.default_workdir(flags.config, config)
     with hosts.joined({name: getattr(flags, name) for name in ("coordinator", "num_processes", "process_id")}):
