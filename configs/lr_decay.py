@@ -56,7 +56,7 @@ def patterns(scale: str) -> Config:
     every = 4 * epoch if scale == "small" else epoch
     config.probes = group(dict(subsets=every))
     config.update(batch_size=128, steps=3 * stage * epoch, log_every=epoch, checkpoint_every=every)
-    config.update(lanes_per_device=1, lane_loop="single")
+    config.lanes_per_device = 1
     if scale == "smoke":
         config.data.update(n=256, num_test=64, k_complex=20)
         config.model.update(width=8, blocks=1)

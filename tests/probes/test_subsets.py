@@ -35,7 +35,7 @@ def test_a_kind_that_does_not_occur_is_nan():
 def test_probe_equals_predictions_made_one_lane_at_a_time(batch, monkeypatch):
     module = importlib.import_module("lrjax.probes.subsets")  # the package has a function of that name
     monkeypatch.setattr(module, "EVAL_BATCH", batch)  # 50 does not divide 256
-    settings = config("L4", {"sweep.seed": (0, 1), "lanes_per_device": 2, "lane_loop": "auto"})
+    settings = config("L4", {"sweep.seed": (0, 1), "lanes_per_device": 2})
     with settings.unlocked():
         for arm in list(settings.arms):
             if arm != "label_decay":
