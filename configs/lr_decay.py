@@ -7,7 +7,7 @@ are not known; those here are ours. PS10 runs use a residual MLP on the six-vect
 Run:    python -m lrjax.main --config=configs/lr_decay.py[:EXPERIMENT][,scale=smoke|small|paper]
 
 experiment | claim | scales | run time (small, one CPU core, the other busy)
-L3 | PS10: simple patterns first, decay brings the complex ones; against constant rates | smoke, small, paper | 5 min on two cores
+L3 | PS10: simple patterns first, decay brings the complex ones; against constant rates | smoke, small, paper | 5 min, on two
 L4 | PS10 with each kind of noise: is less of it memorised? | smoke, small, paper | 23 min
 L5 | root cause: SGD against full-batch gradient descent on the same data | smoke, small, paper | 6 min
 L6 | rules that read the loss, and other schedules, against step decay | smoke, small, paper | 41 min

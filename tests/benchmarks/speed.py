@@ -16,7 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import lrjax
-from lrjax import micro_batches, models, parallel, spectra
+from lrjax import micro_batches, models, parallel, process, spectra
 from lrjax.block import Block
 from lrjax.config import apply_overrides
 from lrjax.step import LOSSES
@@ -224,4 +224,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    process.restart_with_huge_pages()  # as the program itself
     main()
