@@ -20,9 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from lrjax.models import bilinear, convolution_cpu
-from lrjax.models.convolution_cpu import Window
-
-NHWC = ("NHWC", "HWIO", "NHWC")
+from lrjax.models.convolution_cpu import NHWC, Window, native
 
 
 def conv(
@@ -132,25 +130,21 @@ def _pair(value: int | Sequence[int]) -> tuple[int, ...]:
     return (value, value) if isinstance(value, int) else tuple(value)
 
 
-def _convolve_native(x, kernel, *, window):
-    return convolution_cpu.native(x, kernel, window)
-
-
 def _input_gradient_native(y, kernel, *, window):
     x = jax.ShapeDtypeStruct((y.shape[0], *window.image, kernel.shape[2]), y.dtype)
-    return jax.linear_transpose(lambda x: _convolve_native(x, kernel, window=window), x)(y)[0]
+    return jax.linear_transpose(lambda x: native(x, kernel, window=window), x)(y)[0]
 
 
 def _kernel_gradient_native(x, y, *, window):
     kernel = jax.ShapeDtypeStruct((*window.kernel, x.shape[3], y.shape[3]), y.dtype)
-    return jax.linear_transpose(lambda kernel: _convolve_native(x, kernel, window=window), kernel)(y)[0]
+    return jax.linear_transpose(lambda kernel: native(x, kernel, window=window), kernel)(y)[0]
 
 
 _convolve = bilinear.primitive(
     "convolve",
     lambda x, kernel, window: (*x[:2], *window.output, kernel[4]),
     convolution_cpu.convolve,
-    _convolve_native,
+    native,
     places=((1, 1), (4, 4)),
     joined=(3, 2),
 )

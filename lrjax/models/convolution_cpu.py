@@ -11,6 +11,7 @@ worse than the direct sum: its constants are 1 and 1/2.
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.custom_batching import sequential_vmap
 
+NHWC = ("NHWC", "HWIO", "NHWC")
 TILED = 32  # channels on either side
 FEW = 16  # features: a matrix product of so few columns is slower than XLA's own loop, which copies nothing
 CACHED = 2**20  # bytes of what the taps see that a core's cache holds
@@ -162,11 +164,10 @@ def _three(a, b, c, d):
     return a + (b + c) / 2, (b - c) / 2, (b + c) / 2 + d
 
 
-def native(x, kernel, window):
+def native(x, kernel, *, window):
     """XLA's own convolution."""
-    layout = ("NHWC", "HWIO", "NHWC")
     return lax.conv_general_dilated(
-        x, kernel, window.strides, window.padding, None, window.dilation, layout, precision=window.precision
+        x, kernel, window.strides, window.padding, None, window.dilation, NHWC, precision=window.precision
     )
 
 
@@ -176,7 +177,7 @@ def convolve(x, kernel, *, window):
     channels, features = kernel.shape[2:]
     if features <= FEW and h * w > 1:
         # Lanes go one after the other: together they would be a convolution in groups, which XLA:CPU is slow at.
-        return sequential_vmap(lambda x, kernel: native(x, kernel, window))(x, kernel)
+        return sequential_vmap(partial(native, window=window))(x, kernel)
     if _by_tiles(window, channels, features, x.dtype):
         return _convolve_tiles(x, kernel, window)
     x = _pad(x, *window.padding)
