@@ -22,7 +22,7 @@ from jax.custom_batching import sequential_vmap
 NHWC = ("NHWC", "HWIO", "NHWC")
 TILED = 32  # channels on either side
 FEW = 16  # features: a matrix product of so few columns is slower than XLA's own loop, which copies nothing
-CACHED = 2**20  # bytes of what the taps see that a core's cache holds
+NEAR, FAR = 2**21, 2**24  # bytes of copies that stay in the caches nearest to a core, and in the last one
 
 
 class Window(NamedTuple):
@@ -136,7 +136,11 @@ def _tiled(x, window):
 
 
 def _convolve_tiles(x, kernel, window):
-    height, width = window.output
+    images, (height, width) = x.shape[0], window.output
+    part = _part(images, 4 * height * width * x.shape[3] * x.dtype.itemsize, FAR)
+    if part < images:
+        parts = x.reshape(images // part, part, *x.shape[1:])
+        return lax.map(lambda own: _convolve_tiles(own, kernel, window), parts).reshape(images, height, width, -1)
     n, channels, features = x.shape[0], *kernel.shape[2:]
     products = [
         _dot(seen.reshape(-1, channels), taps.reshape(channels, features), 1).reshape(*seen.shape[:3], features)
@@ -233,11 +237,15 @@ def _interleave(taps, axis, window):
     return lax.slice_in_dim(whole, 0, size, axis=at)
 
 
-def _in_parts(function: Callable, x: jax.Array, y: jax.Array, window: Window) -> jax.Array:
-    """A sum over images, a few of them at a time: what is copied of them then stays in the cache."""
+def _part(images: int, copied: int, held: int) -> int:
+    """How many images to take at a time, if `copied` bytes of each are to be read again while a cache of `held` has them."""
+    return max(n for n in range(1, images + 1) if images % n == 0 and (n == 1 or n * copied <= held))
+
+
+def _summed_in_parts(function: Callable, x: jax.Array, y: jax.Array, window: Window, copies: int) -> jax.Array:
+    """A sum over images, a few of them at a time, of a function that copies `copies` numbers of each channel and pixel."""
     images = x.shape[0]
-    copied = math.prod(window.output) * window.kernel[1] * x.shape[3] * x.dtype.itemsize
-    part = max(n for n in range(1, images + 1) if images % n == 0 and (n == 1 or n * copied <= CACHED))
+    part = _part(images, copies * math.prod(window.output) * x.shape[3] * x.dtype.itemsize, NEAR)
     if part == images:
         return function(x, y, window)
     x, y = (a.reshape(images // part, part, *a.shape[1:]) for a in (x, y))
@@ -248,8 +256,8 @@ def _in_parts(function: Callable, x: jax.Array, y: jax.Array, window: Window) ->
 def kernel_gradient(x, y, *, window):
     """w[t] = sum_p x[s p + d t]^T y[p]: `[N, H, W, C]` and `[N, H', W', O]` to `[h, w, C, O]`."""
     if _by_tiles(window, x.shape[3], y.shape[3], x.dtype):
-        return _kernel_gradient_tiles(x, y, window)
-    return _in_parts(_kernel_gradient, x, y, window)
+        return _summed_in_parts(_kernel_gradient_tiles, x, y, window, 4)
+    return _summed_in_parts(_kernel_gradient, x, y, window, window.kernel[1])
 
 
 def _kernel_gradient(x, y, window):

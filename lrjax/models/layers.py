@@ -31,34 +31,61 @@ KINDS = {
 }
 
 
-def standardize(x: jax.Array, mean: jax.Array, var: jax.Array, eps: Any) -> jax.Array:
-    """`(x - mean) / sqrt(var + eps)`, and zero, with zero derivatives, where that would be 0 / 0.
+def moments(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """A pivot near the mean, the mean less the pivot, and the biased variance, in one reading of x.
+
+        var = mean((x - pivot)^2) - mean(x - pivot)^2
+
+    cancels only as far as the pivot is away from the mean: it is the mean of the first row along the first axis. It is a
+    constant of differentiation, since the result does not depend on it.
 
     Args:
         x: activations.
-        mean, var: statistics, of shapes that broadcast against `x`.
-        eps: added to the variance; a number or a scalar array.
+        axes: to take the mean over.
 
     Returns:
-        The standardized activations.
+        Three arrays with the axes of x, those of `axes` of length 1.
 
     Example:
         >>> import jax.numpy as jnp
-        >>> standardize(jnp.array([2.0, 3.0]), jnp.array([1.0]), jnp.array([0.0]), 0.0).tolist()
-        [0.0, 0.0]
+        >>> pivot, mean, var = moments(jnp.array([[1e4], [1e4 + 1], [1e4 + 2]]), (0,))
+        >>> pivot.item(), mean.item(), round(var.item(), 4)
+        (10000.0, 1.0, 0.6667)
+    """
+    row = jax.lax.stop_gradient(jax.lax.slice_in_dim(x, 0, 1, axis=axes[0]))
+    origin = row
+    for axis in axes[1:]:
+        origin = jax.lax.slice_in_dim(origin, 0, 1, axis=axis)
+    pivot = origin + (row - origin).mean(axes, keepdims=True)  # exact where the row is constant
+    away = x - pivot
+    mean = away.mean(axes, keepdims=True)
+    return pivot, mean, jnp.square(away).mean(axes, keepdims=True) - jnp.square(mean)
+
+
+def inverse_deviation(var: jax.Array, eps: Any) -> jax.Array:
+    """`1 / sqrt(var + eps)`, and zero, with a zero derivative, where that would be 1 / 0.
+
+    Args:
+        var: variances.
+        eps: added to them; a number or a scalar array.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> inverse_deviation(jnp.array([0.0, 4.0]), 0.0).tolist()
+        [0.0, 0.5]
     """
     total = var + eps
     dead = total <= 0
     # The inner `where` keeps the infinite derivative at zero out of the gradient. Not rsqrt: its derivative is the power
     # -3/2 of the variance, the first number to leave the range of floats where weights grow without end.
-    return (x - mean) * jnp.where(dead, 0, 1 / jnp.sqrt(jnp.where(dead, 1, total)))
+    return jnp.where(dead, 0, 1 / jnp.sqrt(jnp.where(dead, 1, total)))
 
 
 class Norm(nn.Module):
     """Batch, group, layer or instance normalisation over `[B, ..., C]`, exactly scale invariant at `eps = 0`.
 
     The running averages of "batch" are those of `flax.linen.BatchNorm` with momentum 0.9 and `use_fast_variance=False`:
-    biased variance, as the mean of (x - mean)^2. A channel whose variance is zero gives zeros, not NaN.
+    biased variance, without the cancellation of E[x^2] - mean^2. A channel whose variance is zero gives zeros, not NaN.
 
     Attributes:
         kind: "batch", "group", "layer", "instance" or "none", which returns its input.
@@ -86,43 +113,39 @@ class Norm(nn.Module):
             return x
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         axes, view = lookup(KINDS, self.kind, "norm")(wide, self.groups)
-        eps = self._eps()
-        if self.kind == "batch":
-            mean, var = self._statistics(wide, axes, train)
-        else:
-            mean = view.mean(axes, keepdims=True)
-            var = jnp.square(view - mean).mean(axes, keepdims=True)
-        y = standardize(view, mean, var, eps).reshape(x.shape)
+        pivot, mean, var = self._statistics(wide, axes, train) if self.kind == "batch" else moments(view, axes)
+        factor, bias = inverse_deviation(var, self._eps()), jnp.zeros((), wide.dtype)
         if self.affine:
-            shape = (1,) * (x.ndim - 1) + x.shape[-1:]
             scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
             bias = self.param("bias", nn.initializers.zeros, x.shape[-1:])
-            y = y * scale.reshape(shape) + bias.reshape(shape)
+            shape = (1,) * (x.ndim - 1) + view.shape[x.ndim - 1 :]
+            factor, bias = factor * scale.reshape(shape), bias.reshape(shape)
             x = x.astype(jnp.promote_types(x.dtype, scale.dtype))
-        return y.astype(self.dtype or x.dtype)
+        # All that is done a channel is done before the activations are read again: two sums in each direction, no more.
+        y = (view - pivot) * factor + (bias - mean * factor)
+        return y.reshape(x.shape).astype(self.dtype or x.dtype)
 
     def _eps(self) -> Any:
         if not self.eps_in_state:
             return self.eps
         return self.variable("norm_eps", "eps", lambda: jnp.float32(self.eps)).value
 
-    def _statistics(self, x: jax.Array, axes: tuple[int, ...], train: bool) -> tuple[jax.Array, jax.Array]:
+    def _statistics(self, x: jax.Array, axes: tuple[int, ...], train: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """As `moments`; the pivot is the running mean in evaluation."""
         shape, features = (1,) * (x.ndim - 1) + x.shape[-1:], x.shape[-1:]
         running_mean = self.variable("batch_stats", "mean", lambda: jnp.zeros(features))
         running_var = self.variable("batch_stats", "var", lambda: jnp.ones(features))
         if not train:
-            return running_mean.value.reshape(shape), running_var.value.reshape(shape)
-        mean = self._over_devices(x.mean(axes, keepdims=True))
-        var = self._over_devices(jnp.square(x - mean).mean(axes, keepdims=True))
+            return running_mean.value.reshape(shape), jnp.zeros(shape), running_var.value.reshape(shape)
+        pivot, mean, var = moments(x, axes)
+        if self.axis_name is not None and not self.is_initializing():
+            of_all = jax.lax.pmean(pivot + mean, self.axis_name)  # each device has a pivot of its own
+            var = jax.lax.pmean(var + jnp.square(pivot + mean - of_all), self.axis_name)
+            mean = of_all - pivot
         if not self.is_initializing():
-            running_mean.value = DECAY * running_mean.value + (1 - DECAY) * mean.reshape(features)
+            running_mean.value = DECAY * running_mean.value + (1 - DECAY) * (pivot + mean).reshape(features)
             running_var.value = DECAY * running_var.value + (1 - DECAY) * var.reshape(features)
-        return mean, var
-
-    def _over_devices(self, value: jax.Array) -> jax.Array:
-        if self.axis_name is None or self.is_initializing():
-            return value
-        return jax.lax.pmean(value, self.axis_name)
+        return pivot, mean, var
 
 
 class FrozenDense(nn.Module):

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 
 from lrjax.models.convolution import conv_general_dilated
+from lrjax.models.layers import Norm
 from lrjax.models.model import REMATERIALISES, Model
 
 # `nn.Conv` with the convolution of this package; Linen asks for a function that returns it.
@@ -67,8 +68,7 @@ def batch_norm(x: jax.Array, name: str, *, train: bool, axis_name: str | None = 
     """BatchNorm with statistics over `[B, H, W]`; to be called inside a compact Linen method.
 
     The statistics are those of the whole batch: over all devices under `jit` with shardings, over `axis_name` under
-    `pmap`. The running averages have momentum 0.9. The variance is the mean of (x - mean)^2, since E[x^2] - mean^2
-    cancels in float32.
+    `pmap`. The running averages have momentum 0.9.
 
     Args:
         x: activations `[B, H, W, C]`.
@@ -80,14 +80,7 @@ def batch_norm(x: jax.Array, name: str, *, train: bool, axis_name: str | None = 
     Returns:
         Activations `[B, H, W, C]`.
     """
-    return nn.BatchNorm(
-        use_running_average=not train,
-        momentum=0.9,
-        use_fast_variance=False,
-        axis_name=axis_name,
-        dtype=dtype,
-        name=name,
-    )(x)
+    return Norm(kind="batch", axis_name=axis_name, dtype=dtype, name=name)(x, train=train)
 
 
 def no_norm(x: jax.Array, name: str, *, train: bool, axis_name: str | None = None, dtype: Any = None) -> jax.Array:

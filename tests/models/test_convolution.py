@@ -1,6 +1,7 @@
 """The fast convolution and pooling against XLA's own, in value, derivatives of every order and kind, and under vmap."""
 
 from functools import partial
+from itertools import product
 
 import flax.linen as nn
 import hypothesis
@@ -228,10 +229,15 @@ def test_with_few_features_a_cpu_keeps_its_own_loop_one_lane_after_the_other():
     assert "stablehlo.while" in lanes
 
 
-@pytest.mark.parametrize("name", ["same_3x3", "valid_3x3", "same_stride_2", "everything_differs"])
-@pytest.mark.parametrize("cached", [1, 3000])
-def test_the_gradient_of_a_kernel_in_parts_of_a_batch_equals_that_of_the_whole(name, cached, monkeypatch):
-    monkeypatch.setattr(convolution_cpu, "CACHED", cached)
+PLAIN = ["same_3x3", "valid_3x3", "same_stride_2", "everything_differs"]
+TILES = ["tiles", "tiles_of_odd_sizes"]
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [*product(PLAIN, (1, 3000)), *product(TILES, (1, 50_000))]
+)  # bytes: one image, and a few, of six
+def test_the_gradient_of_a_kernel_in_parts_of_a_batch_equals_that_of_the_whole(name, near, monkeypatch):
+    monkeypatch.setattr(convolution_cpu, "NEAR", near)
     fast, native, x, w = pair(CONFIGS[name])
     x = jnp.concatenate([x, -x, x[::-1] ** 2])
 
@@ -240,6 +246,22 @@ def test_the_gradient_of_a_kernel_in_parts_of_a_batch_equals_that_of_the_whole(n
 
     assert "stablehlo.while" in lowered(gradient(fast), "cpu", w)
     assert_equal_to_rounding(jax.jit(gradient(fast))(w), gradient(native)(w))
+
+
+@pytest.mark.parametrize("far", [1, 50_000])  # bytes: one image, and two, of six
+@pytest.mark.parametrize("name", TILES)
+def test_tiles_in_parts_of_a_batch_equal_those_of_the_whole(name, far, monkeypatch):
+    fast, native, x, w = pair(CONFIGS[name])
+    x = jnp.concatenate([x, -x, x[::-1] ** 2])
+    assert "stablehlo.while" not in lowered(fast, "cpu", x, w)
+    monkeypatch.setattr(convolution_cpu, "FAR", far)
+    jax.clear_caches()
+    assert "stablehlo.while" in lowered(fast, "cpu", x, w)
+    assert_equal_to_rounding(jax.jit(fast)(x, w), native(x, w))
+    lanes = jnp.stack([w, 2 * w])
+    assert_equal_to_rounding(jax.jit(jax.vmap(fast, (None, 0)))(x, lanes), jax.vmap(native, (None, 0))(x, lanes))
+    loss = [lambda x, f=f: jnp.sum(jnp.sin(f(x, w))) for f in (fast, native)]
+    assert_equal_to_rounding(*(jax.jit(jax.grad(own))(x) for own in loss))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lrjax.errors import LrjaxError
-from lrjax.models.layers import FrozenDense, Norm, norm_layer
+from lrjax.models.layers import KINDS, FrozenDense, Norm, moments, norm_layer
 
 PEERS = {
     "batch": nn.BatchNorm(momentum=0.9, use_fast_variance=False),
@@ -60,6 +60,56 @@ def test_norm_without_eps_forgets_the_scale_and_leaves_dead_channels_at_zero(kin
         np.testing.assert_array_equal(y[..., :2], 0.0)
     for power in (-20, 30):  # a power of two: equal to the last bit
         np.testing.assert_array_equal(loss(x * 2.0**power)[1], y)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_and_hessian_products_are_those_of_the_textbook_formula(kind, x):
+    layer = Norm(kind, groups=4)
+    variables = layer.init(jax.random.key(0), x, train=True)
+    params = jax.tree.map(lambda p: p + jnp.linspace(0.5, 2.0, p.size), variables["params"])
+
+    def ours(params, x):
+        return layer.apply(variables | {"params": params}, x, train=True, mutable=["batch_stats"])[0]
+
+    def textbook(params, x):
+        axes, view = KINDS[kind](x, 4)
+        away = view - view.mean(axes, keepdims=True)
+        y = away / jnp.sqrt(jnp.square(away).mean(axes, keepdims=True) + 1e-5)
+        scale, bias = (params[name].reshape(1, 1, 1, -1) for name in ("scale", "bias"))
+        return y.reshape(x.shape) * scale + bias
+
+    weights = jnp.sin(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape)
+    tangents = (jax.tree.map(jnp.cos, params), jnp.cos(x))
+
+    def derivatives(function):
+        gradient = jax.grad(lambda params, x: jnp.sum(weights * function(params, x) ** 3), (0, 1))
+        return jax.jvp(gradient, (params, x), tangents)
+
+    for a, b in zip(jax.tree.leaves(derivatives(ours)), jax.tree.leaves(derivatives(textbook)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(b).max())
+
+
+def _away_from_zero(rng):
+    return 1000.0 + 0.01 * rng.normal(size=(64, 4, 4))
+
+
+def _one_large_pixel(rng):
+    values = rng.normal(size=(64, 4, 4))
+    values[0, 0, 0] = 1e5  # the first of all, so that a pivot which is one element would be far off
+    return values
+
+
+def _dead(rng):
+    return np.full((64, 4, 4), 0.1)
+
+
+@pytest.mark.parametrize("values", [_away_from_zero, _one_large_pixel, _dead])
+def test_the_variance_in_one_reading_does_not_cancel(values):
+    channel = jnp.asarray(values(np.random.default_rng(0))[..., None], jnp.float32)
+    pivot, mean, var = moments(channel, (0, 1, 2))
+    exact = np.asarray(channel, np.float64)
+    np.testing.assert_allclose(pivot + mean, exact.mean((0, 1, 2), keepdims=True), rtol=1e-6)
+    np.testing.assert_allclose(var, exact.var((0, 1, 2), keepdims=True), rtol=1e-5, atol=1e-30)
 
 
 def test_eps_in_the_state_is_the_eps(x):
