@@ -1,13 +1,20 @@
-"""PyTorch's side of `speed.py`: the same networks as ours in channels_last, and the fastest way to each measurement."""
+"""PyTorch's side of `speed.py`: the same networks as ours in channels_last, and the fastest way to each measurement.
 
+It runs in a process of its own: PyTorch's threads wait for work by spinning, and would take a core from what comes next.
+"""
+
+import time
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import nn
 from torch.func import functional_call, grad, jvp, stack_module_state, vjp, vmap
 from torch.nn.functional import cross_entropy
 
 Task = Callable[[], object]
+BATCH = 128
+TASKS: dict[str, Task] = {}  # of this process, by label
 
 
 def convolution(c_in: int, c_out: int, stride: int = 1, size: int = 3) -> nn.Conv2d:
@@ -165,3 +172,40 @@ def sweep(runs: int, x: torch.Tensor, y: torch.Tensor, count: int) -> Task:
                 p.sub_(rates.view(-1, *[1] * (p.ndim - 1)) * buffers[name])
 
     return run
+
+
+def prepare(part: str, name: str, x: np.ndarray, y: np.ndarray, count: int) -> list[str]:
+    """Makes the ways to one measurement, for `seconds`; returns their labels.
+
+    Args:
+        part, name: as for `speed.py`; "sweep" takes `name` for the number of runs.
+        x, y: images `[N, H, W, C]` and labels.
+        count: steps of one call.
+    """
+    images = torch.tensor(x.transpose(0, 3, 1, 2)).contiguous(memory_format=torch.channels_last)
+    labels = torch.tensor(y, dtype=torch.long)
+    few = images[:BATCH], labels[:BATCH]
+    TASKS.clear()
+    if part == "sweep":
+        TASKS["one run"] = steps(mlp(), images, labels, count)
+        TASKS[f"torch.func, {name} at once"] = sweep(int(name), images, labels, count)
+        return list(TASKS)
+    network = NETWORKS[name]().to(memory_format=torch.channels_last)
+    if part == "step":
+        TASKS["PyTorch"] = steps(network, images, labels, count)
+    elif part == "hvp":
+        TASKS["PyTorch"] = hessian_product(network, *few)
+    elif part == "evaluation":
+        TASKS["PyTorch"] = evaluation(network, images, labels)
+    elif part == "per_example":
+        TASKS.update({f"vmap {chunk}": per_example_norms(network, *few, chunk) for chunk in (16, 64)})
+    else:
+        TASKS["jvp and vjp"] = covariance_product(network, *few)
+    return list(TASKS)
+
+
+def seconds(label: str) -> float:
+    """Of one call of what `prepare` made."""
+    begin = time.perf_counter()
+    TASKS[label]()
+    return time.perf_counter() - begin

@@ -5,9 +5,12 @@ Run:  python -m tests.benchmarks.speed [--models=mlp,simple_cnn,resnet32,wrn_16_
 """
 
 import argparse
+import functools
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import jax
@@ -102,74 +105,72 @@ def evaluation(name: str, x: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
     return lambda: jax.block_until_ready(correct(variables, images, labels))
 
 
-def medians(runners: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+def seconds(run: Callable[[], Any]) -> Callable[[], float]:
+    """A function that runs something and says how long it took."""
+
+    def timed() -> float:
+        begin = time.perf_counter()
+        run()
+        return time.perf_counter() - begin
+
+    return timed
+
+
+def medians(runners: dict[str, Callable[[], float]], repeats: int) -> dict[str, float]:
     """Median seconds of each, interleaved, after one call to compile."""
     for run in runners.values():
         run()
     times: dict[str, list[float]] = {name: [] for name in runners}
     for _ in range(repeats):
         for name, run in runners.items():
-            begin = time.perf_counter()
-            run()
-            times[name].append(time.perf_counter() - begin)
+            times[name].append(run())
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def show(part: str, name: str, runners: dict[str, Callable[[], Any]], repeats: int, count: int = 1) -> None:
-    """A line: ours, the best of PyTorch's, the ratio."""
-    found = medians(runners, repeats)
-    ours = found.pop("lrjax")
-    peer = min(found, key=lambda key: found[key])
-    milli = f"{1e3 * ours / count:9.2f} ms   {peer} {1e3 * found[peer] / count:9.2f} ms"
-    print(f"  {part:<12} {name:<11} {milli}   ratio {ours / found[peer]:.2f}", flush=True)
+@functools.cache
+def other_process() -> ProcessPoolExecutor:
+    """Where PyTorch runs; it waits while lrjax is measured, and lrjax while it is."""
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+
+
+def peers(part: str, name: str, x: np.ndarray, y: np.ndarray, count: int) -> dict[str, Callable[[], float]]:
+    """PyTorch's ways to a measurement."""
+    from tests.benchmarks import networks  # needs torch
+
+    labels = other_process().submit(networks.prepare, part, name, x, y, count).result()
+    return {label: lambda label=label: other_process().submit(networks.seconds, label).result() for label in labels}
 
 
 def measure(part: str, name: str, x: np.ndarray, y: np.ndarray, data_dir: str, repeats: int) -> None:
-    """One part for one model."""
-    from tests.benchmarks import networks as peers  # needs torch
-
-    torch = peers.torch
-    network = peers.NETWORKS[name]().to(memory_format=torch.channels_last)
-    images = torch.tensor(x.transpose(0, 3, 1, 2)).contiguous(memory_format=torch.channels_last)
-    labels = torch.tensor(y, dtype=torch.long)
-    few, their = (x[:BATCH], y[:BATCH]), (images[:BATCH], labels[:BATCH])
-    if part == "step":
-        count = STEPS.get(name, 2)
-        runners = {"lrjax": training_step(name, data_dir), "PyTorch": peers.steps(network, images, labels, count)}
-        return show(part, name, runners, repeats, count)
-    if part == "hvp":
-        runners = {
-            "lrjax": product(spectra.hessian, "loss", name, *few),
-            "PyTorch": peers.hessian_product(network, *their),
-        }
-    elif part == "evaluation":
-        runners = {"lrjax": evaluation(name, x, y), "PyTorch": peers.evaluation(network, images, labels)}
-    elif name in ("resnet32", "wrn_16_4"):
+    """A line of one part for one model: ours, the best of PyTorch's, the ratio."""
+    if part in ("per_example", "covariance") and name in ("resnet32", "wrn_16_4"):
         return print(f"  {part:<12} {name:<11} one example has no gradient of its own under BatchNorm")
-    elif part == "per_example":
-        runners = {"lrjax": per_example(name, *few)}
-        runners |= {f"vmap {chunk}": peers.per_example_norms(network, *their, chunk) for chunk in (16, 64)}
-    else:
-        ours = product(spectra.gradient_covariance, "example_loss", name, *few)
-        runners = {"lrjax": ours, "jvp and vjp": peers.covariance_product(network, *their)}
-    return show(part, name, runners, repeats)
+    few, count = (x[:BATCH], y[:BATCH]), STEPS.get(name, 2) if part == "step" else 1
+    ours = {
+        "step": lambda: training_step(name, data_dir),
+        "hvp": lambda: product(spectra.hessian, "loss", name, *few),
+        "evaluation": lambda: evaluation(name, x, y),
+        "per_example": lambda: per_example(name, *few),
+        "covariance": lambda: product(spectra.gradient_covariance, "example_loss", name, *few),
+    }[part]()
+    found = medians({"lrjax": seconds(ours)} | peers(part, name, x, y, count), repeats)
+    own = found.pop("lrjax")
+    peer = min(found, key=lambda key: found[key])
+    milli = f"{1e3 * own / count:9.2f} ms   {peer} {1e3 * found[peer] / count:9.2f} ms"
+    print(f"  {part:<12} {name:<11} {milli}   ratio {own / found[peer]:.2f}", flush=True)
 
 
 def sweep(x: np.ndarray, y: np.ndarray, data_dir: str, repeats: int) -> None:
     """8 learning rates x 4 seeds of an MLP, a run, against one run of PyTorch and against torch.func over all."""
-    from tests.benchmarks import networks as peers
-
-    torch, count, runs = peers.torch, 20, 32
+    count, runs = 20, 32
     grid = {"sweep.optimizer.learning_rate": tuple(np.logspace(-3, -1, 8).tolist()), "sweep.seed": (0, 1, 2, 3)}
-    images, labels = torch.tensor(x.transpose(0, 3, 1, 2)), torch.tensor(y, dtype=torch.long)
-    runners = {"one run": peers.steps(peers.mlp(), images, labels, count)}
-    runners["torch.func, 32 at once"] = peers.sweep(runs, images, labels, count)
+    runners = peers("sweep", str(runs), x, y, count)
     for loop in ("vmap", "map"):
         found = config(MODELS["mlp"], data_dir, count, {**grid, "lane_loop": loop, "lanes_per_device": runs})
-        runners[f"lrjax {loop}"] = advance(found)
+        runners[f"lrjax {loop}"] = seconds(advance(found))
     times = medians(runners, repeats)
-    for name, seconds in times.items():
-        each = seconds / (1 if name == "one run" else runs)
+    for name, total in times.items():
+        each = total / (1 if name == "one run" else runs)
         print(
             f"  sweep        {name:<24} {1e3 * each / count:7.3f} ms a step and run   ratio {each / times['one run']:.2f}"
         )
@@ -186,16 +187,14 @@ def micro_batch(x: np.ndarray, y: np.ndarray) -> None:
 
     run = jax.jit(micro_batches.value_and_grad, static_argnums=(0, 4))
     runners = {
-        str(part): lambda part=part: jax.block_until_ready(
-            run(objective, variables["params"], batch, jax.random.key(0), part)
+        str(part): seconds(
+            lambda part=part: jax.block_until_ready(run(objective, variables["params"], batch, jax.random.key(0), part))
         )
         for part in (4, 8, 16, 32, 64, 128)
     }
     times = medians(runners, 5)
-    for name, seconds in times.items():
-        print(
-            f"  micro_batch  simple_cnn  {name:>4} of 128 {1e3 * seconds:9.2f} ms   ratio {seconds / times['128']:.2f}"
-        )
+    for name, own in times.items():
+        print(f"  micro_batch  simple_cnn  {name:>4} of 128 {1e3 * own:9.2f} ms   ratio {own / times['128']:.2f}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
