@@ -176,6 +176,24 @@ def sweep(x: np.ndarray, y: np.ndarray, data_dir: str, repeats: int) -> None:
         )
 
 
+def lanes(data_dir: str, repeats: int) -> None:
+    """Lanes one after the other against all at once: what `lrjax.parallel.best_lane_loop` goes by."""
+    networks = [({"name": "mlp", "widths": widths}, 8) for widths in ((16,), (32,), (64,), (300, 100))]
+    for model, count in [*networks, ({"name": "simple_cnn"}, 4)]:
+        for batch in (1, 16, 128):
+            runners = {}
+            for loop in ("vmap", "map"):
+                own = {"sweep.seed": tuple(range(count)), "lanes_per_device": count, "lane_loop": loop}
+                found = config(model, data_dir, STEPS.get(model["name"], 2), {**own, "batch_size": batch})
+                runners[loop] = seconds(advance(found))
+            times = medians(runners, repeats)
+            name = "-".join(map(str, model.get("widths", [model["name"]])))
+            each = f"{1e3 * times['map'] / STEPS.get(model['name'], 2) / count:9.3f} ms a step and run"
+            print(
+                f"  lanes        {name:<11} batch {batch:<4} map {each}   ratio to vmap {times['map'] / times['vmap']:.2f}"
+            )
+
+
 def micro_batch(x: np.ndarray, y: np.ndarray) -> None:
     """How many examples a gradient should see at once."""
     _, variables, _, model = problem("simple_cnn", x[:BATCH], y[:BATCH])
@@ -201,7 +219,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.speed", description=__doc__)
     parser.add_argument("--models", default=",".join(MODELS))
-    parser.add_argument("--parts", default="step,hvp,per_example,covariance,evaluation,sweep,micro_batch,two_layer")
+    parser.add_argument(
+        "--parts", default="step,hvp,per_example,covariance,evaluation,sweep,lanes,micro_batch,two_layer"
+    )
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--data_dir", default=str(SHARED))
     flags = parser.parse_args(arguments)
@@ -211,6 +231,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for part in flags.parts.split(","):
         if part == "sweep":
             sweep(x, y, flags.data_dir, flags.repeats)
+        elif part == "lanes":
+            lanes(flags.data_dir, flags.repeats)
         elif part == "micro_batch":
             micro_batch(x, y)
         elif part == "two_layer":
@@ -220,6 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             for name in flags.models.split(","):
                 measure(part, name, x, y, flags.data_dir, flags.repeats)
+    other_process().shutdown()
 
 
 if __name__ == "__main__":
