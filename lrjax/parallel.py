@@ -88,7 +88,7 @@ def best_lane_loop(engine: str) -> str:
     """How a device goes through its lanes fastest: on a CPU the direct engine's weights stay in cache one lane at a time.
 
     Measured by `python -m tests.benchmarks.two_layer` and `python -m tests.benchmarks.speed --parts=lanes`: on a CPU "map" wins
-    for every network at batch 128 and for large dense ones at any. "vmap" can win at small batches, where a config may say so.
+    at batch 128, and for large dense networks at any. "vmap" can win at small batches, where a config may say so.
     """
     return "map" if engine == "direct" and platform() == "cpu" else "vmap"
 

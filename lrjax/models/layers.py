@@ -117,7 +117,7 @@ class Norm(nn.Module):
             shape = (1,) * (x.ndim - 1) + view.shape[x.ndim - 1 :]
             factor, bias = factor * scale.reshape(shape), bias.reshape(shape)
             x = x.astype(jnp.promote_types(x.dtype, scale.dtype))
-        # All that is done a channel is done before the activations are read again: two sums in each direction, no more.
+        # All that is done a channel is done before the activations are read again: a gradient then needs but two sums.
         y = (view - pivot) * factor + (bias - mean * factor)
         return y.reshape(x.shape).astype(self.dtype or x.dtype)
 

@@ -3,7 +3,6 @@
 It runs in a process of its own: PyTorch's threads wait for work by spinning, and would take a core from what comes next.
 """
 
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -12,8 +11,9 @@ from torch import nn
 from torch.func import functional_call, grad, jvp, stack_module_state, vjp, vmap
 from torch.nn.functional import cross_entropy
 
+from tests.benchmarks.timing import BATCH, RUNS, seconds
+
 Task = Callable[[], object]
-BATCH = 128
 TASKS: dict[str, Task] = {}  # of this process, by label
 
 
@@ -87,7 +87,7 @@ def steps(network: nn.Module, x: torch.Tensor, y: torch.Tensor, count: int) -> T
 
     def run() -> None:
         for t in range(count):
-            rows = torch.arange(128) + 128 * t % (len(y) - 127)
+            rows = torch.arange(BATCH) + BATCH * t % (len(y) - BATCH + 1)
             optimizer.zero_grad()
             cross_entropy(network(x[rows]), y[rows]).backward()
             optimizer.step()
@@ -165,7 +165,7 @@ def sweep(runs: int, x: torch.Tensor, y: torch.Tensor, count: int) -> Task:
 
     def run() -> None:
         for t in range(count):
-            rows = torch.arange(128) + 128 * t % (len(y) - 127)
+            rows = torch.arange(BATCH) + BATCH * t % (len(y) - BATCH + 1)
             slope = gradients(weights, x[rows], y[rows])
             for name, p in weights.items():
                 buffers[name].mul_(0.9).add_(slope[name])
@@ -174,38 +174,35 @@ def sweep(runs: int, x: torch.Tensor, y: torch.Tensor, count: int) -> Task:
     return run
 
 
+def _tasks(part: str, name: str, x: torch.Tensor, y: torch.Tensor, count: int) -> dict[str, Task]:
+    if part == "sweep":
+        return {"one run": steps(mlp(), x, y, count), f"torch.func, {RUNS} at once": sweep(RUNS, x, y, count)}
+    network, few = NETWORKS[name]().to(memory_format=torch.channels_last), (x[:BATCH], y[:BATCH])
+    if part == "step":
+        return {"PyTorch": steps(network, x, y, count)}
+    if part == "hvp":
+        return {"PyTorch": hessian_product(network, *few)}
+    if part == "evaluation":
+        return {"PyTorch": evaluation(network, x, y)}
+    if part == "per_example":
+        return {f"vmap {chunk}": per_example_norms(network, *few, chunk) for chunk in (16, 64)}
+    return {"jvp and vjp": covariance_product(network, *few)}
+
+
 def prepare(part: str, name: str, x: np.ndarray, y: np.ndarray, count: int) -> list[str]:
-    """Makes the ways to one measurement, for `seconds`; returns their labels.
+    """Makes the ways to one measurement, for `run`; returns their labels.
 
     Args:
-        part, name: as for `speed.py`; "sweep" takes `name` for the number of runs.
+        part, name: as for `speed.py`.
         x, y: images `[N, H, W, C]` and labels.
         count: steps of one call.
     """
     images = torch.tensor(x.transpose(0, 3, 1, 2)).contiguous(memory_format=torch.channels_last)
-    labels = torch.tensor(y, dtype=torch.long)
-    few = images[:BATCH], labels[:BATCH]
     TASKS.clear()
-    if part == "sweep":
-        TASKS["one run"] = steps(mlp(), images, labels, count)
-        TASKS[f"torch.func, {name} at once"] = sweep(int(name), images, labels, count)
-        return list(TASKS)
-    network = NETWORKS[name]().to(memory_format=torch.channels_last)
-    if part == "step":
-        TASKS["PyTorch"] = steps(network, images, labels, count)
-    elif part == "hvp":
-        TASKS["PyTorch"] = hessian_product(network, *few)
-    elif part == "evaluation":
-        TASKS["PyTorch"] = evaluation(network, images, labels)
-    elif part == "per_example":
-        TASKS.update({f"vmap {chunk}": per_example_norms(network, *few, chunk) for chunk in (16, 64)})
-    else:
-        TASKS["jvp and vjp"] = covariance_product(network, *few)
+    TASKS.update(_tasks(part, name, images, torch.tensor(y, dtype=torch.long), count))
     return list(TASKS)
 
 
-def seconds(label: str) -> float:
-    """Of one call of what `prepare` made."""
-    begin = time.perf_counter()
-    TASKS[label]()
-    return time.perf_counter() - begin
+def run(label: str) -> float:
+    """Seconds of one call of what `prepare` made."""
+    return seconds(TASKS[label])()

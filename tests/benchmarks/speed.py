@@ -5,10 +5,7 @@ Run:  python -m tests.benchmarks.speed [--models=mlp,simple_cnn,resnet32,wrn_16_
 """
 
 import argparse
-import functools
 import multiprocessing
-import statistics
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
@@ -26,6 +23,7 @@ from lrjax.step import LOSSES
 from lrjax.sweep import plan
 from lrjax.train import _shared_data
 from tests.benchmarks.spectra import SHARED, cut
+from tests.benchmarks.timing import BATCH, RUNS, medians, seconds
 
 MODELS = {
     "mlp": {"name": "mlp"},
@@ -33,7 +31,7 @@ MODELS = {
     "resnet32": {"name": "resnet32"},
     "wrn_16_4": {"name": "wide_resnet"},
 }
-BATCH, EVALUATED = 128, 512
+EVALUATED = 512
 STEPS = {"mlp": 50}  # steps of one measurement; others: 2
 
 
@@ -105,43 +103,19 @@ def evaluation(name: str, x: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
     return lambda: jax.block_until_ready(correct(variables, images, labels))
 
 
-def seconds(run: Callable[[], Any]) -> Callable[[], float]:
-    """A function that runs something and says how long it took."""
-
-    def timed() -> float:
-        begin = time.perf_counter()
-        run()
-        return time.perf_counter() - begin
-
-    return timed
-
-
-def medians(runners: dict[str, Callable[[], float]], repeats: int) -> dict[str, float]:
-    """Median seconds of each, interleaved, after one call to compile."""
-    for run in runners.values():
-        run()
-    times: dict[str, list[float]] = {name: [] for name in runners}
-    for _ in range(repeats):
-        for name, run in runners.items():
-            times[name].append(run())
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-@functools.cache
-def other_process() -> ProcessPoolExecutor:
-    """Where PyTorch runs; it waits while lrjax is measured, and lrjax while it is."""
-    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
-
-
-def peers(part: str, name: str, x: np.ndarray, y: np.ndarray, count: int) -> dict[str, Callable[[], float]]:
-    """PyTorch's ways to a measurement."""
+def peers(
+    torch: ProcessPoolExecutor, part: str, name: str, x: np.ndarray, y: np.ndarray, count: int
+) -> dict[str, Callable[[], float]]:
+    """PyTorch's ways to a measurement, in its process; it waits while lrjax is measured, and lrjax while it is."""
     from tests.benchmarks import networks  # needs torch
 
-    labels = other_process().submit(networks.prepare, part, name, x, y, count).result()
-    return {label: lambda label=label: other_process().submit(networks.seconds, label).result() for label in labels}
+    labels = torch.submit(networks.prepare, part, name, x, y, count).result()
+    return {label: lambda label=label: torch.submit(networks.run, label).result() for label in labels}
 
 
-def measure(part: str, name: str, x: np.ndarray, y: np.ndarray, data_dir: str, repeats: int) -> None:
+def measure(
+    torch: ProcessPoolExecutor, part: str, name: str, x: np.ndarray, y: np.ndarray, data_dir: str, repeats: int
+) -> None:
     """A line of one part for one model: ours, the best of PyTorch's, the ratio."""
     if part in ("per_example", "covariance") and name in ("resnet32", "wrn_16_4"):
         return print(f"  {part:<12} {name:<11} one example has no gradient of its own under BatchNorm")
@@ -153,24 +127,24 @@ def measure(part: str, name: str, x: np.ndarray, y: np.ndarray, data_dir: str, r
         "per_example": lambda: per_example(name, *few),
         "covariance": lambda: product(spectra.gradient_covariance, "example_loss", name, *few),
     }[part]()
-    found = medians({"lrjax": seconds(ours)} | peers(part, name, x, y, count), repeats)
+    found = medians({"lrjax": seconds(ours)} | peers(torch, part, name, x, y, count), repeats)
     own = found.pop("lrjax")
     peer = min(found, key=lambda key: found[key])
     milli = f"{1e3 * own / count:9.2f} ms   {peer} {1e3 * found[peer] / count:9.2f} ms"
     print(f"  {part:<12} {name:<11} {milli}   ratio {own / found[peer]:.2f}", flush=True)
 
 
-def sweep(x: np.ndarray, y: np.ndarray, data_dir: str, repeats: int) -> None:
+def sweep(torch: ProcessPoolExecutor, x: np.ndarray, y: np.ndarray, data_dir: str, repeats: int) -> None:
     """8 learning rates x 4 seeds of an MLP, a run, against one run of PyTorch and against torch.func over all."""
-    count, runs = 20, 32
+    count = 20
     grid = {"sweep.optimizer.learning_rate": tuple(np.logspace(-3, -1, 8).tolist()), "sweep.seed": (0, 1, 2, 3)}
-    runners = peers("sweep", str(runs), x, y, count)
+    runners = peers(torch, "sweep", "mlp", x, y, count)
     for loop in ("vmap", "map"):
-        found = config(MODELS["mlp"], data_dir, count, {**grid, "lane_loop": loop, "lanes_per_device": runs})
+        found = config(MODELS["mlp"], data_dir, count, {**grid, "lane_loop": loop, "lanes_per_device": RUNS})
         runners[f"lrjax {loop}"] = seconds(advance(found))
     times = medians(runners, repeats)
     for name, total in times.items():
-        each = total / (1 if name == "one run" else runs)
+        each = total / (1 if name == "one run" else RUNS)
         print(
             f"  sweep        {name:<24} {1e3 * each / count:7.3f} ms a step and run   ratio {each / times['one run']:.2f}"
         )
@@ -228,9 +202,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found = plan(config(MODELS["mlp"], flags.data_dir, 1))[0]
     train = jax.tree.map(np.asarray, _shared_data(found, parallel.make_mesh(1, 1, BATCH)))["train"]
     x, y = train["x"][:EVALUATED], train["y"][:EVALUATED]
+    torch = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
     for part in flags.parts.split(","):
         if part == "sweep":
-            sweep(x, y, flags.data_dir, flags.repeats)
+            sweep(torch, x, y, flags.data_dir, flags.repeats)
         elif part == "lanes":
             lanes(flags.data_dir, flags.repeats)
         elif part == "micro_batch":
@@ -241,8 +216,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             two_layer.main()
         else:
             for name in flags.models.split(","):
-                measure(part, name, x, y, flags.data_dir, flags.repeats)
-    other_process().shutdown()
+                measure(torch, part, name, x, y, flags.data_dir, flags.repeats)
+    torch.shutdown()
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@
 Run:  python -m tests.benchmarks.two_layer        (PyTorch joins in where the `peers` extra is installed)
 """
 
-import statistics
-import time
 from collections.abc import Callable
 
 import jax
@@ -15,6 +13,7 @@ from lrjax import parallel
 from lrjax.block import Block
 from lrjax.sweep import plan
 from tests import reference
+from tests.benchmarks.timing import medians, seconds
 
 STEPS, LANES, REPEATS = 2000, 8, 7
 PEER_STEPS = 400
@@ -73,19 +72,6 @@ def torch_runner() -> Callable[[], None] | None:
     return run
 
 
-def median_times(runners: dict[str, Callable[[], None]]) -> dict[str, float]:
-    """Median seconds of each, interleaved, after one call to compile."""
-    for run in runners.values():
-        run()
-    times: dict[str, list[float]] = {name: [] for name in runners}
-    for _ in range(REPEATS):
-        for name, run in runners.items():
-            start = time.perf_counter()
-            run()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
 def main() -> None:
     """Prints the table."""
     runners, per_call = {}, {}
@@ -95,7 +81,8 @@ def main() -> None:
     for name, run in (("PyTorch eager", torch_runner()), ("NumPy", numpy_runner())):
         if run is not None:
             runners[name], per_call[name] = run, PEER_STEPS
-    micro = {name: 1e6 * seconds / per_call[name] for name, seconds in median_times(runners).items()}
+    times = medians({name: seconds(run) for name, run in runners.items()}, REPEATS)
+    micro = {name: 1e6 * total / per_call[name] for name, total in times.items()}
     peer = "PyTorch eager" if "PyTorch eager" in micro else "NumPy"
     print(f"CLEAR (n 64, d 400, m 16), batch 1, {LANES} runs; median of {REPEATS}; ratio to {peer}")
     for name, value in micro.items():
