@@ -37,7 +37,7 @@ def moments(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array, 
         var = mean((x - pivot)^2) - mean(x - pivot)^2
 
     The pivot is the mean itself, as a constant of differentiation, since the result does not depend on it: nothing cancels,
-    and a gradient needs two sums over the activations, where that of mean((x - mean)^2) needs four.
+    and the gradient of a normalisation needs two sums over the activations, where that of mean((x - mean)^2) needs four.
 
     Args:
         x: activations.
@@ -52,10 +52,10 @@ def moments(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array, 
         >>> pivot.item(), mean.item(), round(var.item(), 4)
         (10001.0, 0.0, 0.6667)
     """
-    pivot = jax.lax.stop_gradient(x.mean(axes, keepdims=True))
-    away = x - pivot
-    mean = away.mean(axes, keepdims=True)
-    return pivot, mean, jnp.square(away).mean(axes, keepdims=True) - jnp.square(mean)
+    mean = x.mean(axes, keepdims=True)
+    pivot = jax.lax.stop_gradient(mean)
+    away = mean - pivot  # zero, but not its derivatives
+    return pivot, away, jnp.square(x - pivot).mean(axes, keepdims=True) - jnp.square(away)
 
 
 def inverse_deviation(var: jax.Array, eps: Any) -> jax.Array:
