@@ -15,6 +15,7 @@ from tests.benchmarks.timing import BATCH, RUNS, seconds
 
 Task = Callable[[], object]
 TASKS: dict[str, Task] = {}  # of this process, by label
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def convolution(c_in: int, c_out: int, stride: int = 1, size: int = 3) -> nn.Conv2d:
@@ -87,7 +88,7 @@ def steps(network: nn.Module, x: torch.Tensor, y: torch.Tensor, count: int) -> T
 
     def run() -> None:
         for t in range(count):
-            rows = torch.arange(BATCH) + BATCH * t % (len(y) - BATCH + 1)
+            rows = torch.arange(BATCH, device=DEVICE) + BATCH * t % (len(y) - BATCH + 1)
             optimizer.zero_grad()
             cross_entropy(network(x[rows]), y[rows]).backward()
             optimizer.step()
@@ -152,11 +153,11 @@ def evaluation(network: nn.Module, x: torch.Tensor, y: torch.Tensor) -> Task:
 
 def sweep(runs: int, x: torch.Tensor, y: torch.Tensor, count: int) -> Task:
     """`count` SGD steps with momentum of `runs` MLPs at once, by torch.func over stacked weights."""
-    networks = [mlp() for _ in range(runs)]
+    networks = [mlp().to(DEVICE) for _ in range(runs)]
     weights, _ = stack_module_state(networks)  # type: ignore[arg-type]
     weights = {name: p.detach() for name, p in weights.items()}
     buffers = {name: torch.zeros_like(p) for name, p in weights.items()}
-    rates = torch.logspace(-3, -1, runs)
+    rates = torch.logspace(-3, -1, runs, device=DEVICE)
 
     def loss(weights: dict, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return cross_entropy(functional_call(networks[0], weights, (x,)), y)
@@ -165,7 +166,7 @@ def sweep(runs: int, x: torch.Tensor, y: torch.Tensor, count: int) -> Task:
 
     def run() -> None:
         for t in range(count):
-            rows = torch.arange(BATCH) + BATCH * t % (len(y) - BATCH + 1)
+            rows = torch.arange(BATCH, device=DEVICE) + BATCH * t % (len(y) - BATCH + 1)
             slope = gradients(weights, x[rows], y[rows])
             for name, p in weights.items():
                 buffers[name].mul_(0.9).add_(slope[name])
@@ -175,9 +176,15 @@ def sweep(runs: int, x: torch.Tensor, y: torch.Tensor, count: int) -> Task:
 
 
 def _tasks(part: str, name: str, x: torch.Tensor, y: torch.Tensor, count: int) -> dict[str, Task]:
+    # As lrjax: tensor cores round the products of training, never those of curvature.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = part in ("step", "sweep", "evaluation")
     if part == "sweep":
-        return {"one run": steps(mlp(), x, y, count), f"torch.func, {RUNS} at once": sweep(RUNS, x, y, count)}
-    network, few = NETWORKS[name]().to(memory_format=torch.channels_last), (x[:BATCH], y[:BATCH])
+        one = steps(mlp().to(DEVICE), x, y, count)
+        return {"one run": one, f"torch.func, {RUNS} at once": sweep(RUNS, x, y, count)}
+    network, few = NETWORKS[name]().to(DEVICE, memory_format=torch.channels_last), (x[:BATCH], y[:BATCH])
+    if part == "step" and DEVICE.type == "cuda":
+        compiled = torch.compile(NETWORKS[name]().to(DEVICE, memory_format=torch.channels_last), mode="reduce-overhead")
+        return {"PyTorch": steps(network, x, y, count), "torch.compile": steps(compiled, x, y, count)}
     if part == "step":
         return {"PyTorch": steps(network, x, y, count)}
     if part == "hvp":
@@ -199,10 +206,16 @@ def prepare(part: str, name: str, x: np.ndarray, y: np.ndarray, count: int) -> l
     """
     images = torch.tensor(x.transpose(0, 3, 1, 2)).contiguous(memory_format=torch.channels_last)
     TASKS.clear()
-    TASKS.update(_tasks(part, name, images, torch.tensor(y, dtype=torch.long), count))
+    TASKS.update(_tasks(part, name, images.to(DEVICE), torch.tensor(y, dtype=torch.long).to(DEVICE), count))
     return list(TASKS)
 
 
 def run(label: str) -> float:
     """Seconds of one call of what `prepare` made."""
-    return seconds(TASKS[label])()
+
+    def finished() -> None:
+        TASKS[label]()
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize()
+
+    return seconds(finished)()

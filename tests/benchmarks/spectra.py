@@ -14,7 +14,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import matfree.decomp
 import numpy as np
 import tensorflow_datasets as tfds
 from jax.flatten_util import ravel_pytree
@@ -110,6 +109,8 @@ def top_pairs(model: Any, variables: Any, data: dict, functions: Any) -> None:
     def product(v: jax.Array, params: Any, model_state: Any, batch: Any) -> jax.Array:
         slope = jax.grad(lambda p: functions.loss({"params": p, "model_state": model_state}, batch))
         return ravel_pytree(jax.jvp(slope, (params,), (unravel(v),))[1])[0]
+
+    import matfree.decomp  # of the dev extra; the other parts need it not
 
     tridiagonalise = matfree.decomp.tridiag_sym(found.products)
     whole = (variables["params"], variables["model_state"], jax.tree.map(jnp.asarray, data))
