@@ -16,12 +16,12 @@ def group(keys: dict | None = None) -> Config:
 
 
 SPECTRA = dict(
-    matrices=("hessian",),  # any of `lrjax.probes.spectrum.MATRICES`
+    matrices=("hessian",),  # any of `lrjax.experiment.step.curvature_losses.MATRICES`
     k=5,  # eigenpairs of each
     tol=1e-3,  # relative residual at which a pair is good enough
     max_steps=60,  # products a matrix and measurement at most
     examples=0,  # size of the fixed subset; 0: 5 % of the training set, but 4096 at least
-    batch_size=0,  # examples a product sees at once; 0: `lrjax.parallel.examples_at_once`
+    batch_size=0,  # examples a product sees at once; 0: `lrjax.devices.parallel.examples_at_once`
     batch_statistics=False,  # BatchNorm: of each batch, rather than the running ones
     noise_batches=25,  # mini-batch gradients behind the noise
     noise_batch_size=128,  # examples of each, or fewer where the subset is small
@@ -75,14 +75,14 @@ def base() -> Config:
             representation="weight_decay",
             correct_buffer=True,  # of the texp forms: the momentum corrections at step 0 and at phase starts
             record_scale=False,  # at every step: norm of the weights, effective rate, angle of the update
-            # a rule that reads the loss every so many steps: "none", "auto_decay", "plateau" or "sasa" (`lrjax.rules`)
+            # a rule that reads the loss every so many steps: "none", "auto_decay", "plateau" or "sasa"
             rule=group(RULE),
             # update of the head and of all else times this; a body rate of 0 freezes the features and their BatchNorm
             fine_tune=group(dict(head_rate=1.0, body_rate=1.0)),
             augment="none",  # of images: "none" or "crop_flip"
             order="shuffle",  # "shuffle": a fresh permutation an epoch; "iid"; "cyclic"
             batch_size=128,  # an int, or "full"
-            micro_batch=0,  # examples a gradient sees at once; 0: as many as are fastest here (`lrjax.micro_batches`)
+            micro_batch=0,  # examples a gradient sees at once; 0: as many as are fastest here
             batch_statistics="batch",  # of BatchNorm: over the "batch", or each "micro_batch" (of a fixed size)
             # of activations in training steps: "float32" or "bfloat16", under float32 parameters, gradients and logits
             compute_dtype="float32",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from launch.local import Job
-from lrjax.config import check
+from lrjax.errors import check
 
 AHEAD_S = 120  # between the warning and the end: time to save
 PORT = 8476  # of the first of several hosts, where the others look for it

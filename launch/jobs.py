@@ -16,12 +16,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import lrjax.probes  # noqa: F401 -- configs name probes, and a sweep is checked before its jobs start
 from launch import local
 from launch.clusters import TARGETS, submission
 from launch.local import PREEMPTED, Job, state_of
-from lrjax.config import check, parse_value, read_spec, refuse
-from lrjax.errors import LrjaxError
-from lrjax.metrics import write_atomic
+from lrjax.errors import LrjaxError, check, refuse
+from lrjax.experiment.config.load import read_spec
+from lrjax.experiment.config.overrides import parse_value
+from lrjax.experiment.rundir.metrics import write_atomic
 from lrjax.report.collection import JOBS, write_collection
 
 
@@ -93,9 +95,10 @@ def plan(
     Raises:
         LrjaxError: a config, a key or a value is wrong.
     """
-    from lrjax import sweep, workdirs  # here, because --help needs no JAX
-    from lrjax.axes import grid
-    from lrjax.config import load_config
+    from lrjax.experiment.config.axes import grid
+    from lrjax.experiment.config.load import load_config
+    from lrjax.experiment.loop import sweep
+    from lrjax.experiment.rundir import workdirs
     from lrjax.report.session import command_of
 
     tuples = {key: values if isinstance(values, (tuple, list)) else (values,) for key, values in axes.items()}

@@ -1,9 +1,55 @@
-"""lrjax: what does the learning rate do to a neural network?"""
+"""lrjax: what does the learning rate do to a neural network?
 
-from lrjax.config import load_config
-from lrjax.errors import LrjaxError
-from lrjax.metrics import RunResult, load_run
-from lrjax.train import run
-from lrjax.version import __version__
+Public names are imported when they are first used (PEP 562): `import lrjax` alone loads nothing.
+"""
 
-__all__ = ["LrjaxError", "RunResult", "__version__", "load_config", "load_run", "run"]
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lrjax import models as models
+    from lrjax import spectra as spectra
+    from lrjax import transforms as transforms
+    from lrjax.errors import LrjaxError as LrjaxError
+    from lrjax.experiment.config.load import load_config as load_config
+    from lrjax.experiment.rundir.metrics import RunResult as RunResult
+    from lrjax.experiment.rundir.metrics import load_run as load_run
+    from lrjax.probes.run import run as run
+    from lrjax.version import __version__ as __version__
+
+_PLACES = {
+    "LrjaxError": "lrjax.errors",
+    "RunResult": "lrjax.experiment.rundir.metrics",
+    "__version__": "lrjax.version",
+    "load_config": "lrjax.experiment.config.load",
+    "load_run": "lrjax.experiment.rundir.metrics",
+    "run": "lrjax.probes.run",
+}
+_MODULES = ("models", "spectra", "transforms")
+
+__all__ = [
+    "LrjaxError",
+    "RunResult",
+    "__version__",
+    "load_config",
+    "load_run",
+    "models",
+    "run",
+    "spectra",
+    "transforms",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """The public name, imported now."""
+    if name in _MODULES:
+        return importlib.import_module(f"lrjax.{name}")
+    if name not in _PLACES:
+        raise AttributeError(f"module 'lrjax' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_PLACES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -5,9 +5,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from lrjax.config import check, parse_value, refuse
-from lrjax.errors import LrjaxError
-from lrjax.process import restart_with_huge_pages
+from lrjax.errors import LrjaxError, check, refuse
+from lrjax.experiment.config.overrides import parse_value
+from lrjax.experiment.loop.process import restart_with_huge_pages
 
 
 def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict]:

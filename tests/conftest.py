@@ -30,6 +30,8 @@ os.environ.setdefault(
 import jax
 import pytest
 
+import lrjax.probes  # noqa: F401 -- the probes that configs name
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Every run compiles its step anew, and tests run the same small configs again and again. One folder a process: a program
 # that another process has half written would be read.

@@ -12,8 +12,12 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 
 import lrjax
-from lrjax import block, data, hosts, parallel, step, sweep
+from lrjax import data
 from lrjax.data.dataset import Dataset, Source
+from lrjax.devices import hosts, parallel
+from lrjax.experiment.loop import block, sweep
+from lrjax.experiment.step.engines import ENGINES
+from lrjax.experiment.step.train_step import Row, init_state, train_step
 from tests.runs import tiny
 
 COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
@@ -159,23 +163,23 @@ def pmap_task(out):
     data.DATASETS["random_images"] = Source(random_images, shapes)
     group = sweep.plan(image_config(data_devices=1))[0]
     lane, structure, count = group.lanes[0], group.structure, jax.device_count()
-    engine = step.ENGINES["direct"](structure, 10)
+    engine = ENGINES["direct"](structure, 10)
     hyper = {name: jnp.asarray(value) for name, value in lane.hyper().items()}
     arrays = jax.tree.map(jnp.asarray, {"train": random_images(None).train})
     rates = lane.learning_rates()
-    start = step.init_state(engine, structure, hyper, arrays)
+    start = init_state(engine, structure, hyper, arrays)
     index = data.order.Orders([0], ["shuffle"], 32, structure.batch_size).rows(0, STEPS)[0]
 
-    whole = jax.jit(lambda s, r: step.train_step(engine, structure, s, hyper, arrays, r))
+    whole = jax.jit(lambda s, r: train_step(engine, structure, s, hyper, arrays, r))
     parts = jax.pmap(
-        lambda s, r: step.train_step(engine, structure, s, hyper, arrays, r, axis_name="data"), axis_name="data"
+        lambda s, r: train_step(engine, structure, s, hyper, arrays, r, axis_name="data"), axis_name="data"
     )
     one, many = start, jax.tree.map(lambda a: jnp.broadcast_to(a[None], (count, *a.shape)), start)
     losses = []
     for t in range(STEPS):
         rate, active = jnp.asarray(rates[t]), jnp.asarray(True)
-        one, metrics = whole(one, step.Row(jnp.asarray(index[t]), rate, active))
-        shards = step.Row(index[t].reshape(count, -1), np.full(count, rate), np.full(count, True))
+        one, metrics = whole(one, Row(jnp.asarray(index[t]), rate, active))
+        shards = Row(index[t].reshape(count, -1), np.full(count, rate), np.full(count, True))
         many, spread = parts(many, shards)
         losses.append([float(metrics["loss"]), float(spread["loss"][0])])
     Path(out).mkdir()

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 import lrjax
-from lrjax.checkpoint import Checkpoints
-from lrjax.config import parse_value
+from lrjax.experiment.config.overrides import parse_value
+from lrjax.experiment.rundir.checkpoint import Checkpoints
 from lrjax.main import main
 
 REPOSITORY = Path(__file__).parents[1]

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 
 import lrjax
-from lrjax import data, models, papers, probes, schedules
-from lrjax.claims import Claim, Finding
+from lrjax import data, models, papers
 from lrjax.data import Dataset, Source
-from lrjax.probes.protocol import without_memory
+from lrjax.experiment.loop.probe import PROBES, without_memory
+from lrjax.experiment.step import schedules
+from lrjax.papers.claim import Claim, Finding
 
 
 def sawtooth(settings, peak, steps):
@@ -79,6 +80,6 @@ def main(scale):
 schedules.SCHEDULES["sawtooth"] = sawtooth
 data.DATASETS["rings"] = Source(rings, rings_spec)
 models.MODELS["radial"] = radial
-probes.PROBES["weight_norm"] = weight_norm
+PROBES["weight_norm"] = weight_norm
 papers.PAPERS["sawtooth"] = sys.modules[__name__]
 EXPERIMENTS, DEFAULT = {"main": main}, "main"

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrjax.axes import as_axes, chain, crossed, grid, product, replaced, without, zipped
 from lrjax.errors import LrjaxError
+from lrjax.experiment.config.axes import as_axes, chain, crossed, grid, product, replaced, without, zipped
 
 POINTS = st.lists(st.fixed_dictionaries({"a.b": st.integers(0, 3), "c": st.integers(0, 3)}), min_size=1).map(chain)
 

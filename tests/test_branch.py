@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import lrjax
-from lrjax import LrjaxError, branch, sweep
+from lrjax import LrjaxError
+from lrjax.experiment.loop import branch, sweep
 from tests.papers.patterns import config
 from tests.runs import equal_trees, final_states
 from tests.test_resume import Killed, kill_at

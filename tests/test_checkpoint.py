@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from lrjax.block import program
-from lrjax.checkpoint import Checkpoints, finished, fitted, read, read_meta, stored_steps
+from lrjax.devices.parallel import make_mesh
 from lrjax.errors import LrjaxError
-from lrjax.parallel import make_mesh
-from lrjax.sweep import plan
+from lrjax.experiment.loop.block import program
+from lrjax.experiment.loop.sweep import plan
+from lrjax.experiment.rundir.checkpoint import Checkpoints, finished, fitted, read, read_meta, stored_steps
 from tests.runs import equal_trees, tiny
 
 

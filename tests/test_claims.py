@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from lrjax.claims import NOT_PUBLISHED, VERDICTS, Claim, Finding, NotMeasured, judge, print_table, summary, table
+from lrjax.papers.claim import NOT_PUBLISHED, VERDICTS, Claim, Finding, NotMeasured, judge, print_table, summary, table
 
 
 def claim(check, **changes):

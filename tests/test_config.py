@@ -8,17 +8,13 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict, FrozenConfigDict
 
 import lrjax
-from lrjax.config import (
-    apply_overrides,
-    fingerprint,
-    flatten,
-    load_config,
-    parse_value,
-    to_json,
-)
 from lrjax.errors import LrjaxError
+from lrjax.experiment.config.canonical import fingerprint, flatten, to_json
+from lrjax.experiment.config.durations import to_steps
+from lrjax.experiment.config.load import load_config
+from lrjax.experiment.config.overrides import apply_overrides, parse_value
+from lrjax.experiment.loop.resolve import resolve
 from lrjax.report.listing import list_experiments
-from lrjax.resolve import resolve, to_steps
 
 CLEAR = "configs/benign_osc.py:CLEAR,scale=smoke"
 IMAGES = "configs/benign_osc.py:E0,scale=paper"
@@ -195,7 +191,7 @@ def test_a_config_of_ones_own_is_loaded_by_its_path(tmp_path):
 
 
 def test_an_unknown_key_below_an_open_dict_is_found_when_lanes_are_planned():
-    from lrjax import sweep
+    from lrjax.experiment.loop import sweep
 
     with pytest.raises(LrjaxError, match="unknown config key 'model.widht'; did you mean 'model.width'"):
         sweep.plan(load_config(CLEAR, {"sweep.model.widht": (4, 8)}))

@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 
 import lrjax
-from lrjax import data, models, papers, plugins, probes, schedules
+from lrjax import data, models, papers
 from lrjax.errors import LrjaxError
+from lrjax.experiment.config import plugins
+from lrjax.experiment.loop.probe import PROBES
+from lrjax.experiment.step import schedules
 from lrjax.report import write_report
 from tests.runs import REPOSITORY, environment
 
 SOURCE = Path(__file__).with_name("sawtooth.py")
-REGISTRIES = (schedules.SCHEDULES, data.DATASETS, models.MODELS, probes.PROBES, papers.PAPERS)
+REGISTRIES = (schedules.SCHEDULES, data.DATASETS, models.MODELS, PROBES, papers.PAPERS)
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrjax import data, step, sweep
-from lrjax.config import freeze
+from lrjax import data
+from lrjax.experiment.config.canonical import freeze
+from lrjax.experiment.loop import sweep
+from lrjax.experiment.step.engines import ENGINES
+from lrjax.experiment.step.train_step import Row, init_state, train_step
 from tests.papers.patterns import config
 from tests.runs import equal_trees
 
@@ -21,10 +24,10 @@ def lane():
 
     def run(steps=2, learning_rate=0.01, **fine_tune):
         structure = freeze(group.structure.to_dict() | {"fine_tune": dict(head_rate=1.0, body_rate=1.0) | fine_tune})
-        engine = step.ENGINES["direct"](structure, 10)
-        row = step.Row(jnp.arange(16), jnp.float32(learning_rate), jnp.array(True))
-        begin = jax.jit(lambda h: step.init_state(engine, structure, h, arrays))(hyper)
-        advance = jax.jit(lambda s: step.train_step(engine, structure, s, hyper, arrays, row)[0])
+        engine = ENGINES["direct"](structure, 10)
+        row = Row(jnp.arange(16), jnp.float32(learning_rate), jnp.array(True))
+        begin = jax.jit(lambda h: init_state(engine, structure, h, arrays))(hyper)
+        advance = jax.jit(lambda s: train_step(engine, structure, s, hyper, arrays, row)[0])
         state = begin
         for _ in range(steps):
             state = advance(state)

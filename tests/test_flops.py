@@ -6,10 +6,10 @@ import pytest
 from jax import lax
 
 import lrjax
-from lrjax.dry_run import estimate
-from lrjax.flops import count
-from lrjax.models.convolution import conv
-from lrjax.sweep import plan
+from lrjax.devices.flops import count
+from lrjax.experiment.loop.dry_run import estimate
+from lrjax.experiment.loop.sweep import plan
+from lrjax.models.conv.convolution import conv
 
 IMAGES = jax.ShapeDtypeStruct((8, 10, 10, 3), jnp.float32)
 KERNEL = jax.ShapeDtypeStruct((3, 3, 3, 16), jnp.float32)

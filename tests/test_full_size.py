@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 import lrjax
-from lrjax import step, sweep
+from lrjax.experiment.loop import sweep
+from lrjax.experiment.step.engines import ENGINES
+from lrjax.experiment.step.train_step import Row, init_state, train_step
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -25,11 +27,11 @@ def test_one_real_step_of_resnet18_at_paper_scale(tfds_dir):
     loaded = DATASETS["cifar10"].load(group.lanes[0].config)
     data = {"train": {k: jnp.asarray(v) for k, v in loaded.train.items()}}
     hyper = {k: jnp.asarray(v) for k, v in group.lanes[0].hyper().items()}
-    engine = step.ENGINES["direct"](group.structure, 10)
-    state = jax.jit(lambda h: step.init_state(engine, group.structure, h, data))(hyper)
+    engine = ENGINES["direct"](group.structure, 10)
+    state = jax.jit(lambda h: init_state(engine, group.structure, h, data))(hyper)
     assert sum(p.size for p in jax.tree.leaves(state.params)) == 11_173_962
-    row = step.Row(jnp.arange(256), hyper["optimizer.learning_rate"], jnp.array(True))
-    new, metrics = jax.jit(lambda s: step.train_step(engine, group.structure, s, hyper, data, row))(state)
+    row = Row(jnp.arange(256), hyper["optimizer.learning_rate"], jnp.array(True))
+    new, metrics = jax.jit(lambda s: train_step(engine, group.structure, s, hyper, data, row))(state)
     assert int(new.step) == 1
     assert float(metrics["loss"]) == pytest.approx(np.log(10), abs=0.7)
     assert not np.array_equal(new.params["stem"]["kernel"], state.params["stem"]["kernel"])

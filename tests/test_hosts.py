@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import lrjax
-from lrjax import hosts
-from lrjax.checkpoint import stored_steps
+from lrjax.devices import hosts
 from lrjax.errors import LrjaxError
+from lrjax.experiment.rundir.checkpoint import stored_steps
 from tests.runs import REPOSITORY, TINY, assert_same_run, environment, final_states, said, start
 
 TWO = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")

@@ -8,8 +8,8 @@ import lrjax
 from lrjax import LrjaxError, keys
 from lrjax.data import signal_noise
 from lrjax.data.order import Orders
+from lrjax.experiment.loop.sweep import plan
 from lrjax.models.two_layer import normal_filters
-from lrjax.sweep import plan
 from tests import reference
 
 ARRAYS = ("inner_u", "inner_v", "inner_xi", "strong", "weak", "noise", "output")

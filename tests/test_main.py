@@ -7,7 +7,8 @@ import sys
 import pytest
 
 import lrjax
-from lrjax import config as configs
+from lrjax.experiment.config import load as configs
+from lrjax.experiment.config.load import SCALES, find_config
 from lrjax.main import main
 from lrjax.report import session
 from tests.runs import CLEAR, REPOSITORY, said
@@ -117,7 +118,7 @@ def test_a_missing_data_set_is_answered_without_a_try_to_download_and_with_the_c
 def test_list_shows_every_experiment_with_its_scales_and_its_run_time(capsys):
     assert main(["--list"]) == 0
     out = capsys.readouterr().out
-    module = configs._load_module(configs.find_config("configs/benign_osc.py"))
+    module = configs._load_module(find_config("configs/benign_osc.py"))
     assert set(EXPERIMENTS) == set(module.EXPERIMENTS)
     for name in module.EXPERIMENTS:
         assert re.search(rf"benign_osc\.py:{name} +\[smoke, small, paper; small: \d+ (s|min)\]\n +\S", out), name
@@ -133,7 +134,7 @@ LARGE_IN_A_MOMENT = ("CLEAR",)
             experiment, scale, marks=[pytest.mark.slow] * (scale != "smoke" and experiment not in LARGE_IN_A_MOMENT)
         )
         for experiment in EXPERIMENTS
-        for scale in configs.SCALES
+        for scale in SCALES
     ],
 )
 def test_dry_run_needs_no_data(experiment, scale, tmp_path, monkeypatch, capsys):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lrjax.errors import LrjaxError
-from lrjax.metrics import Writer, load_run, read_status, write_atomic, write_status
+from lrjax.experiment.rundir.metrics import Writer, load_run, read_status, write_atomic, write_status
 
 
 def lane(index, steps, diverged_at=None):

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 import lrjax
-from lrjax import micro_batches, models, sweep
+from lrjax import models
 from lrjax.errors import LrjaxError
+from lrjax.experiment.loop import sweep
+from lrjax.experiment.step import micro_batches
 
 MODEL = models.build_model({"name": "simple_cnn", "width": 2}, 10)
 

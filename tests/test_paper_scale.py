@@ -10,12 +10,13 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import lrjax
-from lrjax import accelerators, models
-from lrjax.config import freeze
+from lrjax import models
+from lrjax.devices import accelerators
 from lrjax.errors import LrjaxError
+from lrjax.experiment.config.canonical import freeze
+from lrjax.experiment.step.losses import LOSSES
 from lrjax.models.model import rematerialised
 from lrjax.spectra import hessian
-from lrjax.step import LOSSES
 
 IMAGES, TOKENS, VECTORS = (16, 16, 3), (2, 12), (6,)
 # model options -> shape of an example
@@ -182,7 +183,7 @@ def test_a_device_is_named_only_where_there_is_room():
 
 
 def test_what_is_traced_for_a_tpu_takes_a_batch_whole_where_a_cpu_takes_parts():
-    from lrjax import micro_batches
+    from lrjax.experiment.step import micro_batches
 
     kernel = {"kernel": jnp.ones((3, 3, 3, 8))}
     assert micro_batches.size(0, 128, kernel, {}) < 128

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import lrjax
-from lrjax import parallel
+from lrjax.devices import parallel
 from lrjax.errors import LrjaxError
 from tests.runs import REPOSITORY, environment, equal_trees, final_states
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import lrjax
-from lrjax import process
+from lrjax.experiment.loop import process
 from tests.runs import tiny
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -7,10 +7,10 @@ import optax
 import pytest
 
 import lrjax
-from lrjax import train
 from lrjax.errors import LrjaxError
-from lrjax.metrics import Writer
-from lrjax.sweep import plan as lanes_of
+from lrjax.experiment.loop import train
+from lrjax.experiment.loop.sweep import plan as lanes_of
+from lrjax.experiment.rundir.metrics import Writer
 from lrjax.transforms import follow_plan, texp, texp_tables
 from tests.runs import assert_same_run
 
@@ -30,7 +30,9 @@ def config(forms=FORMS, **overrides):
         made.arms = {}
     settings = {key: value for key, value in SETTINGS.items() if key != "arms"}
     arms = {f"arms.{name}.representation": name for name in forms}
-    return lrjax.config.apply_overrides(made, settings | arms | {k.replace("__", "."): v for k, v in overrides.items()})
+    return lrjax.experiment.config.overrides.apply_overrides(
+        made, settings | arms | {k.replace("__", "."): v for k, v in overrides.items()}
+    )
 
 
 def arrays(made, workdir):
@@ -64,7 +66,7 @@ def test_texp_without_drops_is_a_weight_decay_that_drops(tmp_path):
     drops = {"name": "step_decay", "milestones": (100, 200)}
     made = config((), **{f"arms.l2.l2_schedule.{k}": v for k, v in drops.items()})
     overrides = {"arms.l2.schedule.name": "constant", "arms.no_drop.representation": "texp_no_drop"}
-    found = arrays(lrjax.config.apply_overrides(made, overrides), tmp_path)
+    found = arrays(lrjax.experiment.config.overrides.apply_overrides(made, overrides), tmp_path)
     assert parted(found["l2"], found["no_drop"]) < 1e-7
     assert set(found["l2"]["step/l2"].round(6)) == {0.01, 0.001, 0.0001}
 

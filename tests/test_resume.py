@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import lrjax
-from lrjax import train
-from lrjax.checkpoint import Checkpoints
 from lrjax.errors import LrjaxError
-from lrjax.metrics import Writer
+from lrjax.experiment.loop import train
+from lrjax.experiment.rundir.checkpoint import Checkpoints
+from lrjax.experiment.rundir.metrics import Writer
 from tests.probes import problem
 from tests.runs import CLEAR, assert_same_run, final_states, finish, start, tiny
 

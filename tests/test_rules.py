@@ -9,8 +9,9 @@ import optax
 import pytest
 
 import lrjax
-from lrjax import LrjaxError, rules
-from lrjax.rules import PARTS, advance, auto_decay, auto_decay_init, init, sasa, sasa_init
+from lrjax import LrjaxError
+from lrjax.experiment.step import rules
+from lrjax.experiment.step.rules import PARTS, advance, auto_decay, auto_decay_init, init, sasa, sasa_init
 from tests.papers.patterns import config
 from tests.runs import assert_same_run
 from tests.test_resume import Killed, kill_at
@@ -191,4 +192,4 @@ def test_a_killed_run_with_a_rule_ends_with_the_same_bits(ruled, tmp_path):
 
 def test_sasa_refuses_nesterov():
     with pytest.raises(LrjaxError, match="nesterov"):
-        lrjax.sweep.plan(config("L6", {"arms.sasa.optimizer.nesterov": True}))
+        lrjax.experiment.loop.sweep.plan(config("L6", {"arms.sasa.optimizer.nesterov": True}))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lrjax.errors import LrjaxError
-from lrjax.schedules import SCHEDULES, table
+from lrjax.experiment.step.schedules import SCHEDULES, table
 
 T, PEAK = 200, 0.3
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import lrjax
-from lrjax import metrics, sinks
 from lrjax.errors import LrjaxError
+from lrjax.experiment.rundir import metrics, sinks
 from tests.runs import tiny
 
 

@@ -8,9 +8,13 @@ import optax
 import pytest
 
 import lrjax
-from lrjax import keys, models, step, sweep
-from lrjax.config import apply_overrides
+from lrjax import keys, models
 from lrjax.data import signal_noise
+from lrjax.experiment.config.overrides import apply_overrides
+from lrjax.experiment.loop import sweep
+from lrjax.experiment.step.engines import ENGINES
+from lrjax.experiment.step.losses import square
+from lrjax.experiment.step.train_step import Row, init_state, targets, train_step
 from tests import reference
 
 TINY = {
@@ -24,16 +28,16 @@ def parts(**overrides):
     lane_group = sweep.plan(lrjax.load_config("configs/benign_osc.py:CLEAR", {**TINY, **overrides}))[0]
     hyper = {key: jnp.asarray(value) for key, value in lane_group.lanes[0].hyper().items()}
     data = signal_noise.generate(lane_group.structure, hyper)
-    engine = step.ENGINES[lane_group.structure.engine](lane_group.structure, 1)
-    return engine, lane_group.structure, step.init_state(engine, lane_group.structure, hyper, data), hyper, data
+    engine = ENGINES[lane_group.structure.engine](lane_group.structure, 1)
+    return engine, lane_group.structure, init_state(engine, lane_group.structure, hyper, data), hyper, data
 
 
 def row(hyper, index=(5,), active=True):
-    return step.Row(jnp.array(index), hyper["optimizer.learning_rate"], jnp.array(active))
+    return Row(jnp.array(index), hyper["optimizer.learning_rate"], jnp.array(active))
 
 
 def advance(engine, structure, state, hyper, data, count, **kwargs):
-    move = jax.jit(lambda s, r: step.train_step(engine, structure, s, hyper, data, r))
+    move = jax.jit(lambda s, r: train_step(engine, structure, s, hyper, data, r))
     for t in range(count):
         state, metrics = move(state, row(hyper, index=(t % 8,), **kwargs))
     return state, metrics
@@ -43,7 +47,7 @@ def advance(engine, structure, state, hyper, data, count, **kwargs):
 @pytest.mark.parametrize("loss", ["square", "half_square"])
 def test_autodiff_gives_the_papers_update(loss):
     engine, structure, state, hyper, data = parts(loss=loss)
-    new, _ = step.train_step(engine, structure, state, hyper, data, row(hyper))
+    new, _ = train_step(engine, structure, state, hyper, data, row(hyper))
     filters = np.asarray(state.params["filters"])[:, :, 0]
     x, y = np.asarray(data["train"]["x"][5]), float(data["train"]["y"][5])
     wanted = reference.step(filters, x, y, float(hyper["optimizer.learning_rate"]), half=loss == "half_square")
@@ -59,7 +63,7 @@ def test_gradient_equals_finite_differences():
     x, y = data["train"]["x"][:4], data["train"]["y"][:4]
 
     def loss(params):
-        return jnp.mean(step.square(model.apply(params, {}, x, train=True)[0], y))
+        return jnp.mean(square(model.apply(params, {}, x, train=True)[0], y))
 
     gradient = jax.grad(loss)(state.params)["filters"]
     direction = jax.random.normal(jax.random.key(0), gradient.shape)
@@ -85,7 +89,7 @@ def test_any_optax_optimizer_moves_as_optax_does(overrides, chain):
     params, opt_state = state.params, optimizer.init(state.params)
     for t in range(5):
         x, y = data["train"]["x"][t : t + 1], data["train"]["y"][t : t + 1]
-        gradient = jax.grad(lambda p, x=x, y=y: jnp.mean(step.square(model.apply(p, {}, x, train=True)[0], y)))(params)
+        gradient = jax.grad(lambda p, x=x, y=y: jnp.mean(square(model.apply(p, {}, x, train=True)[0], y)))(params)
         updates, opt_state = optimizer.update(gradient, opt_state, params)
         params = optax.apply_updates(params, updates)
     state, _ = advance(engine, structure, state, hyper, data, 5)
@@ -102,7 +106,7 @@ def test_optimizer_numbers_are_arguments_so_new_values_do_not_retrace():
     @jax.jit
     @chex.assert_max_traces(n=1)
     def move(state, hyper):
-        return step.train_step(engine, structure, state, hyper, data, row(hyper))
+        return train_step(engine, structure, state, hyper, data, row(hyper))
 
     results = [move(state, hyper | {"optimizer.momentum": jnp.float32(m)}) for m in (0.9, 0.5, 0.0)]
     second = [
@@ -135,7 +139,7 @@ def test_uniform_average_is_the_mean_of_the_iterates_from_its_start():
     engine, structure, state, hyper, data = parts(averaging="uniform", averaging_start=2)
     iterates = []
     for t in range(6):
-        state, _ = step.train_step(engine, structure, state, hyper, data, row(hyper, index=(t,)))
+        state, _ = train_step(engine, structure, state, hyper, data, row(hyper, index=(t,)))
         iterates.append(np.asarray(state.params["filters"]))
     assert np.allclose(state.average["filters"], np.mean(iterates[2:], axis=0), rtol=1e-5, atol=1e-7)
     assert not np.allclose(state.average["filters"], np.mean(iterates, axis=0), rtol=1e-5, atol=1e-7)
@@ -144,10 +148,10 @@ def test_uniform_average_is_the_mean_of_the_iterates_from_its_start():
 def test_label_noise_is_fresh_at_each_visit_and_a_function_of_seed_and_step():
     _, structure, _, hyper, _ = parts(label_noise=0.4)
     y = jnp.array([1.0, -1.0, 1.0])
-    first, again, later = (step.targets(structure, hyper, y, jnp.int32(t)) for t in (0, 0, 3))
+    first, again, later = (targets(structure, hyper, y, jnp.int32(t)) for t in (0, 0, 3))
     assert np.array_equal(first, again)
     assert np.allclose(np.abs(np.asarray(first - y)), 0.4)
-    draws = [np.asarray(step.targets(structure, hyper, y, jnp.int32(t)) - y) for t in range(20)]
+    draws = [np.asarray(targets(structure, hyper, y, jnp.int32(t)) - y) for t in range(20)]
     assert len({tuple(np.sign(d)) for d in draws}) > 3
     assert later.shape == y.shape
 
@@ -159,7 +163,7 @@ def test_purposes_and_steps_have_keys_of_their_own():
 
 def test_shapes_and_dtypes_of_the_state_do_not_change_in_a_step():
     engine, structure, state, hyper, data = parts(averaging="ema", **{"optimizer.momentum": 0.5})
-    new, metrics = step.train_step(engine, structure, state, hyper, data, row(hyper))
+    new, metrics = train_step(engine, structure, state, hyper, data, row(hyper))
     chex.assert_trees_all_equal_shapes_and_dtypes(state, new)
     assert {"loss", "learning_rate", "margin", "example"} <= set(metrics)
 
@@ -167,7 +171,7 @@ def test_shapes_and_dtypes_of_the_state_do_not_change_in_a_step():
 @pytest.mark.slow
 def test_our_own_maths_needs_no_dtype_promotion(strict_dtype):
     engine, structure, state, hyper, data = parts(engine="gram", **{"averaging": "ema"})
-    new, _ = step.train_step(engine, structure, state, hyper, data, row(hyper))
+    new, _ = train_step(engine, structure, state, hyper, data, row(hyper))
     assert int(new.step) == 1
 
 

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 import lrjax
-from lrjax import block, parallel, sweep
+from lrjax.devices import parallel
 from lrjax.errors import LrjaxError
-from lrjax.schedules import table
+from lrjax.experiment.loop import block, sweep
+from lrjax.experiment.step.schedules import table
 from tests.runs import equal_trees, final_states, tiny
 
 
@@ -177,7 +178,7 @@ CHANGES = {
 
 @pytest.fixture(scope="module")
 def compilations():
-    """Fills with the names of the programs over lanes that are compiled from now on (`lrjax.parallel.lanes`)."""
+    """Fills with the names of the programs over lanes that are compiled from now on (`lrjax.devices.parallel.lanes`)."""
     names = []
 
     def listen(event, *_, fun_name="", **__):

@@ -35,5 +35,6 @@ DATASETS: dict[str, Source] = {
         per_lane=True,
         arrays=signal_noise.ARRAYS,
         describe=signal_noise.describe,
+        e_per_rate=signal_noise.e_per_rate,
     ),
 }

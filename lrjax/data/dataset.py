@@ -48,6 +48,7 @@ class Source(NamedTuple):
         kinds: names of the values of "kind" int32 [n] in each split, where examples are of several kinds.
         stream: config -> how training examples are read as they are needed, or None where `load` has them all. What
             `load` then has in "train" is a part of them, for the probes.
+        e_per_rate: config -> e / learning rate, of data for which the normalised rate e is defined; None elsewhere.
         size: config -> how many training examples there are, where `spec` may not say it.
     """
 
@@ -60,6 +61,7 @@ class Source(NamedTuple):
     kinds: tuple[str, ...] = ()
     stream: Callable[[Any], Stream | None] = _no_stream
     size: Callable[[Any], int] | None = None
+    e_per_rate: Callable[[Any], float] | None = None
 
     def num_train(self, config: Any) -> int:
         """Training examples, without reading them."""

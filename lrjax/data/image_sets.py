@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from lrjax.config import check
 from lrjax.data.dataset import Dataset, Stream
 from lrjax.data.images import generator, prepared_folder, standardise, statistics
 from lrjax.data.streaming import threaded
-from lrjax.errors import LrjaxError
+from lrjax.errors import LrjaxError, check
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp")
 FORMATS = ("tfds", "folder")

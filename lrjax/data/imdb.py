@@ -9,9 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from lrjax.config import check
 from lrjax.data.dataset import Dataset
 from lrjax.data.images import generator, prepared_folder
+from lrjax.errors import check
 
 SPLIT_SIZES = {"train": 25_000, "test": 25_000}
 PAD, START, UNKNOWN, INDEX_FROM = 0, 1, 2, 3

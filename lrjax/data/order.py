@@ -45,7 +45,7 @@ class Orders:
         self.seeds = np.asarray(seeds, np.uint32)
         self.kinds, self.n, self.batch_size = list(kinds), n, batch_size
         self.steps_per_epoch = n // batch_size
-        self.skip = 0  # steps by which the place in the order is ahead of the step: see `lrjax.branch`
+        self.skip = 0  # steps by which the place in the order is ahead of the step: see `lrjax.experiment.loop.branch`
         self.epochs = max(1, PAGE // n)
         self._pages: dict[int, np.ndarray] = {}
 

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from lrjax.config import check
 from lrjax.data.dataset import Dataset
 from lrjax.data.images import IMAGE_SHAPE, cifar10, cifar10_spec, generator
+from lrjax.errors import check
 
 COMMON, OWN = 1.25, 0.1  # deviation of the common pattern, bound of a class's own
 BLANK = 1000  # test images with a patch alone

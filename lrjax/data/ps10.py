@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lrjax.config import check
 from lrjax.data.dataset import Dataset
+from lrjax.errors import check
 from lrjax.keys import key
 
 KINDS = ("simple", "complex", "noise")

@@ -11,8 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lrjax.config import Config, check
 from lrjax.data.dataset import Dataset
+from lrjax.errors import check
 from lrjax.keys import key
 
 KAPPA = {"square": 4.0, "half_square": 2.0}  # d2l/df2 times the factor 2 of (z^2)'
@@ -20,14 +20,11 @@ PATCHES = 3
 ARRAYS = ("data.u_norm", "data.v_norm", "data.kn", "data.sigma_p", "data.n_weak", "data.rho")
 
 
-def complete(config: Config) -> None:
-    """Fills in, in place, what follows from other keys: sigma_p from kn, and learning rate and e from each other.
-
-    e = kappa eta |u|^2 / m is the factor by which a step on a strong example acts on <w, u>; a full batch sees the strong
-    examples of one label in n_sy of n terms, which divides e by n / n_sy. Source: benign oscillation, section 2.
+def complete(config: Any) -> None:
+    """Fills in, in place, sigma_p and kn from each other.
 
     Raises:
-        LrjaxError: neither or both of e and optimizer.learning_rate (kn and sigma_p) are given, or sizes make no sense.
+        LrjaxError: neither or both of kn and sigma_p are given, or sizes make no sense.
     """
     data = config.data
     check(config.loss in KAPPA, f"two-class patch data need loss 'square' or 'half_square', not {config.loss!r}")
@@ -44,17 +41,24 @@ def complete(config: Config) -> None:
         data.sigma_p = data.v_norm * math.sqrt(data.kn / data.dim)
     else:
         data.kn = data.sigma_p**2 * data.dim / data.v_norm**2
-    eta = config.optimizer.learning_rate
-    check((config.e is None) != (eta is None), "give one of e and optimizer.learning_rate, and set the other to None")
+
+
+def e_per_rate(config: Any) -> float:
+    """e / eta, with e = kappa eta |u|^2 / m the factor by which a step on a strong example acts on <w, u>.
+
+    A full batch sees the strong examples of one label in n_sy of n terms, which divides e by n / n_sy.
+
+    Raises:
+        LrjaxError: a full batch without strong examples.
+
+    References:
+        Lu et al. (2023), Benign Oscillation of SGD with Large Learning Rates, section 2.
+    """
+    data = config.data
     strong_per_label = (data.n - data.n_weak) / 2
     share = strong_per_label / data.n if config.batch_size == "full" and data.n > 1 else 1.0
     check(share > 0, "a full batch without strong examples has no e; give optimizer.learning_rate and e=None")
-    per_rate = KAPPA[config.loss] * data.u_norm**2 * share / config.model.width
-    if eta is None:
-        check(math.isfinite(config.e) and config.e >= 0, f"e={config.e} must be a finite number, zero or more")
-        config.optimizer.learning_rate = config.e / per_rate
-    else:
-        config.e = eta * per_rate
+    return KAPPA[config.loss] * data.u_norm**2 * share / config.model.width
 
 
 WEAK_SLOTS = {  # what stands in the first patch of a weak example: (column, sign) from (label, column of extra noise)

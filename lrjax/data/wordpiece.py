@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from lrjax.config import check
 from lrjax.data.dataset import Dataset
 from lrjax.data.images import generator, prepared_folder
+from lrjax.errors import check
 
 # name -> (folder of tfds, splits, their sizes, names of the texts, classes)
 TEXTS: dict[str, dict[str, Any]] = {

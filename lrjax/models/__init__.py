@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from lrjax.config import check
+from lrjax.errors import check
 from lrjax.models.bert import bert
 from lrjax.models.cifar_resnet import resnet32
 from lrjax.models.densenet import densenet

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lrjax.config import check
+from lrjax.errors import check
 from lrjax.models.linen import from_linen, through
 from lrjax.models.model import Model, lookup
 from lrjax.models.pretrained import bert_params, read_safetensors

@@ -8,10 +8,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from lrjax.models.conv.pooling import max_pool
 from lrjax.models.layers import Norm, norm_layer
 from lrjax.models.linen import Conv, from_linen, through
 from lrjax.models.model import Model, lookup
-from lrjax.models.pooling import max_pool
 
 BLOCKS = {"121": (6, 12, 24, 16), "169": (6, 12, 32, 32), "22": (3, 3, 3)}
 STEMS = ("imagenet", "small")

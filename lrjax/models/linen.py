@@ -7,7 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from lrjax.models.convolution import conv_general_dilated
+from lrjax.models.conv.convolution import conv_general_dilated
 from lrjax.models.layers import Norm
 from lrjax.models.model import REMATERIALISES, Model
 

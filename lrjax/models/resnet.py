@@ -7,9 +7,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from lrjax.models.conv.pooling import max_pool
 from lrjax.models.linen import NORMS, Conv, batch_norm, from_linen, no_norm, through
 from lrjax.models.model import Model, lookup
-from lrjax.models.pooling import max_pool
 
 STAGES = (2, 2, 2, 2)
 STAGES_50, EXPANSION = (3, 4, 6, 3), 4

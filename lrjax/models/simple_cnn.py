@@ -7,9 +7,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from lrjax.models.conv.pooling import max_pool
 from lrjax.models.linen import NORMS, Conv, from_linen, no_norm
 from lrjax.models.model import Model, lookup
-from lrjax.models.pooling import max_pool
 
 # name -> (units of the dense layer, times the width; dropout after convolutions and after the dense layer)
 VARIANTS = {"plain": (4, (0.0, 0.0)), "keras": (16, (0.25, 0.5))}

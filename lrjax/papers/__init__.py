@@ -1,7 +1,7 @@
 """The papers: for each its maths, its claims and its figures. Only `main` and `report` import from here.
 
-A paper is a module with `CLAIMS` (see `lrjax.claims`), `figures(run)`, `before(groups)` (what to print before a run) and a
-`NOTE` on what had to be reconstructed. To add one from outside, see `lrjax.plugins`.
+A paper is a module with `CLAIMS` (`lrjax.papers.claim`), `figures(run)`, `before(groups)` (what to print before a run) and a
+`NOTE` on what had to be reconstructed. To add one from outside, see `lrjax.experiment.config.plugins`.
 """
 
 from types import ModuleType

@@ -10,15 +10,15 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from lrjax.probes import two_layer
+from lrjax.experiment.loop.probe import CHECKS, PROBES, Probe
+from lrjax.experiment.step.train_step import Engine
+from lrjax.probes import checks, two_layer
 from lrjax.probes.direction import direction
 from lrjax.probes.evaluation import accuracy
 from lrjax.probes.explained import explained
 from lrjax.probes.outputs import outputs
-from lrjax.probes.protocol import Probe
 from lrjax.probes.subsets import subsets
-from lrjax.probes.truth import truth
-from lrjax.step import Engine
+from lrjax.probes.target_angle import truth
 
 __all__ = ["PROBES", "Probe"]
 
@@ -28,7 +28,7 @@ def _of_spectra(name: str, module: str = "") -> Callable[[Any, Engine, Mesh], Pr
     return lambda *program: getattr(importlib.import_module(f"lrjax.probes.{module or name}"), name)(*program)
 
 
-PROBES: dict[str, Callable[[Any, Engine, Mesh], Probe]] = {
+PROBES |= {
     "features": two_layer.of_weights(two_layer.features),
     "test_accuracy": two_layer.of_weights(two_layer.test_accuracy),
     "curvature": two_layer.of_weights(two_layer.curvature),
@@ -45,6 +45,12 @@ PROBES: dict[str, Callable[[Any, Engine, Mesh], Probe]] = {
     "next_step": _of_spectra("next_step"),
     "noise_grid": _of_spectra("noise_grid"),
     "batch_sharpness": _of_spectra("batch_sharpness"),
-    "hessian_trace": _of_spectra("hessian_trace", "traces"),
-    "fisher_trace": _of_spectra("fisher_trace", "traces"),
+    "hessian_trace": _of_spectra("hessian_trace", "curvature_traces"),
+    "fisher_trace": _of_spectra("fisher_trace", "curvature_traces"),
+}
+CHECKS |= {
+    "spectrum": checks.spectrum,
+    "noise": checks.noise,
+    "break_even": checks.break_even,
+    "noise_grid": checks.noise_grid,
 }

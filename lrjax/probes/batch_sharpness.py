@@ -7,10 +7,11 @@ from jax.sharding import Mesh
 
 from lrjax.data.images import generator
 from lrjax.errors import LrjaxError
-from lrjax.probes.one_by_one import View, model_losses, one_by_one
-from lrjax.probes.protocol import Probe
+from lrjax.experiment.loop.probe import Probe
+from lrjax.experiment.step.curvature_losses import model_losses
+from lrjax.experiment.step.train_step import Engine
+from lrjax.probes.host_probe import View, one_by_one
 from lrjax.spectra import directions
-from lrjax.step import Engine
 
 
 def batch_sharpness(structure: Any, engine: Engine, mesh: Mesh) -> Probe:

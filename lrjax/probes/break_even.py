@@ -9,16 +9,21 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 
-from lrjax import micro_batches, models, parallel
+from lrjax import models
 from lrjax.data.images import generator
+from lrjax.devices import parallel
+from lrjax.experiment.loop.probe import Probe
+from lrjax.experiment.step import micro_batches
+from lrjax.experiment.step.curvature_losses import model_losses
+from lrjax.experiment.step.losses import LOSSES
+from lrjax.experiment.step.train_step import Engine
 from lrjax.probes import noise, spectrum
-from lrjax.probes.one_by_one import View, model_losses, one_by_one
-from lrjax.probes.protocol import Probe
+from lrjax.probes.batch_sizes import batch_sizes
+from lrjax.probes.host_probe import View, one_by_one
 from lrjax.spectra.directions import curvature_along
 from lrjax.spectra.gram import Gram, gram
 from lrjax.spectra.operators import hessian
 from lrjax.spectra.subset import AT_LEAST, FRACTION, batches_of, warn_if_small
-from lrjax.step import LOSSES, Engine
 
 TOP = 5  # eigenvectors of K that a gradient is projected on
 NUMBERS = (
@@ -73,13 +78,13 @@ def break_even(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
     gradient = batch_gradient(structure)
 
     def pick(num_train: int, params: Any) -> tuple[np.ndarray, int]:
-        count, size = noise.batch_sizes(num_train, settings.noise_batches, settings.noise_batch_size)
+        count, size = batch_sizes(num_train, settings.noise_batches, settings.noise_batch_size)
         needed = hessian_examples(num_train, settings.examples)
         warn_if_small(needed, num_train)
         return generator(settings.seed, "break even").permutation(num_train)[: max(count * size, needed)], size
 
     def measure_one(view: View, memory: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        count, size = noise.batch_sizes(view.num_train, settings.noise_batches, settings.noise_batch_size)
+        count, size = batch_sizes(view.num_train, settings.noise_batches, settings.noise_batch_size)
         parts = [gradient(view.variables, batch) for batch in view.batches[:count]]
         rows = jnp.stack([part[0] for part in parts])
         found = {"gamma_norm": gamma_norm(view.variables)}

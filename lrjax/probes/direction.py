@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from lrjax import parallel, representation
-from lrjax.probes.protocol import Probe
-from lrjax.step import Engine, TrainState
+from lrjax.devices import parallel
+from lrjax.experiment.loop.probe import Probe
+from lrjax.experiment.step import representation
+from lrjax.experiment.step.train_step import Engine, TrainState
 
 
 def _lengths(params: Any) -> jax.Array:

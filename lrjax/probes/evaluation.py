@@ -3,13 +3,17 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from lrjax import models, parallel
+from lrjax import models
 from lrjax.data import DATASETS
-from lrjax.probes.protocol import Probe, versions, without_memory
-from lrjax.step import Engine, TrainState, eval_step
+from lrjax.devices import parallel
+from lrjax.experiment.loop.probe import Probe, versions, without_memory
+from lrjax.experiment.step import micro_batches
+from lrjax.experiment.step.losses import LOSSES
+from lrjax.experiment.step.train_step import Engine, TrainState, Tree
 
 EVAL_BATCH = 256
 
@@ -54,3 +58,16 @@ def _batches(test: dict[str, Any], mesh: Mesh, per_lane: bool) -> list[dict[str,
         own = {name: test[name][:, index] if per_lane else test[name][index] for name in ("x", "y")}
         batches.append(put(own | {"weight": weight}, mesh))
     return batches
+
+
+def eval_step(model: models.Model, loss: str, params: Tree, model_state: Tree, batch: Tree) -> dict[str, jax.Array]:
+    """Sums over one batch in evaluation mode: loss, correct predictions and the weights of the examples.
+
+    Args:
+        batch: "x", "y" and "weight" [B], zero for padding.
+    """
+    output = micro_batches.outputs(model, params, model_state, batch["x"])
+    losses = LOSSES[loss](output, batch["y"])
+    right = (jnp.argmax(output, axis=-1) == batch["y"]) if output.ndim > 1 else output * batch["y"] > 0
+    weight = batch["weight"]
+    return {"loss": jnp.sum(losses * weight), "correct": jnp.sum(right * weight), "count": jnp.sum(weight)}

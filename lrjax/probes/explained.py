@@ -8,10 +8,12 @@ import numpy as np
 from jax.sharding import Mesh
 from numpy.typing import ArrayLike, NDArray
 
-from lrjax import micro_batches, models, parallel
+from lrjax import models
+from lrjax.devices import parallel
+from lrjax.experiment.loop.probe import Probe
+from lrjax.experiment.step import micro_batches
+from lrjax.experiment.step.train_step import Engine, TrainState
 from lrjax.probes.evaluation import EVAL_BATCH
-from lrjax.probes.protocol import Probe
-from lrjax.step import Engine, TrainState
 
 RIDGE = 1.0  # of the linear classifier, as a share of the number of examples
 

@@ -8,13 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from lrjax import micro_batches, models, parallel
+from lrjax import models
 from lrjax.data import DATASETS
 from lrjax.data.images import generator
+from lrjax.devices import parallel
+from lrjax.experiment.loop.probe import Probe, without_memory
+from lrjax.experiment.step import micro_batches
+from lrjax.experiment.step.losses import LOSSES
+from lrjax.experiment.step.train_step import Engine, Row, TrainState
 from lrjax.keys import key
 from lrjax.probes.break_even import hessian_examples
-from lrjax.probes.protocol import Probe, without_memory
-from lrjax.step import LOSSES, Engine, Row, TrainState
 
 RISE = 1.2  # alpha* is the stretch at which the loss is this many times that before the step
 CAP, LEAST = 100.0, 1e-3

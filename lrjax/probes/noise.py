@@ -6,13 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from lrjax.config import check
 from lrjax.data.images import generator
-from lrjax.probes.one_by_one import View, examples, model_losses, one_by_one
-from lrjax.probes.protocol import Probe
+from lrjax.experiment.loop.probe import Probe
+from lrjax.experiment.step.curvature_losses import examples, model_losses
+from lrjax.experiment.step.train_step import Engine
+from lrjax.probes.batch_sizes import batch_sizes
+from lrjax.probes.host_probe import View, one_by_one
 from lrjax.spectra.gram import Gram, batch_gradients, gram
 from lrjax.spectra.subset import METHODS, STATISTICS
-from lrjax.step import Engine
 
 NAMES = (
     "lambda_k1_raw",
@@ -24,23 +25,6 @@ NAMES = (
     "lambda_star_over_lambda",
 )
 LEVEL = 0.95
-
-
-def batch_sizes(num_examples: int, num_batches: int, batch_size: int) -> tuple[int, int]:
-    """(L, M) of disjoint batches: as asked for, or smaller ones of few examples. L goes first: the error is a matter of L.
-
-    Raises:
-        LrjaxError: there are no two batches.
-
-    Example:
-        >>> batch_sizes(4096, 25, 128), batch_sizes(64, 25, 128), batch_sizes(10, 25, 128)
-        ((25, 128), (25, 2), (10, 1))
-    """
-    found = min(num_batches, num_examples)
-    check(
-        found >= 2, f"the noise probe needs two batches or more of the training examples, and there are {num_examples}"
-    )
-    return found, min(batch_size, num_examples // found)
 
 
 def noise(structure: Any, engine: Engine, mesh: Mesh) -> Probe:

@@ -6,29 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from lrjax.config import check
 from lrjax.data.images import generator
+from lrjax.experiment.loop.probe import Probe
+from lrjax.experiment.step.train_step import Engine
+from lrjax.probes.batch_sizes import grid
 from lrjax.probes.break_even import batch_gradient, resplit
-from lrjax.probes.one_by_one import View, one_by_one
-from lrjax.probes.protocol import Probe
+from lrjax.probes.host_probe import View, one_by_one
 from lrjax.spectra.gram import gram
-from lrjax.step import Engine
-
-
-def grid(pairs: Any, num_train: int) -> list[tuple[int, int]]:
-    """The (L, M) of `spectra.noise_grid`, L disjoint batches of M examples.
-
-    Raises:
-        LrjaxError: fewer than two batches, or more examples than there are.
-    """
-    found = [(int(count), int(size)) for count, size in pairs]
-    for count, size in found:
-        right = count >= 2 and size >= 1 and count * size <= num_train and size < num_train
-        check(
-            right,
-            f"spectra.noise_grid has ({count}, {size}): {count} disjoint batches of {size}, of {num_train} examples",
-        )
-    return found
 
 
 def noise_grid(structure: Any, engine: Engine, mesh: Mesh) -> Probe:

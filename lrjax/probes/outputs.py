@@ -5,9 +5,11 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from lrjax import micro_batches, models, parallel
-from lrjax.probes.protocol import Probe, without_memory
-from lrjax.step import Engine, TrainState
+from lrjax import models
+from lrjax.devices import parallel
+from lrjax.experiment.loop.probe import Probe, without_memory
+from lrjax.experiment.step import micro_batches
+from lrjax.experiment.step.train_step import Engine, TrainState
 
 EXAMPLES = 256
 

@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from lrjax import micro_batches, models, parallel
+from lrjax import models
 from lrjax.data import DATASETS
-from lrjax.probes.protocol import Probe, without_memory
-from lrjax.step import Engine, TrainState
+from lrjax.devices import parallel
+from lrjax.experiment.loop.probe import Probe, without_memory
+from lrjax.experiment.step import micro_batches
+from lrjax.experiment.step.train_step import Engine, TrainState
 
 AT_ONCE = 250
 

@@ -1,52 +1,23 @@
 """The top eigenpairs of curvature matrices through training, each measurement warm-started from the one before."""
 
-from collections.abc import Callable
 from inspect import signature
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from lrjax import parallel
+from lrjax.devices import parallel
 from lrjax.errors import LrjaxError
+from lrjax.experiment.loop.probe import Probe
+from lrjax.experiment.step.curvature_losses import MATRICES, examples, model_losses
+from lrjax.experiment.step.train_step import Engine
 from lrjax.keys import key
-from lrjax.probes.one_by_one import View, examples, model_losses, one_by_one
-from lrjax.probes.protocol import Probe
+from lrjax.probes.host_probe import View, one_by_one
 from lrjax.spectra import operators
 from lrjax.spectra.bound import Bound
 from lrjax.spectra.lanczos import Eigen, check_request, lanczos
-from lrjax.spectra.losses import Losses
 from lrjax.spectra.stability import adam_preconditioner, adam_state
-from lrjax.step import Engine
-
-# losses that are -log p(y | outputs)
-LIKELIHOODS = {"cross_entropy": "categorical", "half_square": "gaussian", "logistic": "bernoulli"}
-ADAMS = ("adam", "adamw", "nadam", "nadamw")  # optimizers whose moments make the preconditioner
-
-
-class Matrix(NamedTuple):
-    """A matrix that `spectra.matrices` may name.
-
-    Attributes:
-        scalar: what metrics.jsonl calls its largest eigenvalue.
-        make: `(losses, name of the loss) -> operator`.
-        of_examples: whether it is made of per-example gradients, which batch statistics do not leave.
-    """
-
-    scalar: str
-    make: Callable[[Losses, str], operators.Operator]
-    of_examples: bool = False
-
-
-MATRICES: dict[str, Matrix] = {
-    "hessian": Matrix("lambda_h1", lambda f, loss: operators.hessian(f.loss)),
-    "ggn": Matrix("lambda_ggn1", lambda f, loss: operators.ggn(f.predict, f.output_loss)),
-    "fisher": Matrix("lambda_f1", lambda f, loss: operators.fisher(f.predict, distribution=LIKELIHOODS[loss])),
-    "empirical_fisher": Matrix("lambda_ef1", lambda f, loss: operators.empirical_fisher(f.example_loss), True),
-    "gradient_covariance": Matrix("lambda_k1", lambda f, loss: operators.gradient_covariance(f.example_loss), True),
-    "preconditioned_hessian": Matrix("lambda_ph1", lambda f, loss: operators.hessian(f.loss)),
-}
 
 
 def spectrum(structure: Any, engine: Engine, mesh: Mesh) -> Probe:

@@ -9,11 +9,14 @@ import numpy as np
 from jax.sharding import Mesh
 
 from lrjax import data as datasets
-from lrjax import micro_batches, models, parallel
+from lrjax import models
 from lrjax.data.ps10 import NO_LABEL
+from lrjax.devices import parallel
+from lrjax.experiment.loop.probe import Probe, versions, without_memory
+from lrjax.experiment.step import micro_batches
+from lrjax.experiment.step.losses import LOSSES
+from lrjax.experiment.step.train_step import Engine, TrainState
 from lrjax.models.layers import DECAY
-from lrjax.probes.protocol import Probe, versions, without_memory
-from lrjax.step import LOSSES, Engine, TrainState
 
 EVAL_BATCH = 2000
 

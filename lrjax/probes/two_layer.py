@@ -7,11 +7,13 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from lrjax import models, parallel
+from lrjax import models
 from lrjax.data.signal_noise import PATCHES
+from lrjax.devices import parallel
+from lrjax.experiment.loop.probe import Probe, versions, without_memory
+from lrjax.experiment.step.losses import LOSSES
+from lrjax.experiment.step.train_step import Engine, TrainState
 from lrjax.models.two_layer import HEAD
-from lrjax.probes.protocol import Probe, versions, without_memory
-from lrjax.step import LOSSES, Engine, TrainState
 
 POWER_STEPS = 16
 CURVATURE_EXAMPLES = 8

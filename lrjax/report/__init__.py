@@ -8,10 +8,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from lrjax import plugins
-from lrjax.claims import judge
 from lrjax.errors import LrjaxError
-from lrjax.metrics import finite, load_run
+from lrjax.experiment.config import plugins
+from lrjax.experiment.rundir.metrics import finite, load_run
+from lrjax.papers.claim import judge
 from lrjax.report.page import Picture, render
 
 
@@ -22,7 +22,7 @@ def write_report(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
         workdir: a run directory, as `lrjax.run` or `python -m lrjax.main` leaves it. It need not be finished.
 
     Returns:
-        The judged claims, see `lrjax.claims.judge`.
+        The judged claims, see `lrjax.papers.claim.judge`.
 
     Raises:
         LrjaxError: `workdir` is missing, holds no run or a run of an unknown paper, or cannot be written to.
@@ -60,7 +60,7 @@ def write_files(run: Any, paper: Any, workdir: Path) -> list[dict[str, Any]]:
     """Write the report of a loaded run; `write_report` without the loading.
 
     Args:
-        run: a `lrjax.metrics.RunResult`.
+        run: a `lrjax.experiment.rundir.metrics.RunResult`.
         paper: what a module of `lrjax.papers` offers: CLAIMS, figures(run), and optionally NOTE (a string) and
             observations(run), a record a lane for observations.json.
         workdir: directory to write into.
@@ -68,7 +68,7 @@ def write_files(run: Any, paper: Any, workdir: Path) -> list[dict[str, Any]]:
     Returns:
         The judged claims.
     """
-    from lrjax.drawing import png  # matplotlib, only to draw
+    from lrjax.plots.drawing import png
 
     entries = judge(paper.CLAIMS, run)
     _write(workdir / "claims.json", (json.dumps(entries, indent=2, allow_nan=False) + "\n").encode())
@@ -90,7 +90,7 @@ def _curvature(run: Any) -> list[Any]:
     """The figures of a run that measured its curvature, whichever paper it belongs to."""
     if not any(len(arrays.get("spectrum/step", ())) for arrays in run.arrays):
         return []
-    from lrjax.spectra.figures import figures
+    from lrjax.probes.figures import figures
 
     return figures(run)
 

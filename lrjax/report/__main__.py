@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lrjax.claims import print_table
 from lrjax.errors import LrjaxError
+from lrjax.papers.claim import print_table
 from lrjax.report import write_report
 from lrjax.report.collection import is_collection, write_collection
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from lrjax.claims import VERDICTS
-from lrjax.config import flatten
 from lrjax.errors import LrjaxError
-from lrjax.metrics import read_status, write_atomic
+from lrjax.experiment.config.canonical import flatten
+from lrjax.experiment.rundir.metrics import read_status, write_atomic
+from lrjax.papers.claim import VERDICTS
 from lrjax.report import write_report
 from lrjax.report.page import document, duration, escaped, section, table
 

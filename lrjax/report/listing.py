@@ -3,8 +3,8 @@
 import ast
 import textwrap
 
-from lrjax.config import config_folders
 from lrjax.errors import LrjaxError
+from lrjax.experiment.config.load import config_folders
 
 
 def list_experiments() -> list[dict[str, str]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
-from lrjax.claims import summary
+from lrjax.papers.claim import summary
 from lrjax.report.style import STYLE
 
 _MANY_LANES = 12
@@ -45,8 +45,8 @@ def render(run: Any, entries: Sequence[dict[str, Any]], pictures: Sequence[Pictu
     """Build the page. Every text is HTML-escaped; nothing in it loads from elsewhere.
 
     Args:
-        run: a `lrjax.metrics.RunResult`; read here are `config`, `status` and `lanes`.
-        entries: judged claims, see `lrjax.claims.judge`.
+        run: a `lrjax.experiment.rundir.metrics.RunResult`; read here are `config`, `status` and `lanes`.
+        entries: judged claims, see `lrjax.papers.claim.judge`.
         pictures: the figures, in the order in which they are shown.
         note: what of the paper had to be reconstructed, in words; left out when None.
 

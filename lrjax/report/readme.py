@@ -11,8 +11,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from lrjax.claims import VERDICTS
 from lrjax.errors import LrjaxError
+from lrjax.papers.claim import VERDICTS
 from lrjax.report.listing import list_experiments
 from lrjax.report.page import duration
 

@@ -12,15 +12,22 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from lrjax import hosts, process, train, workdirs
-from lrjax.claims import print_table
-from lrjax.config import Config, check, load_config, nearest, parse_value
-from lrjax.dry_run import describe
+from lrjax.devices import hosts
+from lrjax.errors import check, nearest
+from lrjax.experiment.config.canonical import Config
+from lrjax.experiment.config.load import load_config
+from lrjax.experiment.config.overrides import parse_value
+from lrjax.experiment.loop import process
+from lrjax.experiment.loop.dry_run import describe
+from lrjax.experiment.loop.sweep import plan, points
+from lrjax.experiment.loop.train import Preempted
+from lrjax.experiment.rundir import workdirs
+from lrjax.experiment.rundir.sinks import named
 from lrjax.papers import PAPERS
+from lrjax.papers.claim import print_table
+from lrjax.probes.run import run
 from lrjax.report import write_report
 from lrjax.report.listing import experiments
-from lrjax.sinks import named
-from lrjax.sweep import plan, points
 
 PREEMPTED = 75
 
@@ -108,15 +115,15 @@ def run_and_report(
         print(f"note: {change}", file=sys.stderr)
     try:
         if done:
-            train.run(config, workdir, **watch)  # refuses while another process has it open
+            run(config, workdir, **watch)  # refuses while another process has it open
             if hosts.writes():
                 print(f"{workdir} is done already; this is its report. --fresh runs it again.", file=sys.stderr)
         else:
             verb = "going on with" if (workdir / "ckpt").is_dir() else "running"
             if hosts.writes():
                 print(f"{paper.before(groups)}\n{verb} {workdir}".lstrip(), flush=True)
-            train.run(config, workdir, quiet=False, command=command, **watch)
-    except (train.Preempted, KeyboardInterrupt):
+            run(config, workdir, quiet=False, command=command, **watch)
+    except (Preempted, KeyboardInterrupt):
         print(f"preempted; {workdir} is saved, the same command goes on from there", file=sys.stderr)
         return PREEMPTED
     if not hosts.writes():

@@ -74,7 +74,6 @@ from lrjax.spectra.directions import (
 from lrjax.spectra.distributions import DISTRIBUTIONS, Distribution
 from lrjax.spectra.gram import Gram, batch_gradients, gram
 from lrjax.spectra.lanczos import Eigen, lanczos
-from lrjax.spectra.losses import Losses, losses
 from lrjax.spectra.norms import effective_rank, frobenius
 from lrjax.spectra.operators import (
     Operator,
@@ -115,7 +114,6 @@ __all__ = [
     "Distribution",
     "Eigen",
     "Gram",
-    "Losses",
     "Operator",
     "SmallSubsetWarning",
     "Trace",
@@ -146,7 +144,6 @@ __all__ = [
     "hessian",
     "intervals",
     "lanczos",
-    "losses",
     "matrix",
     "preconditioned",
     "quadratic_form",

@@ -10,9 +10,9 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 
-from lrjax import parallel
-from lrjax.config import check
-from lrjax.spectra import inspection
+from lrjax.devices import parallel
+from lrjax.errors import check
+from lrjax.spectra import validation
 from lrjax.spectra.operators import Operator
 from lrjax.spectra.products import Batches, Products, highest
 from lrjax.spectra.selection import Tree, Where, select
@@ -156,8 +156,8 @@ def bind(
     selected = jax.tree.map(lambda a: jnp.asarray(a, jnp.promote_types(jnp.result_type(a), jnp.float32)), selected)
     data = Batches(batches, mesh)
     if checks:
-        inspection.finite(selected, operator.name)
-        inspection.loss(operator, selection.merge(selected, rest), data.first, data.sizes[0])
+        validation.finite(selected, operator.name)
+        validation.loss(operator, selection.merge(selected, rest), data.first, data.sizes[0])
     if mesh is not None:
         selected, rest = parallel.put_shared((selected, rest), mesh)
     scale = None

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from lrjax.config import check
+from lrjax.errors import check
 from lrjax.spectra.bound import Bound
 from lrjax.spectra.quadrature import outliers_of, quadrature
 from lrjax.spectra.random_vectors import Estimate, mean, sphere

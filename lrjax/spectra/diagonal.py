@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lrjax.config import check
+from lrjax.errors import check
 from lrjax.spectra.bound import Bound
 from lrjax.spectra.random_vectors import blocks, check_finite, signs, small_sample, units
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from lrjax.config import check
-from lrjax.spectra import inspection
+from lrjax.errors import check
+from lrjax.spectra import validation
 from lrjax.spectra.bound import Bound
 from lrjax.spectra.gram import each, flat_gradient, measured
 from lrjax.spectra.operators import gradient_covariance, hessian
@@ -126,7 +126,7 @@ def curvature_along(
     found = []
     for batch, size in each(batches):
         if checks and not found:
-            inspection.loss(gradient_covariance(example_loss), params, batch, size)
+            validation.loss(gradient_covariance(example_loss), params, batch, size)
         with jax.default_matmul_precision("highest"):
             found.append(_second_derivatives(example_loss, selection, selected, rest, batch, tangent))
     check(bool(found), "there are no batches: the function gave an empty iterator")
@@ -185,7 +185,7 @@ def batch_sharpness(loss_fn: Callable, params: Tree, batches: Any, *, where: Whe
     found, sizes = [], []
     for batch, size in each(batches):
         if not found:
-            inspection.loss(hessian(loss_fn), params, batch, size)
+            validation.loss(hessian(loss_fn), params, batch, size)
         with jax.default_matmul_precision("highest"):
             ratio, largest = _along_own_gradient(loss_fn, selection, selected, rest, batch)
         found.append(ratio)
@@ -256,7 +256,7 @@ def gradient_norms(
     found = []
     for batch, size in each(batches):
         if not found:
-            inspection.loss(gradient_covariance(example_loss), params, batch, size)
+            validation.loss(gradient_covariance(example_loss), params, batch, size)
         leaves, treedef = jax.tree.flatten(jax.tree.map(np.asarray, batch))
         axes = tuple(0 if leaf.ndim and leaf.shape[0] == size else None for leaf in leaves)
         for start in range(0, size, chunk):

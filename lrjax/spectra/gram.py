@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from lrjax.config import check
-from lrjax.spectra import inspection
+from lrjax.errors import check
+from lrjax.spectra import validation
 from lrjax.spectra.operators import hessian
 from lrjax.spectra.selection import Selection, Tree, Where, select
 
@@ -208,15 +208,15 @@ def measured(params: Tree, where: Where, name: str) -> tuple[Selection, Tree, Tr
     selection = select(params, where)
     selected, rest = selection.split(params)
     selected = jax.tree.map(lambda a: jnp.asarray(a, jnp.promote_types(jnp.result_type(a), jnp.float32)), selected)
-    inspection.finite(selected, name)
+    validation.finite(selected, name)
     return selection, selected, rest
 
 
 def each(batches: Any) -> Iterator[tuple[Tree, int]]:
     """(batch, number of examples) of a list of batches, or of a function that streams them."""
-    source = inspection.batch_list(batches)
+    source = validation.batch_list(batches)
     for number, batch in enumerate(source() if callable(source) else source):
-        yield batch, inspection.count(batch, number)
+        yield batch, validation.count(batch, number)
 
 
 @functools.partial(jax.jit, static_argnames=("loss_fn", "selection"))
@@ -253,7 +253,7 @@ def batch_gradients(
         sizes.add(size)
         check(len(sizes) == 1, f"K needs batches of one size; these have {sorted(sizes)} examples: drop the short one")
         if checks and not found:
-            inspection.loss(hessian(loss_fn), params, batch, size)
+            validation.loss(hessian(loss_fn), params, batch, size)
         with jax.default_matmul_precision("highest"):
             found.append(flat_gradient(loss_fn, selection, selected, rest, batch))
     check(bool(found), "there are no batches: the function gave an empty iterator")

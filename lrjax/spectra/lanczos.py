@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lrjax.config import check
+from lrjax.errors import check
 from lrjax.spectra.basis import Basis
 from lrjax.spectra.bound import Bound
 

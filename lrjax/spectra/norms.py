@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from lrjax.config import check
+from lrjax.errors import check
 from lrjax.spectra.bound import Bound
 from lrjax.spectra.random_vectors import Estimate, blocks, check_finite, dots, mean, small_sample, sphere, units
 

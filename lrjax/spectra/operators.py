@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from lrjax.config import check
+from lrjax.errors import check
 from lrjax.spectra.distributions import DISTRIBUTIONS, Distribution
 from lrjax.spectra.selection import Tree, Where
 

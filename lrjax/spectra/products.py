@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 
-from lrjax import parallel
-from lrjax.config import check
-from lrjax.spectra import inspection
+from lrjax.devices import parallel
+from lrjax.errors import check
+from lrjax.spectra import validation
 from lrjax.spectra.operators import At, Operator, gradient
 from lrjax.spectra.selection import Selection, Tree
 
@@ -62,13 +62,13 @@ class Batches:
 
     def __init__(self, batches: Any, mesh: Mesh | None):
         self.mesh = mesh
-        self.source = inspection.batch_list(batches)
+        self.source = validation.batch_list(batches)
         if isinstance(self.source, list):
             self.source = [parallel.put_examples(batch, mesh) for batch in self.source]
         self.sizes = []
         for number, batch in enumerate(self._raw()):
             self.first = batch if number == 0 else self.first
-            self.sizes.append(inspection.count(batch, number))
+            self.sizes.append(validation.count(batch, number))
         check(bool(self.sizes), "there are no batches: the function gave an empty iterator")
         self.num_examples = sum(self.sizes)
 
@@ -79,7 +79,7 @@ class Batches:
         """(number, batch, place of its first example, weight)."""
         offset = 0
         for number, batch in enumerate(self._raw()):
-            size = inspection.count(batch, number)
+            size = validation.count(batch, number)
             placed = batch if isinstance(self.source, list) else parallel.put_examples(batch, self.mesh)
             yield number, placed, offset, size / self.num_examples
             offset += size

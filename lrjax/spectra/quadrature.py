@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.linalg import eigh_tridiagonal
 
-from lrjax.config import check
+from lrjax.errors import check
 from lrjax.spectra.bound import Bound
 from lrjax.spectra.random_vectors import HIGHEST, check_finite, dots, multiply
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import ndtr, stdtrit
 
-from lrjax.config import check
+from lrjax.errors import check
 from lrjax.spectra.bound import Bound
 
 HIGHEST = jax.lax.Precision.HIGHEST

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lrjax.config import check
+from lrjax.errors import check
 
 Tree = Any
 Where = None | str | tuple[str, ...] | Callable[[str], bool]

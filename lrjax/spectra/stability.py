@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lrjax.config import check, nearest
+from lrjax.errors import check, nearest
 from lrjax.spectra.selection import Tree
 
 

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from scipy.special import stdtrit
 
-from lrjax.config import check, nearest
+from lrjax.errors import check, nearest
 from lrjax.spectra.gram import Gram, eigenvalues, recentred
 
 FRACTION, AT_LEAST = 0.05, 4096

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lrjax.config import check, nearest, refuse
+from lrjax.errors import check, nearest, refuse
 from lrjax.spectra import leave_one_out
 from lrjax.spectra.bound import Bound
 from lrjax.spectra.random_vectors import HIGHEST, blocks, check_finite, dots, multiply, sphere, units

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lrjax.config import check
+from lrjax.errors import check
 from lrjax.transforms.plan import Value, per_step, refuse_traced, split_power, wd_free_plan
 from lrjax.transforms.sgd import compensated, exp_split, leafwise
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lrjax.config import check, refuse
+from lrjax.errors import check, refuse
 from lrjax.transforms.adamw import WDFreeAdamState
 from lrjax.transforms.plan import WDFreePlan
 from lrjax.transforms.sgd import OpenWDFreeState

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lrjax.config import check
+from lrjax.errors import check
 
 Tree = Any
 Powers = Callable[[str], int] | Mapping[str, int]

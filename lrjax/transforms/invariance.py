@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lrjax.config import check
+from lrjax.errors import check
 from lrjax.transforms.scale_groups import Relations, finest_groups, largest_group, nearest_exponents, relations
 
 Tree = Any

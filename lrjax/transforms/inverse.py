@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lrjax.config import check
+from lrjax.errors import check
 
 Numbers = Any  # a float, or float64 with one entry a phase
 

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from jax.core import Tracer
 
-from lrjax.config import check
+from lrjax.errors import check
 
 Value = optax.ScalarOrSchedule | np.ndarray | None
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lrjax.config import check
+from lrjax.errors import check
 from lrjax.transforms.gauge import STATISTICS, Powers, statistic_power
 from lrjax.transforms.plan import split_power
 from lrjax.transforms.sgd import exp_split

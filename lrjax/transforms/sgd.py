@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lrjax.config import check
+from lrjax.errors import check
 from lrjax.transforms.plan import (
     DECAYS,
     Value,

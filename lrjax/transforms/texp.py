@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jax.core import Tracer
 
-from lrjax.config import check, refuse
+from lrjax.errors import check, refuse
 from lrjax.transforms.plan import no_momentum, refuse_traced, split_power
 from lrjax.transforms.sgd import buffer_like, leafwise, sgd_step
 

@@ -18,9 +18,11 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jax.flatten_util import ravel_pytree
 
-from lrjax import micro_batches, models, spectra
-from lrjax.parallel import examples_at_once
-from lrjax.step import LOSSES
+from lrjax import models, spectra
+from lrjax.devices.parallel import examples_at_once
+from lrjax.experiment.step import micro_batches
+from lrjax.experiment.step.curvature_losses import losses
+from lrjax.experiment.step.losses import LOSSES
 
 BATCH, K, TOL = 128, 5, 1e-3
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "tfds"
@@ -197,7 +199,7 @@ def main() -> None:
     parser.add_argument("--parts", default=",".join(PARTS))
     flags = parser.parse_args()
     model, variables, data = problem(flags.examples, flags.data_dir)
-    functions = spectra.losses(model, LOSSES["cross_entropy"])
+    functions = losses(model, LOSSES["cross_entropy"])
     size = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     for steps in map(int, flags.train_steps.split(",")):
         at = trained(variables, functions.loss, cut(data, BATCH), steps)

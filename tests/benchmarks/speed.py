@@ -16,12 +16,16 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import lrjax
-from lrjax import micro_batches, models, parallel, process, spectra
-from lrjax.block import Block
-from lrjax.config import apply_overrides
-from lrjax.step import LOSSES
-from lrjax.sweep import plan
-from lrjax.train import _shared_data
+from lrjax import models, spectra
+from lrjax.devices import parallel
+from lrjax.experiment.config.overrides import apply_overrides
+from lrjax.experiment.loop import process
+from lrjax.experiment.loop.block import Block
+from lrjax.experiment.loop.sweep import plan
+from lrjax.experiment.loop.train import _shared_data
+from lrjax.experiment.step import micro_batches
+from lrjax.experiment.step.curvature_losses import losses
+from lrjax.experiment.step.losses import LOSSES
 from tests.benchmarks.spectra import SHARED, cut
 from tests.benchmarks.timing import BATCH, RUNS, medians, seconds
 
@@ -74,7 +78,7 @@ def problem(name: str, x: np.ndarray, y: np.ndarray) -> tuple[Any, Any, list, An
     params, model_state = model.init(jax.random.key(0), jnp.asarray(x[:1]))
     statistics_of_batch = "batch_stats" in model_state
     size = min(BATCH, parallel.examples_at_once(params, statistics_of_batch))
-    functions = spectra.losses(model, LOSSES["cross_entropy"], batch_statistics=statistics_of_batch)
+    functions = losses(model, LOSSES["cross_entropy"], batch_statistics=statistics_of_batch)
     return functions, {"params": params, "model_state": model_state}, cut({"x": x, "y": y}, size), model
 
 
@@ -153,7 +157,7 @@ def sweep(torch: ProcessPoolExecutor, x: np.ndarray, y: np.ndarray, data_dir: st
 
 
 def lanes(data_dir: str, repeats: int) -> None:
-    """Lanes one after the other against all at once: what `lrjax.parallel.best_lane_loop` goes by."""
+    """Lanes one after the other against all at once: what `lrjax.devices.parallel.best_lane_loop` goes by."""
     networks = [({"name": "mlp", "widths": widths}, 8) for widths in ((16,), (32,), (64,), (300, 100))]
     for model, count in [*networks, ({"name": "simple_cnn"}, 4)]:
         for batch in (1, 16, 128):

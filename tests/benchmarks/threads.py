@@ -13,9 +13,9 @@ import time
 import jax
 
 import lrjax
-from lrjax import parallel
-from lrjax.block import Block
-from lrjax.sweep import plan
+from lrjax.devices import parallel
+from lrjax.experiment.loop.block import Block
+from lrjax.experiment.loop.sweep import plan
 
 CASES = ("lr_decay:L3", "benign_osc:CLEAR")
 CHUNK, CHUNKS, REPEATS = 50, 8, 5

@@ -9,9 +9,9 @@ import jax
 import numpy as np
 
 import lrjax
-from lrjax import parallel
-from lrjax.block import Block
-from lrjax.sweep import plan
+from lrjax.devices import parallel
+from lrjax.experiment.loop.block import Block
+from lrjax.experiment.loop.sweep import plan
 from tests import reference
 from tests.benchmarks.timing import medians, seconds
 

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrjax import LrjaxError, sweep
+from lrjax import LrjaxError
 from lrjax.data import ps10
+from lrjax.experiment.loop import sweep
 from tests.papers.patterns import config
 
 DEFAULTS = dict(

@@ -7,7 +7,7 @@ import pytest
 import lrjax
 from lrjax import LrjaxError
 from lrjax.data import signal_noise
-from lrjax.sweep import plan
+from lrjax.experiment.loop.sweep import plan
 
 
 def lane(**overrides):

@@ -1,7 +1,7 @@
 """A config of a user: an experiment of the package, and a sweep of its own."""
 
 import lrjax
-from lrjax.axes import chain, crossed, grid, zipped
+from lrjax.experiment.config.axes import chain, crossed, grid, zipped
 
 DEFAULT = "tiny"
 

@@ -14,8 +14,8 @@ import pytest
 
 import lrjax
 from launch import jobs
-from lrjax import sweep
-from lrjax.config import load_config
+from lrjax.experiment.config.load import load_config
+from lrjax.experiment.loop import sweep
 from tests.runs import CLEAR, REPOSITORY, TINY, assert_same_run, configs_of, environment
 
 LONGER = [*TINY, "--config.steps=2000", "--config.arms.small_rate=None", "--config.arms.time_matched=None"]

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from launch.jobs import plan
-from lrjax import sweep
-from lrjax.axes import grid, zipped
-from lrjax.config import load_config
 from lrjax.errors import LrjaxError
+from lrjax.experiment.config.axes import grid, zipped
+from lrjax.experiment.config.load import load_config
+from lrjax.experiment.loop import sweep
 from lrjax.main import parse
 from tests.runs import CLEAR
 

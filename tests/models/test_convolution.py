@@ -13,9 +13,9 @@ import pytest
 from jax import lax
 from jax.sharding import PartitionSpec as P
 
-from lrjax.models import convolution_cpu
-from lrjax.models.convolution import NHWC, conv, conv_general_dilated
-from lrjax.models.pooling import max_pool
+from lrjax.models.conv import cpu as convolution_cpu
+from lrjax.models.conv.convolution import NHWC, conv, conv_general_dilated
+from lrjax.models.conv.pooling import max_pool
 
 # Up to 16 features XLA:CPU is left its own loop.
 #       image, kernel, strides, padding, dilation

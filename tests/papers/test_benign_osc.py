@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import lrjax
-from lrjax.claims import judge
 from lrjax.papers.benign_osc import CLAIMS, observe
 from lrjax.papers.benign_osc.checks import end, lanes
 from lrjax.papers.benign_osc.variation_checks import table
+from lrjax.papers.claim import judge
 
 SPEC = "configs/benign_osc.py"
 

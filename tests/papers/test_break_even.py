@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 
 import lrjax
-from lrjax.claims import judge
-from lrjax.metrics import RunResult
+from lrjax.experiment.loop.sweep import plan
+from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.break_even import CLAIMS, figures, observations
 from lrjax.papers.break_even.cost import measuring
-from lrjax.papers.break_even.preface import before
+from lrjax.papers.break_even.predictions import before
 from lrjax.papers.break_even.recorded import detections, sizes
 from lrjax.papers.break_even.trajectory_figures import pca
+from lrjax.papers.claim import judge
 from lrjax.report import write_report
 from lrjax.report.listing import list_experiments
-from lrjax.sweep import plan
 
 STEPS = np.arange(0, 2000, 100)
 

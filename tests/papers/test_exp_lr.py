@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 import lrjax
-from lrjax.claims import NotMeasured, judge
-from lrjax.dry_run import describe
-from lrjax.metrics import RunResult
+from lrjax.experiment.loop.dry_run import describe
+from lrjax.experiment.loop.sweep import plan
+from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers import exp_lr
+from lrjax.papers.claim import NotMeasured, judge
 from lrjax.papers.exp_lr import checks, toy_checks
 from lrjax.papers.exp_lr.observe import by_arm, logit_distance, observations
 from lrjax.report import write_report
-from lrjax.sweep import plan
 
 FILE = "configs/exp_lr.py"
 IMAGES = ("E1", "E2", "E3", "E4", "E5", "E6", "twins")

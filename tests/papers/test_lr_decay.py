@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 import lrjax
-from lrjax.claims import NotMeasured, judge
-from lrjax.dry_run import describe
-from lrjax.metrics import RunResult
+from lrjax.experiment.loop.dry_run import describe
+from lrjax.experiment.loop.sweep import plan
+from lrjax.experiment.rundir.metrics import RunResult
+from lrjax.papers.claim import NotMeasured, judge
 from lrjax.papers.lr_decay import CLAIMS, checks, image_checks, noise_checks
 from lrjax.papers.lr_decay.observe import decays, matched, stage_table, transferability
 from lrjax.report import write_report
-from lrjax.sweep import plan
 
 SPEC = "configs/lr_decay.py"
 EXPERIMENTS = ("L1", "L2", "L3", "L4", "L5", "L6", "L7", "L7_ps10", "L8", "L9", "L10")

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from lrjax import inner_product
+from lrjax.experiment.step import gram as inner_product
 from tests.on_devices import first_block
 from tests.runs import tiny
 

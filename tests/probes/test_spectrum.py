@@ -9,9 +9,9 @@ import lrjax
 from lrjax import LrjaxError, models
 from lrjax import data as data_registry
 from lrjax.data.dataset import Source
+from lrjax.experiment.loop.resolve import resolve
 from lrjax.models.linen import batch_norm, from_linen
-from lrjax.probes import one_by_one
-from lrjax.resolve import resolve
+from lrjax.probes import host_probe as one_by_one
 from lrjax.spectra.subset import SmallSubsetWarning
 from tests.on_devices import first_block, image_config, random_images, shapes
 from tests.probes.problem import after_one_chunk, config, dense, lane

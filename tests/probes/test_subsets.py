@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from lrjax import models, parallel
+from lrjax import models
+from lrjax.devices import parallel
 from lrjax.probes.subsets import subset_accuracies
 from tests.on_devices import first_block
 from tests.papers.patterns import config

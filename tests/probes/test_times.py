@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrjax import LrjaxError
-from lrjax.resolve import due, phases, resolve
+from lrjax.experiment.config.durations import due, phases
+from lrjax.experiment.loop.resolve import resolve
 from tests.probes.problem import config
 
 PER_EPOCH = 7

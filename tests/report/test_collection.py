@@ -6,8 +6,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from lrjax.claims import VERDICTS
 from lrjax.errors import LrjaxError
+from lrjax.papers.claim import VERDICTS
 from lrjax.report.__main__ import main
 from lrjax.report.collection import Run, read_runs, render, write_collection
 

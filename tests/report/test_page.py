@@ -8,8 +8,8 @@ import pytest
 from matplotlib.figure import Figure as Canvas
 
 import lrjax.report
-from lrjax.claims import VERDICTS, Claim, Finding, NotMeasured
 from lrjax.errors import LrjaxError
+from lrjax.papers.claim import VERDICTS, Claim, Finding, NotMeasured
 from lrjax.report import __main__, write_files, write_report
 
 EVIL = "<script>alert('x')</script> & \"q\""

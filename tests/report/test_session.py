@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 
 import lrjax
-from lrjax import config as configs
-from lrjax import progress, train, workdirs
+from lrjax.experiment.config.canonical import fingerprint
+from lrjax.experiment.config.load import load_config
+from lrjax.experiment.loop import progress, train
+from lrjax.experiment.rundir import workdirs
 from lrjax.main import main
 from lrjax.report import session
 from tests.runs import CLEAR, REPOSITORY, RUN, TINY, assert_same_run, configs_of, environment, finish, said
@@ -91,7 +93,7 @@ def test_a_workdir_of_another_config_is_refused_and_stays_as_it_is(state, copied
 
 def test_a_second_process_in_a_workdir_is_refused_also_with_fresh(copied, capsys):
     before = contents(copied)
-    config = configs.load_config(CLEAR, dict(configs_of(TINY)))
+    config = load_config(CLEAR, dict(configs_of(TINY)))
     with workdirs.opened(copied, config):
         assert f"another process is running in {copied}" in said(capsys, *RUN, f"--workdir={copied}")
         assert f"another process is running in {copied}" in said(capsys, *RUN, "--fresh", f"--workdir={copied}")
@@ -174,9 +176,9 @@ def test_the_command_in_the_status_repeats_the_run(finished):
     arguments = subprocess.run(
         ["bash", "-c", command.replace("python -m lrjax.main", "printf '%s\\n'")], capture_output=True, text=True
     ).stdout.splitlines()
-    config = configs.load_config(CLEAR, dict(configs_of(arguments[1:])))
+    config = load_config(CLEAR, dict(configs_of(arguments[1:])))
     stored = json.loads((finished / "config.json").read_text())
-    assert configs.fingerprint(config) == configs.fingerprint(stored)
+    assert fingerprint(config) == fingerprint(stored)
 
 
 class Full:
@@ -282,6 +284,6 @@ def test_the_program_on_a_terminal_shows_a_bar(tmp_path):
 
 
 def test_checkpoints_of_the_command_line_are_those_of_the_library(finished, tmp_path):
-    config = configs.load_config(CLEAR, dict(configs_of(TINY)))
+    config = load_config(CLEAR, dict(configs_of(TINY)))
     lrjax.run(config, tmp_path / "run")
     assert_same_run(tmp_path / "run", finished)

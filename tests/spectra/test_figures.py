@@ -6,12 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from lrjax.drawing import STYLE
 from lrjax.errors import LrjaxError
-from lrjax.metrics import RunResult
-from lrjax.report import write_files
-from lrjax.spectra.density import Density
-from lrjax.spectra.figures import (
+from lrjax.experiment.rundir.metrics import RunResult
+from lrjax.plots.drawing import STYLE
+from lrjax.probes.figures import (
     MOST_PANELS,
     Course,
     cosine_figure,
@@ -21,6 +19,8 @@ from lrjax.spectra.figures import (
     label,
     optimizer_of,
 )
+from lrjax.report import write_files
+from lrjax.spectra.density import Density
 from lrjax.spectra.training_edge import training_edge
 
 STEPS = np.arange(0, 500, 50)

@@ -1,4 +1,4 @@
-"""`python -m lrjax.spectra`: what it measures is what the probe measures, and a run directory is only read."""
+"""`python -m lrjax.posthoc`: what it measures is what the probe measures, and a run directory is only read."""
 
 import contextlib
 import hashlib
@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 import lrjax
-from lrjax import workdirs
-from lrjax.spectra import afterwards
-from lrjax.spectra.__main__ import main
-from lrjax.spectra.measuring import Measured
-from lrjax.spectra.stored import open_run, points, steps_of
+from lrjax.experiment.rundir import workdirs
+from lrjax.posthoc import cli
+from lrjax.posthoc.__main__ import main
+from lrjax.posthoc.checkpoints import open_run, points, steps_of
+from lrjax.posthoc.measuring import Measured
 from tests.runs import tiny
 
 K = 2
@@ -88,7 +88,7 @@ def test_rows_say_how_sure_they_are_what_they_cost_and_where_the_edge_is(finishe
         assert row["examples"] == 64
         text = f"{row['values'][0]:>12.5g}{row['values'][1]:>12.5g}{row['products']:>10}"
         assert any(text in line for line in measured.out.splitlines())
-    assert measured.record["command"].startswith("python -m lrjax.spectra --workdir=")
+    assert measured.record["command"].startswith("python -m lrjax.posthoc --workdir=")
     assert measured.record["settings"]["k"] == K
     assert measured.record["complete"] is True
 
@@ -232,7 +232,7 @@ def test_a_damaged_checkpoint_is_named_and_stays_as_it_is(copied, capsys):
 
 
 def fake(measure, monkeypatch):
-    monkeypatch.setattr(afterwards, "measure", lambda point, before, extras: measure(point, before))
+    monkeypatch.setattr(cli, "measure", lambda point, before, extras: measure(point, before))
 
 
 def row(point):
@@ -260,7 +260,7 @@ def test_a_diverged_lane_is_left_out_from_there_on_and_said_to_be(copied, capsys
             at = 123 if (point.lane.index, point.step >= 200) == (0, True) else -1
             yield point._replace(state=point.state._replace(diverged_at=np.int32(at)))
 
-    monkeypatch.setattr(afterwards, "points", diverging)
+    monkeypatch.setattr(cli, "points", diverging)
     fake(lambda point, before: [Measured(row(point), None, None)], monkeypatch)
     assert main([f"--workdir={copied}", "--lanes=0,2"]) == 0
     out, err = capsys.readouterr()

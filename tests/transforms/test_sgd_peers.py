@@ -6,8 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from lrjax import step
-from lrjax.config import freeze
+from lrjax.experiment.config.canonical import freeze
+from lrjax.experiment.step.direct import optimizer
 
 RATES = np.where(np.arange(100) < 50, 0.05, 0.005)
 
@@ -28,11 +28,11 @@ def ours(momentum, nesterov, l2):
     @jax.jit
     def one(weights, state, rate):
         gradient = jax.grad(lambda w: jnp.mean(jnp.square(jnp.tanh(x @ w) - target)))(weights)
-        updates, state = step.optimizer(structure, hyper, rate).update(gradient, state, weights)
+        updates, state = optimizer(structure, hyper, rate).update(gradient, state, weights)
         return optax.apply_updates(weights, updates), state
 
     weights = jnp.asarray(weights)
-    state, path = step.optimizer(structure, hyper, jnp.float32(0)).init(weights), []
+    state, path = optimizer(structure, hyper, jnp.float32(0)).init(weights), []
     for rate in RATES:
         weights, state = one(weights, state, jnp.float32(rate))
         path.append(np.asarray(weights))

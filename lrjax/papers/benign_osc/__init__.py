@@ -4,7 +4,7 @@ from typing import Any
 
 from lrjax.papers.benign_osc.claims import CLAIMS
 from lrjax.papers.benign_osc.observe import observations
-from lrjax.papers.benign_osc.preface import before
+from lrjax.papers.benign_osc.predictions import before
 
 __all__ = ["CLAIMS", "NOTE", "before", "figures", "observations"]
 
@@ -17,7 +17,7 @@ NOTE = (
 
 
 def figures(run: Any) -> list[Any]:
-    """The figures of a run, see `lrjax.papers.benign_osc.gallery`; matplotlib is loaded only to draw."""
-    from lrjax.papers.benign_osc.gallery import figures as draw
+    """The figures of a run, see `lrjax.papers.benign_osc.figures`; matplotlib is loaded only to draw."""
+    from lrjax.papers.benign_osc.figures import figures as draw
 
     return draw(run)

@@ -7,24 +7,12 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.patheffects import withStroke
 
-from lrjax.drawing import (
-    BLUE,
-    GREEN,
-    GREY,
-    PURPLE,
-    VERMILLION,
-    WIDTH,
-    Arrays,
-    Figure,
-    canvas,
-    diverged,
-    legend_below,
-    recorded,
-)
-from lrjax.metrics import RunResult
+from lrjax.experiment.rundir.lanes import diverged, recorded
+from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.benign_osc.conditions import Scales, scales
 from lrjax.papers.benign_osc.cubic_map import SIGN_STABLE_LIMIT
 from lrjax.papers.benign_osc.drawing import mark_limits
+from lrjax.plots.drawing import BLUE, GREEN, GREY, PURPLE, VERMILLION, WIDTH, Arrays, Figure, canvas, legend_below
 
 CHANCE = 0.5
 PAPER_LARGE, PAPER_SMALL = 0.9938, 0.9375

@@ -5,10 +5,10 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from lrjax.claims import Finding, NotMeasured
 from lrjax.papers.benign_osc import observe
 from lrjax.papers.benign_osc.cubic_map import SIGN_STABLE_LIMIT, STABILITY_LIMIT
 from lrjax.papers.benign_osc.theory import half_capacity_time, single_example_end
+from lrjax.papers.claim import Finding, NotMeasured
 
 OSCILLATES = 0.95  # share of strong visits with |yf - 1| >= 0.2 from which Assumption 4 counts as met
 CHANCE, FULL = 0.58, 0.995  # of weak-only accuracy: at most the first is "not learned", at least the second "learned"

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from lrjax.claims import Claim
 from lrjax.papers.benign_osc import checks, image_checks, map_checks, variation_checks
+from lrjax.papers.claim import Claim
 
 PAPER = "benign_osc"
 SECOND_HAND = "as quoted in a public review of the paper"

@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from lrjax.drawing import GREY
 from lrjax.papers.benign_osc.cubic_map import SIGN_STABLE_LIMIT, STABILITY_LIMIT
+from lrjax.plots.drawing import GREY
 
 
 def rate_colours(values: Iterable[float]) -> dict[float, Any]:

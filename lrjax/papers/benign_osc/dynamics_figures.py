@@ -6,7 +6,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from lrjax.drawing import (
+from lrjax.experiment.rundir.lanes import diverged, recorded
+from lrjax.experiment.rundir.metrics import RunResult
+from lrjax.papers.benign_osc.cubic_map import CHAOS_ONSET, SIGN_STABLE_LIMIT
+from lrjax.papers.benign_osc.drawing import mark_limits, rate_colours
+from lrjax.papers.benign_osc.observe import LABELS, accumulation, delta_of, visits
+from lrjax.papers.benign_osc.theory import capacity, logistic_weak, small_lr_weak_end
+from lrjax.plots.drawing import (
     BLUE,
     GREEN,
     GREY,
@@ -15,18 +21,11 @@ from lrjax.drawing import (
     Arrays,
     Figure,
     canvas,
-    diverged,
     legend_below,
     plain_log,
-    recorded,
     sample,
     thousands,
 )
-from lrjax.metrics import RunResult
-from lrjax.papers.benign_osc.cubic_map import CHAOS_ONSET, SIGN_STABLE_LIMIT
-from lrjax.papers.benign_osc.drawing import mark_limits, rate_colours
-from lrjax.papers.benign_osc.observe import LABELS, accumulation, delta_of, visits
-from lrjax.papers.benign_osc.theory import capacity, logistic_weak, small_lr_weak_end
 
 _SMALL, _LARGE = 0.2, 1.25  # the rates shown, or the nearest that were run
 _CONTROL = "time_matched"

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrjax.claims import Finding, NotMeasured
 from lrjax.papers.benign_osc.checks import Recorded
+from lrjax.papers.claim import Finding, NotMeasured
 
 BEFORE, LEAST, SPIKE = 20, 3, 1.5
 

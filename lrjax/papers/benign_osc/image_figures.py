@@ -7,21 +7,20 @@ import numpy as np
 from matplotlib import figure
 from matplotlib.axes import Axes
 
-from lrjax.drawing import (
+from lrjax.experiment.rundir.lanes import diverged, recorded
+from lrjax.experiment.rundir.metrics import RunResult
+from lrjax.plots.drawing import (
     BLUE,
     GREY,
     VERMILLION,
     Arrays,
     Figure,
     canvas,
-    diverged,
     envelope,
     legend_below,
     plain_log,
-    recorded,
     thousands,
 )
-from lrjax.metrics import RunResult
 
 _MODELS = {"simple_cnn": "SimpleCNN", "resnet18": "ResNet-18", "augmented": "ResNet-18,\naugmented"}
 _RATES = {"large": VERMILLION, "small": BLUE}

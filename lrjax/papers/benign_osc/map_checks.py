@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrjax.claims import Finding, NotMeasured
 from lrjax.papers.benign_osc.checks import verdict
 from lrjax.papers.benign_osc.cubic_map import (
     SIGN_STABLE_LIMIT,
@@ -14,6 +13,7 @@ from lrjax.papers.benign_osc.cubic_map import (
     mean_residual,
     period_two,
 )
+from lrjax.papers.claim import Finding, NotMeasured
 
 LAST = 400  # steps at the end of an orbit that stand for its attractor
 NEAR = 0.02  # next to a bifurcation an orbit settles too slowly to be judged

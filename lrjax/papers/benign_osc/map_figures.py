@@ -5,8 +5,8 @@ from functools import cache
 import numpy as np
 from matplotlib.axes import Axes
 
-from lrjax.drawing import BLUE, GREY, VERMILLION, Arrays, Figure, canvas, diverged, legend_below, recorded, sample
-from lrjax.metrics import RunResult
+from lrjax.experiment.rundir.lanes import diverged, recorded
+from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.benign_osc.cubic_map import (
     CHAOS_ONSET,
     SIGN_STABLE_LIMIT,
@@ -19,6 +19,7 @@ from lrjax.papers.benign_osc.cubic_map import (
 )
 from lrjax.papers.benign_osc.drawing import mark_limits
 from lrjax.papers.benign_osc.observe import LABELS, visits, window_end
+from lrjax.plots.drawing import BLUE, GREY, VERMILLION, Arrays, Figure, canvas, legend_below, sample
 
 _VISITS, _ORBIT = 120, 200
 _LOWEST = -9.0  # stands for the exponent -inf of a superstable cycle, far below the axis

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from lrjax.claims import Finding, NotMeasured
 from lrjax.papers.benign_osc.checks import CHANCE, FULL, Recorded, end, lanes, span, verdict
+from lrjax.papers.claim import Finding, NotMeasured
 
 
 def table(run: Any, arm: str, key: str) -> dict[tuple[float, float], float | None]:

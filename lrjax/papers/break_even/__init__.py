@@ -4,7 +4,7 @@ from typing import Any
 
 from lrjax.papers.break_even.claims import CLAIMS
 from lrjax.papers.break_even.observe import observations
-from lrjax.papers.break_even.preface import before
+from lrjax.papers.break_even.predictions import before
 
 __all__ = ["CLAIMS", "NOTE", "before", "figures", "observations"]
 
@@ -17,7 +17,7 @@ NOTE = (
 
 
 def figures(run: Any) -> list[Any]:
-    """The figures of a run, see `lrjax.papers.break_even.gallery`; matplotlib is loaded only to draw."""
-    from lrjax.papers.break_even.gallery import figures as draw
+    """The figures of a run, see `lrjax.papers.break_even.figures`; matplotlib is loaded only to draw."""
+    from lrjax.papers.break_even.figures import figures as draw
 
     return draw(run)

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lrjax.claims import Finding, NotMeasured
 from lrjax.papers.break_even import detectors
 from lrjax.papers.break_even.recorded import (
     accuracy_at,
@@ -17,6 +16,7 @@ from lrjax.papers.break_even.recorded import (
     sizes,
     stability_of,
 )
+from lrjax.papers.claim import Finding, NotMeasured
 
 Lane = tuple[dict[str, Any], dict[str, Any]]
 PEAK_EPOCHS = 5  # how far the peak may lie from the accuracy that the paper marks

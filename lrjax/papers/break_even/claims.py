@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from lrjax.claims import Claim
 from lrjax.papers.break_even import checks, norm_checks
+from lrjax.papers.claim import Claim
 
 PAPER = "break_even"
 RATES = ("E3", "E3_full", "E1", "E2", "E4", "E5", "E7_mlp", "E7_bert", "E7_densenet")

@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from lrjax import models
-from lrjax.config import freeze, to_json
 from lrjax.data import DATASETS
-from lrjax.flops import count
+from lrjax.devices.flops import count
+from lrjax.experiment.config.canonical import freeze, to_json
+from lrjax.experiment.config.durations import due
+from lrjax.experiment.step.losses import LOSSES
 from lrjax.probes.break_even import hessian_examples
-from lrjax.resolve import due
-from lrjax.step import LOSSES
 
 FEW = 8  # examples that are counted
 STRETCHES = 20  # losses along a step until alpha* is found

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lrjax.config import check
+from lrjax.errors import check
 from lrjax.spectra.stability import sampling_factor
 
 Series = NDArray[np.float64]

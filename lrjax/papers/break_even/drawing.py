@@ -6,10 +6,10 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 
-from lrjax.claims import NotMeasured
-from lrjax.drawing import GREY, Arrays
-from lrjax.metrics import RunResult
+from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.break_even.recorded import Curve, crossing, curve, mark_of, settings, sizes
+from lrjax.papers.claim import NotMeasured
+from lrjax.plots.drawing import GREY, Arrays
 
 Lanes = list[tuple[dict[str, Any], Arrays]]
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from lrjax.claims import Finding, NotMeasured
 from lrjax.papers.break_even.checks import CORRELATED, Lane, maximum, rank_correlation, trained, verdict
 from lrjax.papers.break_even.recorded import accuracy_at, curve
+from lrjax.papers.claim import Finding, NotMeasured
 
 CHANCE = 0.1
 

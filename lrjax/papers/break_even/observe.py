@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from lrjax.claims import NotMeasured
 from lrjax.papers.break_even.checks import maximum
 from lrjax.papers.break_even.recorded import accuracy_at, crossing, detections, mark_of, sizes
+from lrjax.papers.claim import NotMeasured
 
 NAMES = (
     "lambda_k1_raw",
@@ -22,7 +22,7 @@ def observations(run: Any) -> list[dict[str, Any]]:
     "not reached" stands as null with a note.
 
     Args:
-        run: a `lrjax.metrics.RunResult`.
+        run: a `lrjax.experiment.rundir.metrics.RunResult`.
     """
     return [_of_lane(run, lane, arrays) for lane, arrays in zip(run.lanes, run.arrays, strict=True)]
 

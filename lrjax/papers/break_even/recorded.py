@@ -7,9 +7,9 @@ import numpy as np
 from ml_collections import ConfigDict
 from numpy.typing import NDArray
 
-from lrjax.claims import NotMeasured
 from lrjax.papers.break_even import detectors
 from lrjax.papers.break_even.detectors import Detection, Series
+from lrjax.papers.claim import NotMeasured
 
 # Where a number may stand, first choice first.
 SOURCES = ("break_even", "noise", "spectrum")

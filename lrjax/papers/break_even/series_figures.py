@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from lrjax.claims import NotMeasured
-from lrjax.drawing import Figure, canvas, legend_below, plain_log
-from lrjax.metrics import RunResult
+from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.break_even.drawing import colours, label, mark_accuracy, plot_curve, reference, with_curve
 from lrjax.papers.break_even.recorded import DETECTORS, accuracy_at, detections, mark_of, sizes, stability_of
+from lrjax.papers.claim import NotMeasured
+from lrjax.plots.drawing import Figure, canvas, legend_below, plain_log
 
 K, H, RATIO = r"$\lambda_K^1$", r"$\lambda_H^1$", r"$\mathrm{Tr}(K)/\lambda_K^1$"
 

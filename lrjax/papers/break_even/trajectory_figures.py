@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrjax.claims import NotMeasured
-from lrjax.drawing import Figure, canvas, legend_below
-from lrjax.metrics import RunResult
+from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.break_even.checks import maximum
 from lrjax.papers.break_even.drawing import colours, label
 from lrjax.papers.break_even.recorded import curve, parting_of, points_of
+from lrjax.papers.claim import NotMeasured
+from lrjax.plots.drawing import Figure, canvas, legend_below
 
 NEIGHBOURS, MIN_DIST = 15, 0.1
 

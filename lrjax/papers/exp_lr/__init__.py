@@ -4,7 +4,7 @@ from typing import Any
 
 from lrjax.papers.exp_lr.claims import CLAIMS
 from lrjax.papers.exp_lr.observe import observations
-from lrjax.papers.exp_lr.preface import before
+from lrjax.papers.exp_lr.predictions import before
 
 __all__ = ["CLAIMS", "NOTE", "before", "figures", "observations"]
 
@@ -19,7 +19,7 @@ NOTE = (
 
 
 def figures(run: Any) -> list[Any]:
-    """The figures of a run, see `lrjax.papers.exp_lr.gallery`; matplotlib is loaded only to draw."""
-    from lrjax.papers.exp_lr.gallery import figures as draw
+    """The figures of a run, see `lrjax.papers.exp_lr.figures`; matplotlib is loaded only to draw."""
+    from lrjax.papers.exp_lr.figures import figures as draw
 
     return draw(run)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from lrjax.claims import Claim
+from lrjax.papers.claim import Claim
 from lrjax.papers.exp_lr import checks, toy_checks
 
 PAPER = "exp_lr"

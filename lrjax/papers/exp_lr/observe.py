@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrjax.config import Config, freeze
+from lrjax.experiment.config.canonical import Config, freeze
 from lrjax.transforms.equilibrium import angular_update, headroom, time_to_equilibrium
 
 Arrays = dict[str, NDArray[Any]]

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from lrjax.claims import Finding, NotMeasured
+from lrjax.papers.claim import Finding, NotMeasured
 from lrjax.papers.exp_lr.observe import Arrays, by_arm
 
 HIGH = 1e-3  # a loss that counts as having left the minimum

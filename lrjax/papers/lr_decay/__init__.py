@@ -3,7 +3,7 @@
 from typing import Any
 
 from lrjax.papers.lr_decay.claims import CLAIMS
-from lrjax.papers.lr_decay.preface import before
+from lrjax.papers.lr_decay.predictions import before
 
 __all__ = ["CLAIMS", "NOTE", "before", "figures"]
 
@@ -17,7 +17,7 @@ NOTE = (
 
 
 def figures(run: Any) -> list[Any]:
-    """The figures of a run, see `lrjax.papers.lr_decay.gallery`; matplotlib is loaded only to draw."""
-    from lrjax.papers.lr_decay.gallery import figures as draw
+    """The figures of a run, see `lrjax.papers.lr_decay.figures`; matplotlib is loaded only to draw."""
+    from lrjax.papers.lr_decay.figures import figures as draw
 
     return draw(run)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrjax.claims import Finding, NotMeasured
+from lrjax.papers.claim import Finding, NotMeasured
 from lrjax.papers.lr_decay.observe import Lanes, at_step, decays, end, lanes, stages
 
 SIMPLE, COMPLEX, ALL = "subsets/test_simple", "subsets/test_complex", "subsets/test_all"

@@ -6,7 +6,7 @@ of it is known: its curves are plots.
 
 from collections.abc import Callable
 
-from lrjax.claims import Claim
+from lrjax.papers.claim import Claim
 from lrjax.papers.lr_decay import checks, image_checks, noise_checks
 
 PAPER = "lr_decay"

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from lrjax.claims import Finding, NotMeasured
+from lrjax.papers.claim import Finding, NotMeasured
 from lrjax.papers.lr_decay.checks import gap, verdict
 from lrjax.papers.lr_decay.observe import Ratio, end, lanes, stages, transferability
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from lrjax.claims import Finding
+from lrjax.papers.claim import Finding
 from lrjax.papers.lr_decay.checks import COMPLEX, SIMPLE, compared, span
 from lrjax.papers.lr_decay.observe import end, lanes, matched
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lrjax.claims import NotMeasured
+from lrjax.papers.claim import NotMeasured
 
 LEAST_GAIN = 0.005  # of source accuracy between two stages, under which a ratio to it says nothing
 

@@ -7,21 +7,10 @@ import numpy as np
 from matplotlib import figure
 from matplotlib.axes import Axes
 
-from lrjax.drawing import (
-    BLUE,
-    GREEN,
-    GREY,
-    PURPLE,
-    VERMILLION,
-    Arrays,
-    Figure,
-    canvas,
-    legend_below,
-    recorded,
-    thousands,
-)
-from lrjax.metrics import RunResult
+from lrjax.experiment.rundir.lanes import recorded
+from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.lr_decay.observe import decays
+from lrjax.plots.drawing import BLUE, GREEN, GREY, PURPLE, VERMILLION, Arrays, Figure, canvas, legend_below, thousands
 
 Lanes = list[tuple[dict[str, Any], Arrays]]
 SUBSETS = {"simple": "simple patterns", "complex": "complex patterns", "all": "all"}

@@ -1,0 +1,1 @@
+"""Mesh and placement, several hosts, platform: what the library and the experiments share."""

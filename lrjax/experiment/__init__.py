@@ -1,0 +1,1 @@
+"""A config in, a run directory out."""

@@ -1,0 +1,1 @@
+"""Config files and overrides, axes of a sweep, durations, optimizers, plugins."""

@@ -1,0 +1,111 @@
+"""Overrides of a config by dotted key, with the types of its values kept."""
+
+import ast
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict, FieldReference
+
+from lrjax.errors import LrjaxError, check, nearest
+from lrjax.experiment.config.canonical import Config, flatten
+from lrjax.experiment.config.durations import DURATIONS
+from lrjax.experiment.config.optimizers import optimizer_arguments
+
+OPEN = ("sweep", "arms", "probes")  # dictionaries whose keys the user chooses
+
+
+def _coerce(key: str, value: Any, expected: type) -> Any:
+    if expected is type(None):
+        return value
+    if key in DURATIONS and isinstance(value, (int, str)) and not isinstance(value, bool):
+        return value
+    if key == "batch_size" and value == "full":
+        return value
+    if expected in (tuple, list) and isinstance(value, (tuple, list)):
+        return tuple(value)
+    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
+        raise LrjaxError(f"{key} must be of type {expected.__name__}, not {value!r} ({type(value).__name__})")
+    return value
+
+
+def _may_be_none(node: Config, leaf: str) -> bool:
+    """A placeholder may be emptied again; any other key needs a value."""
+    return node[leaf] is None or isinstance(dict(node.items(preserve_field_references=True))[leaf], FieldReference)
+
+
+def _set_open(config: Config, dotted: str, value: Any) -> None:
+    """Sets a key of a dictionary whose keys the user chooses; None removes it (an arm, an axis of the sweep, a probe)."""
+    *path, leaf = dotted.split(".")
+    node = config
+    with config.unlocked():
+        for place, part in enumerate(path):
+            if part not in node:
+                node[part] = ConfigDict()
+            node = node[part]
+            check(
+                isinstance(node, ConfigDict), f"{'.'.join(path[: place + 1])} is a value; {dotted} cannot lie below it"
+            )
+        if value is None:
+            check(leaf in node, f"there is no {dotted!r} to remove; {nearest(leaf, node)}")
+            del node[leaf]
+            return
+        with node.ignore_type():
+            node[leaf] = value
+
+
+def apply_overrides(config: Config, overrides: Mapping[str, Any]) -> Config:
+    """Sets dotted keys in place, with clear errors, and returns the config.
+
+    Raises:
+        LrjaxError: an unknown key (the nearest valid one is named) or a value of the wrong type.
+    """
+    # The optimizer's name first: it decides which other keys there are.
+    for dotted, value in sorted(overrides.items(), key=lambda item: item[0] != "optimizer.name"):
+        *path, leaf = dotted.split(".")
+        if path and path[0] in OPEN:
+            _set_open(config, dotted, value)
+            continue
+        node = config
+        for part in path:
+            node = node.get(part) if isinstance(node, ConfigDict) else None
+        if (
+            path == ["optimizer"]
+            and leaf not in config.optimizer
+            and leaf in optimizer_arguments(config.optimizer.name)
+        ):
+            with config.optimizer.unlocked():
+                config.optimizer[leaf] = value
+            continue
+        if not isinstance(node, ConfigDict) or leaf not in node or isinstance(node[leaf], ConfigDict):
+            names = [name for name in flatten(config) if not name.endswith(f".{dotted}")]  # as in sweep.TYPO
+            raise LrjaxError(f"unknown config key {dotted!r}; {nearest(dotted, names)}")
+        if value is None and _may_be_none(node, leaf):
+            node[leaf] = None
+            continue
+        value = _coerce(dotted, value, node.get_type(leaf))
+        replace(node, leaf, value)
+    return config
+
+
+def replace(node: Config, leaf: str, value: Any) -> None:
+    """Sets a key whose type may change, as from steps to "3 epochs"; `ignore_type` is slow, and seldom needed."""
+    if type(value) is node.get_type(leaf):
+        node[leaf] = value
+    else:
+        with node.ignore_type():
+            node[leaf] = value
+
+
+def parse_value(text: str) -> Any:
+    """A command-line value as Python reads it, or the text itself.
+
+    Example:
+        >>> parse_value("0.1"), parse_value("(1, 2)"), parse_value("adam"), parse_value("None")
+        (0.1, (1, 2), 'adam', None)
+    """
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

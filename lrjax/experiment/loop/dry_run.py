@@ -1,0 +1,148 @@
+"""What an experiment would take, at any scale, from shapes alone: no data, no training."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lrjax import data
+from lrjax.devices import accelerators, parallel
+from lrjax.devices.flops import count
+from lrjax.experiment.config.canonical import Config
+from lrjax.experiment.loop import sweep
+from lrjax.experiment.step.engines import ENGINES
+from lrjax.experiment.step.train_step import Engine, Row, init_state, train_step
+
+
+def _bytes(tree: Any) -> int:
+    return sum(int(np.prod(leaf.shape)) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _abstract_data(group: sweep.Group, hyper: Any) -> Any:
+    source = data.DATASETS[group.structure.data.name]
+    if source.per_lane:
+        return jax.eval_shape(lambda h: source.load(group.structure, h), hyper)
+    spec = source.spec(group.lanes[0].config)
+    return {"train": spec.train, "tests": spec.tests}
+
+
+def _arguments(group: sweep.Group) -> tuple[Engine, Any, Any, Any, Row]:
+    """The engine of a group, and the shapes of what a step of one lane takes: state, hyper, data, row."""
+    structure, lane = group.structure, group.lanes[0]
+    hyper = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in lane.hyper().items()}
+    arrays = _abstract_data(group, hyper)
+    num_classes = data.DATASETS[structure.data.name].spec(lane.config).num_classes
+    engine = ENGINES[structure.engine](structure, num_classes)
+    state = jax.eval_shape(lambda h, d: init_state(engine, structure, h, d), hyper, arrays)
+    row = Row(
+        jax.ShapeDtypeStruct((structure.batch_size,), jnp.int32),
+        jax.ShapeDtypeStruct((), jnp.float32),
+        jax.ShapeDtypeStruct((), jnp.bool_),
+        jax.tree.map(lambda a: jax.ShapeDtypeStruct((), a.dtype), lane.plan()),
+    )
+    return engine, state, hyper, arrays, row
+
+
+def compiled_memory(group: sweep.Group) -> accelerators.Memory:
+    """Memory of the compiled training step of as many lanes as a device has at a time; probes are not counted."""
+    structure = group.structure
+    shared = () if data.DATASETS[structure.data.name].per_lane else (2,)
+
+    def program() -> tuple[Any, tuple[Any, ...]]:
+        engine, *arguments = _arguments(group)
+        loop = parallel.best_lane_loop(structure.engine) if structure.lane_loop == "auto" else structure.lane_loop
+
+        def one(state: Any, hyper: Any, arrays: Any, row: Row) -> Any:
+            return train_step(engine, structure, state, hyper, arrays, row)
+
+        def several(tree: Any) -> Any:
+            return jax.tree.map(lambda a: jax.ShapeDtypeStruct((structure.lanes_per_device, *a.shape), a.dtype), tree)
+
+        sizes = tuple(tree if place in shared else several(tree) for place, tree in enumerate(arguments))
+        return parallel.LANE_LOOPS[loop](one, shared), sizes
+
+    return accelerators.compiled_memory(program)
+
+
+def estimate(group: sweep.Group) -> dict[str, Any]:
+    """Numbers of one group of lanes (of equal structure), per lane where not said otherwise.
+
+    Returns:
+        lanes; steps (all lanes); parameters; state, data in bytes; flops_per_step; flops (all lanes).
+    """
+    engine, state, hyper, arrays, row = _arguments(group)
+    flops = count(lambda s, h, d, r: train_step(engine, group.structure, s, h, d, r), state, hyper, arrays, row)
+    steps = sum(lane.config.steps for lane in group.lanes)
+    return {
+        "lanes": len(group.lanes),
+        "steps": steps,
+        "parameters": sum(int(np.prod(p.shape)) for p in jax.tree.leaves(state.params)),
+        "state": _bytes(state),
+        "data": _bytes(arrays),
+        "shapes": jax.tree.map(lambda a: a.shape, state.params),
+        "flops_per_step": flops,
+        "flops": flops * steps,
+        "batch": arrays["train"]["x"].shape,
+    }
+
+
+def _human(number: float, unit: str) -> str:
+    for prefix in ("", "k", "M", "G", "T", "P", "E"):
+        if abs(number) < 1000 or prefix == "E":
+            return f"{number:.3g} {prefix}{unit}".strip()
+        number /= 1000
+    raise AssertionError("unreachable")
+
+
+def _memory(group: sweep.Group, state: int, arrays: int, compiled: bool) -> str:
+    """The line on memory: what the compiled step takes, and the smallest device with room for it."""
+    known = f"state {_human(state, 'B')} a lane, data {_human(arrays, 'B')}"
+    if not compiled:
+        return f"{_human(group.structure.lanes_per_device * state + arrays, 'B')} before activations ({known}); not compiled"
+    found = compiled_memory(group)
+    needed, device = found.needed, found.compiled_for
+    if needed is None:
+        return f"1 {device} does not hold it ({known}): try remat, compute_dtype='bfloat16' or fewer lanes_per_device"
+    room = accelerators.smallest_device(needed) or "no device that lrjax knows of"
+    return f"{_human(needed, 'B')}, compiled for a {device} ({known}): fits {room}"
+
+
+def describe(config: Config, *, compiled: bool = True) -> str:
+    """The text of `--dry_run`: shapes, parameters, memory, steps and estimated FLOPs of every group of lanes.
+
+    Args:
+        config: as from `lrjax.load_config`.
+        compiled: compile the step of each group for the memory it takes, which lasts minutes for a deep network.
+
+    Raises:
+        LrjaxError: the config is wrong.
+
+    Example:
+        >>> import lrjax
+        >>> text = describe(lrjax.load_config("configs/benign_osc.py:E2,scale=paper"))
+        >>> "parameters" in text and "FLOPs" in text
+        True
+    """
+    lines = [f"{config.paper}:{config.experiment}, scale={config.scale} (dry run: shapes only)"]
+    total = 0.0
+    for group in sweep.plan(config):
+        found = estimate(group)
+        structure = group.structure
+        total += found["flops"]
+        arms = ", ".join(dict.fromkeys(lane.arm for lane in group.lanes))
+        lines += [
+            f"\n{structure.model.name} on {structure.data.name}, engine {structure.engine}: {arms}",
+            f"  lanes          {found['lanes']} ({structure.lanes_per_device} at a time on a device)",
+            f"  steps          {found['steps']} over all lanes, batch size {structure.batch_size}",
+            f"  training set   {found['batch']}",
+            f"  parameters     {found['parameters']:,} a lane",
+            f"  memory         {_memory(group, found['state'], found['data'], compiled)}",
+            f"  FLOPs          {_human(found['flops_per_step'], '')} a step, {_human(found['flops'], '')} in all",
+        ]
+        shapes = jax.tree_util.tree_leaves_with_path(found["shapes"], is_leaf=lambda x: isinstance(x, tuple))
+        lines += [f"    {jax.tree_util.keystr(path)} {shape}" for path, shape in shapes[:40]]
+        lines += [f"    ... and {len(shapes) - 40} more arrays"] if len(shapes) > 40 else []
+    return "\n".join(
+        [*lines, f"\nestimated FLOPs of the experiment: {_human(total, '')} (training steps; probes not counted)"]
+    )

@@ -1,0 +1,270 @@
+"""The axes of an experiment: which are arrays (lanes of one compiled program), which are structure (a program each)."""
+
+import copy
+import inspect
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from lrjax import data
+from lrjax.errors import LrjaxError, check
+from lrjax.experiment.config.axes import Point, as_axes, chain, product, replaced, without
+from lrjax.experiment.config.canonical import Config, flatten, freeze, to_json
+from lrjax.experiment.config.load import load_config, read_spec
+from lrjax.experiment.config.overrides import OPEN, apply_overrides, replace
+from lrjax.experiment.loop import branch
+from lrjax.experiment.loop.resolve import resolve
+from lrjax.experiment.step.engines import ENGINES
+from lrjax.experiment.step.representation import Plan
+from lrjax.experiment.step.representation import plan as plan_of
+from lrjax.experiment.step.schedules import table
+
+ARRAYS = {"seed", "label_noise", "averaging_decay", "averaging_start", "divergence_loss"}
+ARRAYS |= {"model.init_scale", "model.strong_start", "model.weak_start"}
+PER_LANE = ("steps", "e", "order", "schedule", "correct_buffer", "start")  # become tables of the lane, or masks
+NAMES = ("paper", "experiment", "scale", "sweep", "arms")
+
+
+class Lane(NamedTuple):
+    """One run of a sweep."""
+
+    index: int
+    arm: str
+    values: dict[str, Any]  # what the sweep set
+    config: Config  # resolved
+    origin: branch.Origin | None = None  # where it begins, if not by itself
+
+    @property
+    def begin(self) -> int:
+        """The step at which it begins: what comes before is another lane's."""
+        return self.origin.begin if self.origin else 0
+
+    def hyper(self) -> dict[str, Any]:
+        """The numbers that are arguments of the compiled step: dotted key -> scalar."""
+        flat = flatten(self.config)
+        return {key: np.asarray(flat[key], _dtype(key)) for key in sorted(_array_keys(flat))}
+
+    def learning_rates(self) -> np.ndarray:
+        """The lane's schedule as a table: float32 [steps]."""
+        return table(self.config.schedule, self.config.optimizer.learning_rate, self.config.steps)
+
+    def plan(self) -> Plan:
+        """What each step reads beside its rate, in the lane's representation: arrays [steps]."""
+        return plan_of(self.config, self.learning_rates())
+
+    def record(self) -> dict[str, Any]:
+        """What the run directory says of the lane before it has run."""
+        config = self.config
+        record = {
+            "lane": self.index,
+            "arm": self.arm,
+            "seed": config.seed,
+            "values": self.values,
+            "steps": config.steps,
+        }
+        record["learning_rate"] = config.optimizer.learning_rate
+        if self.origin:
+            record["start"] = {"lane": self.origin.lane, "at": self.origin.at, "what": self.origin.what}
+        return record | ({"e": config.e} if "e" in config else {})
+
+
+class Group(NamedTuple):
+    """Lanes that one compiled program runs."""
+
+    structure: Config
+    lanes: list[Lane]
+
+
+def _dtype(key: str) -> Any:
+    integers = {"seed": np.uint32, "averaging_start": np.int32, "data.n_weak": np.int32}
+    return integers.get(key, jax.dtypes.canonicalize_dtype(np.float64))
+
+
+def _array_keys(flat: dict[str, Any]) -> set[str]:
+    def is_number(key: str) -> bool:
+        return isinstance(flat.get(key), (int, float)) and not isinstance(flat[key], bool)
+
+    named = ARRAYS | set(data.DATASETS[flat["data.name"]].arrays)
+    return {key for key in flat if is_number(key) and (key in named or key.startswith("optimizer."))}
+
+
+def _structure(config: Config) -> dict[str, Any]:
+    """The config as JSON, without names and per-lane tables, every array number replaced by zero (its value is an argument)."""
+    content = json.loads(to_json(config))
+    for key in (*NAMES, *PER_LANE):
+        content.pop(key, None)
+    if content["representation"] != "weight_decay":
+        content["representation"] = "wd_free"  # one program: they differ in their tables
+    content["l2_schedule"] = {"name": content["l2_schedule"]["name"]}  # whether the step reads a table of l2
+    arrays = _array_keys(flatten(config))
+    for key in arrays:
+        *path, leaf = key.split(".")
+        node = content
+        for part in path:
+            node = node[part]
+        node[leaf] = 0.0
+    return content
+
+
+def points(config: Config) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Every (arm, swept values, arm's overrides) of an experiment: each arm crossed with the product of the sweep.
+
+    An arm may bring a `sweep` of its own, which adds to the common one. What an arm sets itself is not swept in it.
+    Keys joined by a comma are swept together: `{"e,seed": ((0.5, 3), (1.1, 4))}` has two points.
+
+    Example:
+        >>> from ml_collections import ConfigDict
+        >>> points(ConfigDict({"arms": {}, "sweep": {"e": (0.5, 1.1), "seed": (0,)}}))
+        [('main', {'e': 0.5, 'seed': 0}, {}), ('main', {'e': 1.1, 'seed': 0}, {})]
+        >>> points(ConfigDict({"arms": {"late": {"steps": 9, "sweep": {"e": (2.0,)}}}, "sweep": {"steps": (1, 2)}}))
+        [('late', {'e': 2.0}, {'steps': 9})]
+    """
+    found = []
+    for arm in list(config.arms) or ["main"]:
+        settings = config.arms.get(arm, ConfigDict())
+        check(
+            isinstance(settings, ConfigDict), f"arms.{arm}={settings!r} is no set of keys; write arms.{arm}.KEY=VALUE"
+        )
+        overrides = flatten(settings)
+        own = {key.removeprefix("sweep."): overrides.pop(key) for key in list(overrides) if key.startswith("sweep.")}
+        axes = without(replaced(flatten(config.sweep) | own, own), overrides)
+        found += [(arm, values, overrides) for values in product(axes)]
+    return found
+
+
+def plan(config: Config) -> list[Group]:
+    """Resolves every lane of an experiment and groups lanes by structure, in the order of their first lane.
+
+    Raises:
+        LrjaxError: a lane's config is wrong.
+    """
+    groups: dict[str, Group] = {}
+    lanes = []
+    alone = copy.deepcopy(config)
+    for key in ("sweep", "arms"):  # a thousand values that each of a thousand lanes would copy
+        replace(alone, key, ConfigDict())
+    for index, (arm, values, overrides) in enumerate(points(config)):
+        lane_config = apply_overrides(copy.deepcopy(alone), {**values, **overrides})
+        lanes.append(Lane(index, arm, values, resolve(lane_config)))
+        lanes[-1].plan()  # refuses a rate that its representation does not have
+    for lane in [lane._replace(origin=branch.origin_of(lane, lanes)) for lane in lanes]:
+        structure = _structure(lane.config)
+        key = to_json(structure)
+        if key not in groups:
+            groups[key] = Group(freeze(structure), [])
+            _check_engine(groups[key].structure, lane.config)
+        groups[key].lanes.append(lane)
+    return list(groups.values())
+
+
+def declared(spec: str) -> list[Point]:
+    """The points of the `sweep()` in a config file; one that sets nothing where the file has none.
+
+    Args:
+        spec: as of `lrjax.load_config`. A `sweep` with parameters `experiment` or `scale` is given those.
+
+    Raises:
+        LrjaxError: no such config, or `sweep()` gives something else than points.
+
+    Example:
+        >>> declared("configs/benign_osc.py")
+        [{}]
+    """
+    module, experiment, scale = read_spec(spec)
+    if not hasattr(module, "sweep"):
+        return [{}]
+    known = {"experiment": experiment, "scale": scale}
+    names = inspect.signature(module.sweep).parameters
+    check(set(names) <= set(known), f"sweep({', '.join(names)}) in {spec}: it may take experiment and scale, no more")
+    found = module.sweep(**{name: known[name] for name in names})
+    right = isinstance(found, (list, tuple)) and len(found) > 0 and all(isinstance(p, Mapping) for p in found)
+    check(right, f"sweep() in {spec} gives no points; return grid(...), zipped(...), chain(...) or crossed(...)")
+    return list(found)
+
+
+def runs(spec: str, chosen: Iterable[Point], overrides: Mapping[str, Any] | None = None, most: int = 0) -> list[Point]:
+    """The runs that the points of a sweep need: those that differ in array values alone share one compiled program.
+
+    Points that set different keys, or keys of arms, probes or the sweep itself, are runs of their own.
+
+    Args:
+        spec: as of `lrjax.load_config`.
+        chosen: points, see `lrjax.experiment.config.axes`.
+        overrides: of all of them; a point's own value comes first.
+        most: points of a run at most; 0: no limit.
+
+    Returns:
+        The overrides of each run, as `lrjax.load_config` takes them: the points that share it are axes of its sweep.
+
+    Raises:
+        LrjaxError: a point has an unknown key or a wrong value.
+
+    Example:
+        >>> from lrjax.experiment.config.axes import grid
+        >>> runs("configs/benign_osc.py", grid({"batch_size": (1, 2), "seed": (0, 1)}))
+        [{'batch_size': 1, 'sweep.seed': (0, 1)}, {'batch_size': 2, 'sweep.seed': (0, 1)}]
+    """
+    groups: dict[Any, list[Point]] = {}
+    for point in chain(chosen):
+        named = [key for key in point if key in NAMES]
+        check(not named, f"{named} cannot be swept; name another experiment or scale in --config")
+        try:
+            program = _programs(load_config(spec, _over(overrides or {}, point) | point))
+        except LrjaxError as error:
+            raise LrjaxError(f"the sweep at {', '.join(f'{k}={v!r}' for k, v in point.items())}: {error}") from error
+        own = {key: value for key, value in point.items() if key.split(".")[0] in OPEN}
+        groups.setdefault((program, tuple(sorted(point)), repr(sorted(own.items()))), []).append(point)
+    shared = []
+    for members in groups.values():
+        size = most or len(members)
+        shared += [members[start : start + size] for start in range(0, len(members), size)]
+    return [_over(overrides or {}, members[0]) | _together(members) for members in shared]
+
+
+def _over(overrides: Mapping[str, Any], point: Point) -> Point:
+    """The overrides less what a point sets itself."""
+    axes = {key.removeprefix("sweep."): value for key, value in overrides.items() if key.startswith("sweep.")}
+    values = {key: value for key, value in overrides.items() if not key.startswith("sweep.") and key not in point}
+    return values | {f"sweep.{key}": value for key, value in without(axes, point).items()}
+
+
+def _together(members: list[Point]) -> Point:
+    """What the points of one run have in common, and the axes along which they differ."""
+    common = {key: value for key, value in members[0].items() if all(value == point[key] for point in members)}
+    varying = [{key: value for key, value in point.items() if key not in common} for point in members]
+    axes = as_axes(varying) if varying[0] else {}
+    return common | {f"sweep.{key}": values for key, values in axes.items()}
+
+
+def _programs(config: Config) -> tuple[str, ...]:
+    """What tells the programs of a config apart, read off one lane of each arm."""
+    firsts = {arm: {**values, **overrides} for arm, values, overrides in reversed(points(config))}
+    return tuple(to_json(_structure(resolve(apply_overrides(copy.deepcopy(config), own)))) for own in firsts.values())
+
+
+def _check_engine(structure: Config, config: Config) -> None:
+    """Lets the engine refuse the model, its options or the optimizer before anything is written."""
+    ENGINES[structure.engine](structure, data.DATASETS[structure.data.name].spec(config).num_classes)
+
+
+def blocks(group: Group, size: int) -> list[list[Lane]]:
+    """Lanes in blocks of at most `size`, longest first, so that a block's lanes end at about the same step.
+
+    Lanes of one block begin at the same step, and in the same way.
+    """
+    ordered = sorted(group.lanes, key=lambda lane: -lane.config.steps)
+    alike: dict[Any, list[Lane]] = {}
+    for lane in ordered:
+        alike.setdefault((lane.begin, lane.origin and (lane.origin.what, lane.arm)), []).append(lane)
+    return [own[i : i + size] for own in alike.values() for i in range(0, len(own), size)]
+
+
+def stacked(lanes: list[Lane], size: int) -> dict[str, np.ndarray]:
+    """The lanes' hyper-parameters, each [size]; missing lanes repeat the last one (and are never active)."""
+    rows = [lane.hyper() for lane in lanes]
+    rows += [rows[-1]] * (size - len(rows))
+    return {key: np.stack([row[key] for row in rows]) for key in rows[0]}

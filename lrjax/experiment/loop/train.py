@@ -1,0 +1,314 @@
+"""The one loop. Every experiment of every paper goes through it."""
+
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh
+
+from lrjax import data
+from lrjax.devices import hosts, parallel
+from lrjax.errors import LrjaxError, check
+from lrjax.experiment.config.canonical import Config, fingerprint
+from lrjax.experiment.config.durations import due
+from lrjax.experiment.loop import branch, process, sweep
+from lrjax.experiment.loop.block import Block, Saved
+from lrjax.experiment.loop.progress import Progress
+from lrjax.experiment.rundir import workdirs
+from lrjax.experiment.rundir.checkpoint import Checkpoints, finished, fitted, read, read_meta
+from lrjax.experiment.rundir.metrics import RunResult, SinksOf, Writer, load_run, read_status, write_status
+
+
+class Preempted(Exception):
+    """SIGTERM came; the run is saved."""
+
+
+def _write_chunk(writer: Writer, block: Block, start: int, metrics: Any, measured: dict[str, Any]) -> None:
+    """Reads a chunk from the device (the next one is already running) and appends its rows and arrays."""
+    metrics, measured = parallel.fetch((metrics, measured))
+    live = len(block.lanes)
+    arrays = {f"step/{name}": np.swapaxes(array[:live], 0, 1) for name, array in metrics.items()}
+    for probe, values in measured.items():
+        arrays |= {f"{probe}/{name}": array[None, :live] for name, array in values.items()}
+    writer.collect(arrays)
+    # Not those at the end of a block: a row must not depend on how long the lanes beside it are.
+    regular = [probe for probe in measured if due(block.structure.probes[probe], start + block.chunk)]
+    rows = []
+    for place, lane in enumerate(block.lanes):
+        stop = min(start + block.chunk, lane.config.steps)
+        if metrics and stop > start:
+            own = {name: array[place, : stop - start] for name, array in metrics.items()}
+            row = {"lane": lane.index, "arm": lane.arm, "step": stop, **lane.values}
+            row |= {name: float(array[-1]) for name, array in own.items()} | {"mean_loss": float(np.mean(own["loss"]))}
+            scalars = {
+                f"{p}/{n}": a[place] for p in regular for n, a in measured[p].items() if a.ndim == 1 and n != "step"
+            }
+            rows.append(row | {name: float(value) for name, value in scalars.items()})
+    writer.rows(rows)
+
+
+def _save(checkpoints: Checkpoints, writer: Writer, block: Block, at: int, saved: Saved, clock: Callable) -> list[dict]:
+    writer.flush(block.number, at)
+    saved = parallel.fetch(saved)
+    lanes = block.outcome(saved.state)
+    meta = {"offset": writer.offset, "finished": at >= block.length, "lanes": lanes, "wall_time_s": clock()}
+    if hosts.writes():
+        checkpoints.save(at, saved, meta)
+    return lanes
+
+
+def _restored(checkpoints: Checkpoints, template: Saved) -> tuple[Any, dict[str, Any]] | None:
+    """The newest whole checkpoint; one process says which that is."""
+    own = []
+
+    def newest() -> dict[str, Any] | None:
+        own.append(checkpoints.restore(template))
+        return own[0] and own[0][1]
+
+    meta = hosts.agreed(newest)
+    if meta is None or own:
+        return own[0] if own else None
+    return fitted(read(checkpoints.folder, meta["step"])[0], template), meta
+
+
+def _leave_fork(folder: Path, at: int, saved: Saved) -> None:
+    """Keeps a state that other lanes begin from."""
+    saved = parallel.fetch(saved)
+    if hosts.writes():
+        others = Checkpoints(folder, "all")
+        others.save(at, saved, {})
+        others.close()
+
+
+def run_block(
+    block: Block,
+    writer: Writer,
+    folder: Path,
+    offset: int,
+    clock: Callable,
+    progress: Progress,
+    stop: Callable,
+    trace: Path | None = None,
+) -> list:
+    """Takes a block from its last checkpoint to its end; returns how its lanes ended.
+
+    A trace is made of the second chunk, or of the only one: the first compiles.
+
+    Raises:
+        Preempted: `stop()` was true after a chunk (SIGTERM); everything is saved.
+    """
+    checkpoints = Checkpoints(folder / f"block-{block.number:03d}", block.structure.keep_checkpoints)
+    begin = block.start()
+    restored = _restored(checkpoints, begin)
+    if restored is None:
+        begin = block.first(begin)
+        first, state = block.begin, parallel.put_lanes(begin.state, block.mesh)
+        writer.rewind(block.number, -1, offset)
+        writer.collect(block.fixed_arrays())
+        measured, memory = block.measure(state, begin.memory, first)
+        pending: tuple | None = (first, {}, measured)
+    else:
+        (state, memory), meta = restored
+        first, state = meta["step"], parallel.put_lanes(state, block.mesh)
+        progress.skip(sum(min(first, table.rates.size) - block.begin for table in block.tables))
+        writer.rewind(block.number, first, meta["offset"])
+        pending = None
+    every = -(-block.structure.checkpoint_every // block.chunk) * block.chunk
+    lanes: list[dict] = []
+    watched = min(first + block.chunk, block.length - block.chunk)
+    for start in range(first, block.length, block.chunk):
+        with process.traced(trace if start == watched else None) as whole:
+            state, metrics = whole(block.advance(state, start))
+        at = start + block.chunk
+        measured, memory = block.measure(state, memory, at)
+        if pending is not None:
+            _write_chunk(writer, block, *pending)
+        pending = (start, metrics, measured)
+        progress.advance(sum(min(at, t.rates.size) - min(start, t.rates.size) for t in block.tables), block.name)
+        if at in block.forks:
+            _leave_fork(branch.forks(folder, block.number), at, Saved(state, memory))
+        stopping = stop()
+        if at % every == 0 or at == block.length or stopping:
+            _write_chunk(writer, block, *pending)
+            pending = None
+            lanes = _save(checkpoints, writer, block, at, Saved(state, memory), clock)
+        if stopping and at < block.length:
+            checkpoints.close()
+            raise Preempted
+    checkpoints.close()
+    return lanes
+
+
+def run(
+    config: Config,
+    workdir: str | Path,
+    *,
+    quiet: bool = True,
+    command: str | None = None,
+    sinks: Sequence[str] = (),
+    profile: bool = False,
+) -> RunResult:
+    """Runs an experiment, or goes on with it, or reads it when it is done.
+
+    Args:
+        config: from `lrjax.load_config`.
+        workdir: made if missing; a killed run of the same config in it is taken up again.
+        quiet: no progress on stderr.
+        command: what the report shows as the way to repeat the run.
+        sinks: where the rows of metrics.jsonl go besides: keys of `lrjax.experiment.rundir.sinks.SINKS`.
+        profile: write a trace of one chunk of steps into workdir/profile, for TensorBoard, XProf or Perfetto.
+
+    Returns:
+        The run in memory.
+
+    Raises:
+        LrjaxError: a wrong config, or a workdir that is not this experiment's.
+        Preempted: SIGTERM came; the same call goes on.
+
+    Example:
+        >>> import lrjax, tempfile
+        >>> config = lrjax.load_config("configs/benign_osc.py:E1,scale=smoke")
+        >>> result = lrjax.run(config, tempfile.mkdtemp())
+        >>> result.status["state"], sorted(result.arrays[0])[-1].split("/")[0]
+        ('done', 'step')
+    """
+    groups = sweep.plan(config)
+    if hosts.several():
+        hosts.require_same(fingerprint(config) + workdirs.code_state()["code"], "configs or code")
+    with ExitStack() as stack:
+        status = hosts.agreed(lambda: stack.enter_context(workdirs.opened(Path(workdir), config)))
+        if status.get("state") != "done":
+            _run_groups(groups, Path(workdir), status | {"command": command}, quiet, sinks, profile)
+        elif hosts.writes():
+            SinksOf(Path(workdir), sinks).open()
+    return load_run(workdir)
+
+
+@contextmanager
+def _sigterm() -> Iterator[Callable[[], bool]]:
+    """Whether SIGTERM came, to be asked after each chunk. Signals reach the main thread alone, not a notebook's worker."""
+    received: list = []
+    agreed = hosts.stop_agreed()
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: agreed(False)
+        return
+    previous = signal.signal(signal.SIGTERM, lambda *_: received.append(True))
+    try:
+        yield lambda: agreed(bool(received))
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _shared_data(group: sweep.Group, mesh: Mesh) -> Any:
+    source = data.DATASETS[group.structure.data.name]
+    if source.per_lane:
+        return None
+    loaded = source.load(group.lanes[0].config)
+    return parallel.put_shared({"train": loaded.train, "tests": loaded.tests}, mesh)
+
+
+def _jobs(groups: list[sweep.Group]) -> list[tuple[sweep.Group, list[sweep.Lane], Mesh]]:
+    num_lanes = sum(len(group.lanes) for group in groups)
+    jobs = []
+    for group in groups:
+        mesh = parallel.make_mesh(group.structure.data_devices, num_lanes, group.structure.batch_size)
+        size = group.structure.lanes_per_device * parallel.sweep_devices(mesh)
+        jobs += [(group, members, mesh) for members in sweep.blocks(group, size)]
+    lanes = {lane.index: lane for group in groups for lane in group.lanes}
+    return sorted(jobs, key=lambda job: branch.depth(job[1][0], lanes))  # what others begin from comes first
+
+
+def _placed(block: Block, jobs: list[tuple[sweep.Group, list[sweep.Lane], Mesh]], folder: Path) -> Block:
+    """Tells a block where its lanes begin, and which of its states others begin from."""
+    where = {lane.index: (number, place) for number, job in enumerate(jobs) for place, lane in enumerate(job[1])}
+    origins = [lane.origin for lane in block.lanes if lane.origin]
+    block.places = [(branch.forks(folder, where[o.lane][0]), where[o.lane][1]) for o in origins]
+    later = [lane.origin for _, members, _ in jobs for lane in members if lane.origin]
+    block.forks = frozenset(origin.at for origin in later if where[origin.lane][0] == block.number)
+    return block
+
+
+def _earlier(workdir: Path, blocks: list[list[int]]) -> float:
+    """Seconds that earlier starts of a run took; refuses one that cannot be gone on with."""
+    folder = workdir / "ckpt"
+    stored = (read_status(workdir) or {}).get("blocks", blocks)
+    check(
+        stored == blocks or not folder.is_dir(),
+        f"{workdir} was begun on another number of devices; go on with as many (on a CPU JAX_NUM_CPU_DEVICES=N sets it), or "
+        "run with --fresh to start over",
+    )
+    metas = [meta for number in range(len(blocks)) for meta in read_meta(folder / f"block-{number:03d}")]
+    return max((meta.get("wall_time_s", 0.0) for meta in metas), default=0.0)
+
+
+def _say_layout(jobs: list[tuple[sweep.Group, list[sweep.Lane], Mesh]]) -> None:
+    structures = [(mesh, group.structure) for group, _, mesh in jobs]
+    lines = [
+        parallel.layout(
+            mesh, s.lanes_per_device, s.batch_size, s.micro_batch if s.batch_statistics == "micro_batch" else 0
+        )
+        for mesh, s in structures
+    ]
+    print(*dict.fromkeys(lines), sep="\n", flush=True)
+
+
+def _run_groups(
+    groups: list[sweep.Group], workdir: Path, status: dict[str, Any], quiet: bool, sinks: Sequence[str], profile: bool
+) -> None:
+    jobs = _jobs(groups)
+    records = sorted((lane.record() for group in groups for lane in group.lanes), key=lambda record: record["lane"])
+    status = status | {"lanes": records, "blocks": [[lane.index for lane in members] for _, members, _ in jobs]}
+    folder = workdir / "ckpt"
+    earlier = hosts.agreed(lambda: _earlier(workdir, status["blocks"]))
+    started = time.monotonic()
+
+    def clock() -> float:
+        return earlier + time.monotonic() - started
+
+    def update(state: str) -> None:
+        if hosts.writes():
+            write_status(workdir, status | {"state": state, "wall_time_s": round(clock(), 2)})
+
+    writer, offset = Writer(workdir, silent=not hosts.writes(), sinks=sinks), 0
+    traces = iter([workdir / "profile"] if profile else [])
+    group_data: tuple[Any, Any] = (None, None)
+    if not quiet:
+        _say_layout(jobs)
+    total = sum(lane.config.steps - lane.begin for group in groups for lane in group.lanes)
+    with _sigterm() as stop, Progress(total, quiet=quiet or not hosts.writes()) as progress, _state_on_error(update):
+        update("running")
+        for number, (group, members, mesh) in enumerate(jobs):
+            meta = hosts.agreed(lambda number=number: finished(folder / f"block-{number:03d}"))
+            if meta is not None:
+                ended, offset = meta["lanes"], meta["offset"]
+                progress.skip(sum(lane.config.steps - lane.begin for lane in members))
+            else:
+                for later in range(number + 1, len(jobs)):  # their rows stand behind those that this block writes again
+                    if hosts.writes():
+                        shutil.rmtree(folder / f"block-{later:03d}", ignore_errors=True)
+                if group_data[0] is not group:
+                    group_data = (group, _shared_data(group, mesh))
+                block = _placed(Block(number, group, members, mesh, group_data[1]), jobs, folder)
+                ended = run_block(block, writer, folder, offset, clock, progress, stop, next(traces, None))
+                offset = writer.offset
+            for end in ended:
+                records[end["lane"]] |= end
+        hosts.agreed(lambda: update("done"))  # no process reads the run before it is whole
+
+
+@contextmanager
+def _state_on_error(update: Callable[[str], None]) -> Iterator[None]:
+    """Leaves in status.json how the run ended; on a full disk the error itself matters more than the record of it."""
+    try:
+        yield
+    except BaseException as error:
+        state = "preempted" if isinstance(error, (Preempted, KeyboardInterrupt)) else "failed"
+        with suppress(LrjaxError):
+            update(state)
+        raise

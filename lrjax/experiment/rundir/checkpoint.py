@@ -1,0 +1,201 @@
+"""The only file that imports orbax: what a killed run needs to go on, bit for bit."""
+
+import json
+import shutil
+import sys
+import zlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from lrjax.errors import LrjaxError
+
+
+def _alone() -> ocp.options.MultiprocessingOptions:
+    """Process 0 writes (see `lrjax.devices.hosts`), and each process reads by itself; orbax would let all wait for all."""
+    own = jax.process_index()
+    return ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own})
+
+
+def _leaves(state: Any) -> dict[str, Any]:
+    """Path -> leaf; the paths are the same for a NamedTuple and the dict that orbax makes of it."""
+    return {jax.tree_util.keystr(p, simple=True, separator="/"): a for p, a in jax.tree.leaves_with_path(state)}
+
+
+def _checksum(state: Any) -> int:
+    crc = 0
+    for path, leaf in sorted(_leaves(state).items()):
+        crc = zlib.crc32(path.encode() + np.ascontiguousarray(leaf).tobytes(), crc)
+    return crc
+
+
+def _checked(state: Any, meta: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    state = jax.tree.map(np.asarray, state)
+    if _checksum(state) != meta["checksum"]:
+        raise ValueError("its checksum does not match")
+    return state, dict(meta)
+
+
+def fitted(state: Any, template: Any) -> Any | None:
+    """A state of nested dicts and lists in the containers of the template; None where shapes or dtypes differ.
+
+    Example:
+        >>> fitted({"w": np.ones(2)}, {"w": np.zeros(2)})
+        {'w': array([1., 1.])}
+    """
+    stored, wanted = _leaves(state), _leaves(template)
+    fits = stored.keys() == wanted.keys() and all(
+        (stored[path].shape, stored[path].dtype) == (np.shape(leaf), np.asarray(leaf).dtype)
+        for path, leaf in wanted.items()
+    )
+    return jax.tree.unflatten(jax.tree.structure(template), [stored[path] for path in wanted]) if fits else None
+
+
+class Checkpoints:
+    """The newest checkpoints of one block of lanes, or all of them.
+
+    Saving is atomic; two or more are kept, so that a damaged one falls back to the one before.
+
+    Args:
+        folder: made if missing.
+        keep: how many stay on disk, the newest ones; "all" for every one, so that they can be measured afterwards.
+
+    Example:
+        >>> import tempfile, numpy as np
+        >>> checkpoints = Checkpoints(Path(tempfile.mkdtemp()) / "block-000")
+        >>> checkpoints.save(4, {"w": np.ones(2)}, {"offset": 10})
+        >>> state, meta = checkpoints.restore({"w": np.zeros(2)})
+        >>> state["w"].tolist(), meta["step"], meta["offset"]
+        ([1.0, 1.0], 4, 10)
+    """
+
+    def __init__(self, folder: Path, keep: int | str = 2):
+        self.folder, self._keep = folder.resolve(), None if keep == "all" else int(keep)
+        self._manager: ocp.CheckpointManager | None = None
+
+    def _open(self) -> ocp.CheckpointManager:
+        if self._manager is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=self._keep,
+                enable_async_checkpointing=False,
+                create=False,
+                multiprocessing_options=_alone(),
+            )
+            self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=("state", "meta"))
+        return self._manager
+
+    def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
+        """Writes numpy arrays and a small JSON record; a checkpoint of the same step is replaced.
+
+        Raises:
+            LrjaxError: the disk is full or not writable; the checkpoints before are untouched.
+        """
+        meta = {**meta, "step": step, "checksum": _checksum(state)}
+        items = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
+        try:
+            if step in self._open().all_steps():
+                self._open().delete(step)
+            self._open().save(step, args=items)
+        except Exception as error:
+            raise LrjaxError(
+                f"could not write the checkpoint of step {step} to {self.folder} ({_first_line(error)}); make room or "
+                "mend the disk and run the same command again, which goes on from the checkpoint before"
+            ) from error
+
+    def _read(self, step: int, template: Any) -> tuple[Any, dict[str, Any]]:
+        restore = ocp.args.Composite(state=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore())
+        found = self._open().restore(step, args=restore)
+        state, meta = _checked(found["state"], found["meta"])
+        if template is None:
+            return state, meta
+        state = fitted(state, template)
+        if state is None:
+            raise LrjaxError(f"the state in {self.folder} is not one of this version's; run with --fresh to start over")
+        return state, meta
+
+    def restore(self, template: Any = None) -> tuple[Any, dict[str, Any]] | None:
+        """The newest whole checkpoint as (state, meta), or None where there is none.
+
+        A damaged one is reported on stderr, removed, and the one before is taken.
+
+        Args:
+            template: a state of the same shapes and dtypes; without one, nested dicts and lists come back.
+
+        Raises:
+            LrjaxError: the newest whole checkpoint has other shapes than the template.
+        """
+        if not self.folder.is_dir():
+            return None
+        for step in sorted(self._open().all_steps(), reverse=True):
+            try:
+                return self._read(step, template)
+            except LrjaxError:
+                raise  # whole, but not ours: never removed
+            except Exception as error:  # orbax, tensorstore and json each have their own; any of them means damaged
+                print(
+                    f"checkpoint {self.folder.name}/{step} is damaged ({_first_line(error)}); falling back to the one before",
+                    file=sys.stderr,
+                )
+                self.close()
+                shutil.rmtree(self.folder / str(step))
+        return None
+
+    def close(self) -> None:
+        """Frees orbax's threads."""
+        if self._manager is not None:
+            self._manager.close()
+            self._manager = None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def finished(folder: Path) -> dict[str, Any] | None:
+    """The record of a block that has reached its end and whose last checkpoint is whole; else None."""
+    if not any(meta.get("finished") for meta in read_meta(folder)):
+        return None
+    checkpoints = Checkpoints(folder)
+    restored = checkpoints.restore()
+    checkpoints.close()
+    return restored[1] if restored is not None and restored[1]["finished"] else None
+
+
+def read_meta(folder: Path) -> list[dict[str, Any]]:
+    """The JSON records of a block's checkpoints, without reading any state."""
+    records = []
+    for path in sorted(folder.glob("*/meta/metadata")):
+        try:
+            records.append(json.loads(path.read_text()))
+        except (OSError, ValueError):
+            continue
+    return records
+
+
+def stored_steps(folder: Path) -> list[int]:
+    """The steps of a block's checkpoints, ascending; opens none of them."""
+    return sorted(
+        int(path.parents[1].name) for path in folder.glob("*/meta/metadata") if path.parents[1].name.isdigit()
+    )
+
+
+def read(folder: Path, step: int) -> tuple[Any, dict[str, Any]]:
+    """One checkpoint as (state, meta), the state as nested dicts and lists; nothing on disk changes.
+
+    Raises:
+        LrjaxError: it is damaged.
+    """
+    place = folder.resolve() / str(step)
+    try:
+        # Not a manager: it would say that it may not write.
+        with ocp.StandardCheckpointer(multiprocessing_options=_alone()) as checkpointer:
+            state = checkpointer.restore(place / "state")
+        return _checked(state, json.loads((place / "meta" / "metadata").read_text()))
+    except Exception as error:  # as in `restore`: each library has its own
+        raise LrjaxError(
+            f"checkpoint {folder.name}/{step} is damaged ({_first_line(error)}); leave step {step} out, or run with --fresh"
+        ) from error

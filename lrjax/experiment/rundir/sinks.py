@@ -1,0 +1,144 @@
+"""Where the rows of metrics.jsonl go besides: TensorBoard and Weights & Biases, one run a lane.
+
+metrics.jsonl and arrays/ are always written and all that a report needs; a sink is for watching. Which ones is no part of the
+experiment: a run can be gone on with, or read, with others or none. To add one, write a function like `tensorboard` and a
+row in `SINKS`.
+"""
+
+import importlib
+import json
+import math
+import shutil
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from lrjax.errors import LrjaxError, check, nearest
+
+Row = Mapping[str, Any]
+Sink = Callable[[Sequence[Row]], None]
+NAMES = ("lane", "arm", "step")  # what a row is of, rather than what was measured
+
+
+def _package(name: str, extra: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise LrjaxError(f'the sink {extra} needs a package: pip install "lrjax[{extra}]"') from error
+
+
+def _lane(row: Row) -> str:
+    return f"lane-{row['lane']:03d}-{row['arm']}"
+
+
+def scalars(row: Row) -> dict[str, float]:
+    """What was measured, without names and what is not finite (a diverged lane's loss).
+
+    Example:
+        >>> scalars({"lane": 0, "arm": "main", "step": 5, "loss": float("nan"), "accuracy": 0.5, "seed": 3})
+        {'accuracy': 0.5, 'seed': 3.0}
+    """
+    found = {name: value for name, value in row.items() if name not in NAMES and isinstance(value, (int, float))}
+    return {name: float(value) for name, value in found.items() if math.isfinite(value)}
+
+
+def tensorboard(workdir: Path, config: Mapping[str, Any], kept: Sequence[Row]) -> Sink:
+    """Event files in workdir/tensorboard/lane-NNN-ARM: `tensorboard --logdir WORKDIR/tensorboard`.
+
+    Args:
+        workdir: the run directory.
+        config: of the run, as JSON.
+        kept: rows that are in metrics.jsonl already. They are written again in place of what was there, so that after a
+            resumption, too, each step stands once.
+
+    Raises:
+        LrjaxError: the extra `tensorboard` is not installed.
+    """
+    # Its SummaryWriter hands rows to a thread, and loses those that are under way when the process ends.
+    files = _package("tensorboardX.event_file_writer", "tensorboard")
+    summaries, protocol = (_package(f"tensorboardX.{name}", "tensorboard") for name in ("summary", "proto.event_pb2"))
+    shutil.rmtree(workdir / "tensorboard", ignore_errors=True)
+    writers: dict[str, Any] = {}
+
+    def write(rows: Sequence[Row]) -> None:
+        for row in rows:
+            name = _lane(row)
+            if name not in writers:
+                (workdir / "tensorboard" / name).mkdir(parents=True)
+                writers[name] = files.EventsWriter(str(workdir / "tensorboard" / name / "events"))
+            for key, value in scalars(row).items():
+                summary = summaries.scalar(key, value)
+                writers[name].write_event(protocol.Event(wall_time=time.time(), step=row["step"], summary=summary))
+        for writer in writers.values():
+            writer.flush()
+
+    weakref.finalize(write, _close, writers)
+    write(kept)
+    return write
+
+
+def _close(writers: Mapping[str, Any]) -> None:
+    for writer in writers.values():
+        writer.close()
+
+
+def wandb(workdir: Path, config: Mapping[str, Any], kept: Sequence[Row]) -> Sink:
+    """Runs of Weights & Biases, one a lane, in the group WORKDIR's name; WANDB_MODE=offline keeps them in workdir/wandb.
+
+    A lane's run has an id of its own, so a resumed one goes on in it. What was sent is not sent again: workdir/wandb.json
+    says up to which step that is.
+
+    Args:
+        workdir: the run directory.
+        config: of the run, as JSON.
+        kept: rows that are in metrics.jsonl already; those not sent yet are sent.
+
+    Raises:
+        LrjaxError: the extra `wandb` is not installed.
+    """
+    package = _package("wandb", "wandb")
+    record = workdir / "wandb.json"
+    sent: dict[str, int] = json.loads(record.read_text()) if record.exists() else {}
+    runs: dict[str, Any] = {}
+
+    def write(rows: Sequence[Row]) -> None:
+        for row in rows:
+            name = _lane(row)
+            if row["step"] <= sent.get(name, -1):
+                continue
+            if name not in runs:
+                runs[name] = package.init(
+                    project="lrjax", group=workdir.name, name=name, id=f"{workdir.name}-{name}"[-120:], dir=str(workdir),
+                    config=dict(config), resume="allow", reinit="create_new",
+                )  # fmt: skip
+            runs[name].log(scalars(row), step=row["step"])
+            sent[name] = row["step"]
+        record.write_text(json.dumps(sent))
+
+    write(kept)
+    return write
+
+
+SINKS: dict[str, Callable[[Path, Mapping[str, Any], Sequence[Row]], Sink]] = {
+    "tensorboard": tensorboard,
+    "wandb": wandb,
+}
+
+
+def named(text: str) -> tuple[str, ...]:
+    """The sinks of a flag: "tensorboard,wandb" -> their names.
+
+    Raises:
+        LrjaxError: there is no such sink.
+
+    Example:
+        >>> named("tensorboard, wandb"), named("")
+        (('tensorboard', 'wandb'), ())
+    """
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    for name in names:
+        check(name in SINKS, f"there is no sink {name!r}; {nearest(name, SINKS)}")
+    return names

@@ -1,0 +1,1 @@
+"""Convolution and pooling that are fast on a CPU, with derivatives of any order."""

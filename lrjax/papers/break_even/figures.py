@@ -1,0 +1,37 @@
+"""The figures of a report, by what a run recorded. To add one, write a function of a run and a place in `FIGURES`."""
+
+from collections.abc import Callable
+
+import matplotlib
+
+from lrjax.experiment.rundir.metrics import RunResult
+from lrjax.papers.break_even.series_figures import (
+    batch_norm,
+    conditioning,
+    detector_table,
+    early_phase,
+    sharpness,
+    stability,
+)
+from lrjax.papers.break_even.trajectory_figures import trajectory
+from lrjax.plots.drawing import STYLE, Figure
+
+__all__ = ["FIGURES", "Figure", "figures"]
+
+Draw = Callable[[RunResult], Figure | None]
+
+FIGURES: tuple[Draw, ...] = (trajectory, early_phase, conditioning, sharpness, stability, batch_norm, detector_table)
+
+
+def figures(run: RunResult) -> list[Figure]:
+    """Draws what a run has to show, from its files alone; a figure without data is left out.
+
+    Args:
+        run: from `lrjax.experiment.rundir.metrics.load_run`; it need not be finished.
+
+    Returns:
+        The figures in the order of the report.
+    """
+    with matplotlib.rc_context(STYLE):
+        drawn = [draw(run) for draw in FIGURES]
+    return [figure for figure in drawn if figure is not None]

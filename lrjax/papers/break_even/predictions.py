@@ -1,0 +1,32 @@
+"""What theory expects of an experiment, printed before it runs: where each rate breaks even, and what measuring costs."""
+
+from typing import Any
+
+from lrjax.papers.break_even.cost import measuring
+from lrjax.spectra.training_edge import training_edge
+
+MOST_ROWS = 12
+
+
+def before(groups: list[Any]) -> str:
+    """One line a distinct setting: rate, batch size, the edge that lambda_H meets, and the cost of the probes.
+
+    Args:
+        groups: from `lrjax.experiment.loop.sweep.plan`.
+    """
+    rows: dict[tuple, str] = {}
+    training = probing = 0.0
+    for group in groups:
+        for lane in group.lanes:
+            config = lane.config
+            key = (lane.arm, config.optimizer.learning_rate, config.batch_size, config.optimizer.get("momentum"))
+            edge = training_edge(config.optimizer, config.optimizer.learning_rate)
+            words = "-" if edge is None else f"{float(edge.values):.4g}"
+            rows.setdefault(key, f"{lane.arm:<14} {key[1]:>8.4g} {key[2]:>6} {config.steps:>8} {words:>10}")
+            cost = measuring(group.structure, config)
+            training += cost.training
+            probing += cost.probing
+    lines = ["expected: lambda_H rises to about its edge (2 / eta without momentum), at most, and stays there"]
+    lines += [f"{'arm':<14} {'eta':>8} {'S':>6} {'steps':>8} {'edge':>10}", *list(rows.values())[:MOST_ROWS]]
+    lines += [f"... and {len(rows) - MOST_ROWS} more settings"] if len(rows) > MOST_ROWS else []
+    return "\n".join([*lines, f"measuring takes at most {probing / training:.0%} of the FLOPs of training"])

@@ -1,0 +1,181 @@
+"""What a claim is: a paper's statement as a function of the run directory, and the table that shows how it came out.
+
+A claim can come out negative. `judge` keeps every verdict it gets, and `table` prints them all.
+"""
+
+import os
+import shutil
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TextIO
+
+VERDICTS = ("supported", "contradicted", "inconclusive")
+NOT_PUBLISHED = "not published in a form we could read"
+
+_ANSI = {"supported": "\x1b[1;32m", "contradicted": "\x1b[1;31m", "inconclusive": "\x1b[1;33m"}
+_ANSI_END = "\x1b[0m"
+
+
+class NotMeasured(Exception):
+    """Raised by a check that lacks what it needs: a lane diverged, a probe was off. `judge` makes it "inconclusive".
+
+    Example:
+        >>> def check(run):
+        ...     raise NotMeasured("lane 3 (e = 1.5) diverged at step 120")
+    """
+
+
+class Finding(NamedTuple):
+    """What a check found: one word of `VERDICTS`, and the numbers behind it as text."""
+
+    verdict: str
+    measured: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One statement of a paper, with the function that decides it.
+
+    Args:
+        id: short name, unique within the paper, e.g. "theorem_5".
+        paper: key of `lrjax.papers.PAPERS`.
+        experiments: the experiments whose runs can decide the claim; other runs leave it out.
+        statement: the paper's statement in one sentence.
+        source: where it stands, e.g. "section 4, theorem 5".
+        expected: what must be measured for "supported", in words and numbers.
+        check: run (`lrjax.experiment.rundir.metrics.RunResult`) -> `Finding`; may raise `NotMeasured(reason)`.
+        paper_reports: the paper's own number, None when it is not known.
+
+    Example:
+        >>> Claim("switch", "benign_osc", ("CLEAR",), "The weak feature is learned for e > 1 only.", "theorem 5",
+        ...       "accuracy >= 0.995", lambda run: Finding("supported", "accuracy 1.000")).id
+        'switch'
+    """
+
+    id: str
+    paper: str
+    experiments: tuple[str, ...]
+    statement: str
+    source: str
+    expected: str
+    check: Callable[[Any], Finding]
+    paper_reports: str | None = None
+
+
+def judge(claims: Iterable[Claim], run: Any) -> list[dict[str, Any]]:
+    """Decide every claim that this run's experiment can decide.
+
+    Args:
+        claims: a paper's claims, in the order in which they are to be shown.
+        run: a `lrjax.RunResult`; read here are `config["experiment"]`, `config["scale"]` and `status`.
+
+    Returns:
+        One dict a claim with id, paper, experiment, statement, source, verdict, measured, expected, paper_reports,
+        command, wall_time_s, version, scale: an entry of `claims.json`. A check that raises `NotMeasured` gives
+        "inconclusive" and the reason as what was measured, and so does scale=smoke; any other exception propagates.
+
+    Raises:
+        ValueError: a check returned a verdict that is not in `VERDICTS`.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> run = SimpleNamespace(config={"experiment": "E2", "scale": "small"}, status={})
+        >>> check = lambda run: Finding("contradicted", "ratio 2")
+        >>> claim = Claim("c1", "p", ("E2",), "Loss falls.", "eq. 1", "ratio < 1", check)
+        >>> [(entry["verdict"], entry["paper_reports"]) for entry in judge([claim], run)]
+        [('contradicted', 'not published in a form we could read')]
+    """
+    experiment = run.config["experiment"]
+    return [_entry(claim, experiment, run) for claim in claims if experiment in claim.experiments]
+
+
+def _entry(claim: Claim, experiment: str, run: Any) -> dict[str, Any]:
+    try:
+        verdict, measured = claim.check(run)
+    except NotMeasured as reason:
+        verdict, measured = "inconclusive", f"not measured: {reason}"
+    if run.config.get("scale") == "smoke" and verdict in VERDICTS:
+        verdict, measured = "inconclusive", f"smoke scale is too short to judge: {measured}"
+    if verdict not in VERDICTS:
+        raise ValueError(f"claim {claim.id!r} returned the verdict {verdict!r}; a verdict is one of {VERDICTS}")
+    return {
+        "id": claim.id,
+        "paper": claim.paper,
+        "experiment": experiment,
+        "statement": claim.statement,
+        "source": claim.source,
+        "verdict": verdict,
+        "measured": measured,
+        "expected": claim.expected,
+        "paper_reports": NOT_PUBLISHED if claim.paper_reports is None else claim.paper_reports,
+        "command": run.status.get("command"),
+        "wall_time_s": run.status.get("wall_time_s"),
+        "version": run.status.get("version"),
+        "scale": run.config.get("scale"),
+    }
+
+
+def summary(entries: Sequence[dict[str, Any]]) -> str:
+    """Count the verdicts, in words.
+
+    Example:
+        >>> summary([{"verdict": "supported"}, {"verdict": "contradicted"}, {"verdict": "supported"}])
+        '3 claims: 2 supported, 1 contradicted, 0 inconclusive'
+    """
+    counts = Counter(entry["verdict"] for entry in entries)
+    noun = "claim" if len(entries) == 1 else "claims"
+    return f"{len(entries)} {noun}: " + ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
+
+
+def table(entries: Sequence[dict[str, Any]], color: bool = False, width: int = 100) -> str:
+    """Lay out judged claims for a terminal: a block a claim, the verdict first, long text wrapped to `width`.
+
+    Args:
+        entries: what `judge` returned, or the content of a `claims.json`.
+        color: paint the verdict words with ANSI codes; they stay words either way.
+        width: columns of the terminal; less than 40 is taken as 40.
+
+    Returns:
+        The text, without a newline at its end.
+
+    Example:
+        >>> print(table([{"verdict": "supported", "id": "c1", "statement": "Loss falls.", "measured": "ratio 0.1",
+        ...               "expected": "ratio < 1", "paper_reports": "0.12"}]))
+        supported     c1
+            Loss falls.
+            measured  ratio 0.1
+            expected  ratio < 1
+            paper     0.12
+        <BLANKLINE>
+        1 claim: 1 supported, 0 contradicted, 0 inconclusive
+    """
+    if not entries:
+        return "This experiment judges no claim."
+    blocks = [_block(entry, color, max(width, 40)) for entry in entries]
+    return "\n\n".join([*blocks, textwrap.fill(summary(entries), max(width, 40))])
+
+
+def _block(entry: dict[str, Any], color: bool, width: int) -> str:
+    word = entry["verdict"].ljust(max(map(len, VERDICTS)))
+    if color:
+        word = f"{_ANSI[entry['verdict']]}{word}{_ANSI_END}"
+    facts = (("measured", "measured"), ("expected", "expected"), ("paper", "paper_reports"))
+    lines = [f"{word}  {entry['id']}", *_wrapped("    ", entry["statement"], width)]
+    for label, key in facts:
+        lines += _wrapped(f"    {label:<8}  ", str(entry[key]), width)
+    return "\n".join(lines)
+
+
+def _wrapped(first: str, text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, initial_indent=first, subsequent_indent=" " * len(first))
+
+
+def print_table(entries: Sequence[dict[str, Any]], stream: TextIO | None = None) -> None:
+    """Print `table` as wide as the terminal; in colour only on a terminal, and never if NO_COLOR is set."""
+    out = sys.stdout if stream is None else stream
+    color = out.isatty() and not os.environ.get("NO_COLOR")
+    width = min(shutil.get_terminal_size((100, 24)).columns, 120)
+    print(table(entries, color=color, width=width), file=out)

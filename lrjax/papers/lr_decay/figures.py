@@ -1,0 +1,39 @@
+"""The figures of a report, by experiment. To add one, write a function of a run and a row in `FIGURES`."""
+
+from collections.abc import Callable
+
+import matplotlib
+
+from lrjax.experiment.rundir.metrics import RunResult
+from lrjax.papers.lr_decay import image_figures as images
+from lrjax.papers.lr_decay import pattern_figures as patterns
+from lrjax.plots.drawing import STYLE, Figure
+
+Draw = Callable[[RunResult], Figure | None]
+
+FIGURES: dict[str, tuple[Draw, ...]] = {
+    "L3": (patterns.accuracy_by_subset, patterns.gain_by_stage),
+    "L4": (patterns.noisy_accuracy, patterns.memorised_noise),
+    "L5": (patterns.root_cause,),
+    "L6": (patterns.rules,),
+    "L10": (patterns.average,),
+    "L7_ps10": (images.transfer,),
+    "L7": (images.transfer,),
+    "L1": (images.training,),
+    "L2": (images.training,),
+    "L9": (images.training, images.explained),
+    "L8": (images.patches,),
+}
+
+
+def figures(run: RunResult) -> list[Figure]:
+    """Draws what a run has to show, from its files alone; a figure without data is left out.
+
+    Example:
+        >>> from pathlib import Path
+        >>> figures(RunResult([], [], {"state": "running"}, Path(), {"experiment": "L3"}, []))
+        []
+    """
+    with matplotlib.rc_context(STYLE):
+        drawn = [draw(run) for draw in FIGURES.get(run.config["experiment"], ())]
+    return [figure for figure in drawn if figure is not None]

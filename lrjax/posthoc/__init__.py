@@ -1,0 +1,1 @@
+"""Curvature of stored checkpoints: `python -m lrjax.posthoc --workdir=DIR`."""
