@@ -68,10 +68,10 @@ def perceptron(**overrides):
     return config
 
 
-def compiled_step(program, state, hyper, arrays, rows, mesh):
+def compiled_step(program, state, hparams, arrays, rows, mesh):
     """The text of the compiled step, and the FLOPs of one device."""
     with jax.set_mesh(mesh):
-        made = program.advance.compiled.lower(state, hyper, arrays, rows).compile()
+        made = program.advance.compiled.lower(state, hparams, arrays, rows).compile()
     return made.as_text(), made.cost_analysis()["flops"]
 
 
@@ -90,17 +90,17 @@ def reduced(text):
 def first_block(config, mesh=None):
     """The first block of a run, ready to advance."""
     group = sweep.plan(config)[0]
-    mesh = mesh or parallel.make_mesh(config.data_devices, len(group.lanes), group.structure.batch_size)
-    source = data.DATASETS[group.structure.data.name]
+    mesh = mesh or parallel.make_mesh(config.data_devices, len(group.lanes), group.static.batch_size)
+    source = data.DATASETS[group.static.data.name]
     shared = None
     if not source.per_lane:
         loaded = source.load(group.lanes[0].config)
         shared = parallel.put_shared({"train": loaded.train, "tests": loaded.tests}, mesh)
-    size = group.structure.lanes_per_device * parallel.sweep_devices(mesh)
+    size = group.static.lanes_per_device * parallel.sweep_devices(mesh)
     made = block.Block(0, group, sweep.blocks(group, size)[0], mesh, shared)
     state = parallel.put_lanes(made.start().state, mesh)
     rows = block.rows_of(made.orders.rows(0, made.chunk), made.tables, 0)
-    if group.structure.step_loop == "host":
+    if group.static.step_loop == "host":
         rows = jax.tree.map(lambda a: a[:, :1], rows)
     return made, state, parallel.put_lanes(rows, mesh)
 
@@ -108,7 +108,7 @@ def first_block(config, mesh=None):
 def communication(config, mesh=None):
     """What the step of the first block of a run sends between devices, and what it computes on each."""
     made, state, rows = first_block(config, mesh)
-    text, flops = compiled_step(made.program, state, made.hyper, made.data, rows, made.mesh)
+    text, flops = compiled_step(made.program, state, made.hparams, made.data, rows, made.mesh)
     params = sum(leaf.size for leaf in jax.tree.leaves(state.params)) // made.size
     return {"collectives": collectives(text), "reduced": reduced(text), "params": params, "flops": flops}
 
@@ -162,18 +162,16 @@ def pmap_task(out):
     """Takes the pure step through `jax.pmap` over the batch and, beside it, through `jax.jit` on the whole batch."""
     data.DATASETS["random_images"] = Source(random_images, shapes)
     group = sweep.plan(image_config(data_devices=1))[0]
-    lane, structure, count = group.lanes[0], group.structure, jax.device_count()
-    engine = ENGINES["direct"](structure, 10)
-    hyper = {name: jnp.asarray(value) for name, value in lane.hyper().items()}
+    lane, static, count = group.lanes[0], group.static, jax.device_count()
+    engine = ENGINES["direct"](static, 10)
+    hparams = {name: jnp.asarray(value) for name, value in lane.hparams().items()}
     arrays = jax.tree.map(jnp.asarray, {"train": random_images(None).train})
     rates = lane.learning_rates()
-    start = init_state(engine, structure, hyper, arrays)
-    index = data.order.Orders([0], ["shuffle"], 32, structure.batch_size).rows(0, STEPS)[0]
+    start = init_state(engine, static, hparams, arrays)
+    index = data.order.Orders([0], ["shuffle"], 32, static.batch_size).rows(0, STEPS)[0]
 
-    whole = jax.jit(lambda s, r: train_step(engine, structure, s, hyper, arrays, r))
-    parts = jax.pmap(
-        lambda s, r: train_step(engine, structure, s, hyper, arrays, r, axis_name="data"), axis_name="data"
-    )
+    whole = jax.jit(lambda s, r: train_step(engine, static, s, hparams, arrays, r))
+    parts = jax.pmap(lambda s, r: train_step(engine, static, s, hparams, arrays, r, axis_name="data"), axis_name="data")
     one, many = start, jax.tree.map(lambda a: jnp.broadcast_to(a[None], (count, *a.shape)), start)
     losses = []
     for t in range(STEPS):

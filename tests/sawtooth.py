@@ -43,8 +43,8 @@ def radial(model_config, num_classes):
     return models.Model(init, apply)
 
 
-def weight_norm(structure, engine, mesh):
-    return without_memory(lambda state, hyper, data: {"value": jnp.linalg.norm(state.params["w"], axis=(1, 2))})
+def weight_norm(static, engine, mesh):
+    return without_memory(lambda state, hparams, data: {"value": jnp.linalg.norm(state.params["w"], axis=(1, 2))})
 
 
 def grows(run):

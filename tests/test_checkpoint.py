@@ -125,7 +125,7 @@ def test_what_to_keep_is_a_number_or_all(keep):
 
 
 def test_what_is_kept_is_no_part_of_the_compiled_program():
-    few, every = (plan(tiny({"keep_checkpoints": keep}))[0].structure for keep in (2, "all"))
+    few, every = (plan(tiny({"keep_checkpoints": keep}))[0].static for keep in (2, "all"))
     mesh = make_mesh(1, 1, 1)
     assert every.keep_checkpoints == "all"
     assert program(few, mesh) is program(every, mesh)

@@ -26,12 +26,12 @@ def test_one_real_step_of_resnet18_at_paper_scale(tfds_dir):
 
     loaded = DATASETS["cifar10"].load(group.lanes[0].config)
     data = {"train": {k: jnp.asarray(v) for k, v in loaded.train.items()}}
-    hyper = {k: jnp.asarray(v) for k, v in group.lanes[0].hyper().items()}
-    engine = ENGINES["direct"](group.structure, 10)
-    state = jax.jit(lambda h: init_state(engine, group.structure, h, data))(hyper)
+    hparams = {k: jnp.asarray(v) for k, v in group.lanes[0].hparams().items()}
+    engine = ENGINES["direct"](group.static, 10)
+    state = jax.jit(lambda h: init_state(engine, group.static, h, data))(hparams)
     assert sum(p.size for p in jax.tree.leaves(state.params)) == 11_173_962
-    row = Row(jnp.arange(256), hyper["optimizer.learning_rate"], jnp.array(True))
-    new, metrics = jax.jit(lambda s: train_step(engine, group.structure, s, hyper, data, row))(state)
+    row = Row(jnp.arange(256), hparams["optimizer.learning_rate"], jnp.array(True))
+    new, metrics = jax.jit(lambda s: train_step(engine, group.static, s, hparams, data, row))(state)
     assert int(new.step) == 1
     assert float(metrics["loss"]) == pytest.approx(np.log(10), abs=0.7)
     assert not np.array_equal(new.params["stem"]["kernel"], state.params["stem"]["kernel"])

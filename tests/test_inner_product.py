@@ -84,9 +84,9 @@ def test_engine_equals_numpy_on_the_same_data(tmp_path, engine):
     result = lrjax.run(config, tmp_path)
     group = plan(config)[0]
     for lane, arrays in zip(group.lanes, result.arrays, strict=True):
-        hyper = {key: jnp.asarray(value) for key, value in lane.hyper().items()}
-        data = signal_noise.generate(group.structure, hyper)
-        start = normal_filters(group.structure, hyper, data, keys.key(lane.config.seed, "init"))["filters"][:, :, 0]
+        hparams = {key: jnp.asarray(value) for key, value in lane.hparams().items()}
+        data = signal_noise.generate(group.static, hparams)
+        start = normal_filters(group.static, hparams, data, keys.key(lane.config.seed, "init"))["filters"][:, :, 0]
         order = Orders([lane.config.seed], ["shuffle"], 16, 1).rows(0, 400)[0, :, 0]
         x, y = np.asarray(data["train"]["x"]), np.asarray(data["train"]["y"])
         eta = lane.config.optimizer.learning_rate

@@ -36,7 +36,7 @@ NETWORKS = {
 DEEP = [name for name in NETWORKS if name not in ("lstm", "mlp", "simple_cnn")]
 
 
-def structure(name, *, compute_dtype="float32", remat=False):
+def static(name, *, compute_dtype="float32", remat=False):
     options, shape = NETWORKS[name]
     return freeze(dict(model=dict(name=name, **options), compute_dtype=compute_dtype, remat=remat)), shape
 
@@ -59,7 +59,7 @@ def loss_of(model, model_state):
 
 
 def prepared(name, **choices):
-    config, shape = structure(name, **choices)
+    config, shape = static(name, **choices)
     batch = batch_for(shape)
     model = models.configured(config, 3, training=True)
     params, model_state = jax.jit(model.init)(jax.random.key(0), batch["x"][:1])
@@ -90,7 +90,7 @@ def test_bfloat16_moves_a_gradient_by_rounding_alone_and_leaves_parameters_and_l
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_logits_are_float32_and_hidden_layers_are_bfloat16(name):
-    config, shape = structure(name, compute_dtype="bfloat16")
+    config, shape = static(name, compute_dtype="bfloat16")
     model, x = models.configured(config, 3, training=True), batch_for(shape)["x"]
     params, state = jax.eval_shape(model.init, jax.random.key(0), x[:1])
     program = jax.make_jaxpr(lambda p, s: model.apply(p, s, x, train=True))(params, state)

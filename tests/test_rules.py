@@ -102,13 +102,13 @@ def stationary(steps, momentum=0.9, rate=0.05, l2=0.1, scale=1.0):
     """What SASA observes on a noisy quadratic, from the start or (scale=1) near its stationary state."""
     random = np.random.default_rng(0)
     chain = optax.chain(optax.add_decayed_weights(l2), optax.trace(momentum))
-    hyper = {"optimizer.l2": l2, "optimizer.momentum": momentum}
+    hparams = {"optimizer.l2": l2, "optimizer.momentum": momentum}
 
     @jax.jit
     def step(theta, state, noise):
         gradient = {"w": 2.0 * theta["w"] + noise}
         updates, state = chain.update(gradient, state, theta)
-        seen = rules.sasa_observe(hyper, jnp.float32(rate), theta, gradient, state)
+        seen = rules.sasa_observe(hparams, jnp.float32(rate), theta, gradient, state)
         return {"w": theta["w"] - rate * updates["w"]}, state, seen
 
     theta = {"w": jnp.full(20, scale)}

@@ -1,4 +1,4 @@
-"""Axes, lanes and blocks; and that values are arguments of one program while structure is not."""
+"""Axes, lanes and blocks; and that values are arguments of one program while static is not."""
 
 import json
 
@@ -152,8 +152,8 @@ def test_a_lane_among_longer_ones_ends_with_the_bits_of_a_run_alone(run, tmp_pat
 
 def program_of(config):
     (group,) = sweep.plan(config)
-    mesh = parallel.make_mesh(group.structure.data_devices, len(group.lanes), group.structure.batch_size)
-    return block.program(group.structure, mesh)
+    mesh = parallel.make_mesh(group.static.data_devices, len(group.lanes), group.static.batch_size)
+    return block.program(group.static, mesh)
 
 
 CHANGES = {

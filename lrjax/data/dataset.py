@@ -38,12 +38,12 @@ class Source(NamedTuple):
     """A data set of the registry `lrjax.data.DATASETS`.
 
     Attributes:
-        load: config -> `Dataset` that all lanes share; with `per_lane` (structure, hyper) -> a dict of one lane's arrays
+        load: config -> `Dataset` that all lanes share; with `per_lane` (static, hparams) -> a dict of one lane's arrays
             with "train", made inside the compiled program.
         spec: config -> `Dataset` of shapes, without the disk.
         complete: fills in, in place, keys of an unfrozen config that follow from others.
         per_lane: whether each lane has its own data.
-        arrays: dotted keys of numbers that are arguments of the program rather than structure.
+        arrays: dotted keys of numbers that are hparams rather than static.
         describe: the loaded data -> arrays [lanes, ...] to keep in the run directory.
         kinds: names of the values of "kind" int32 [n] in each split, where examples are of several kinds.
         stream: config -> how training examples are read as they are needed, or None where `load` has them all. What

@@ -9,14 +9,14 @@ from lrjax.data.dataset import Dataset
 from lrjax.keys import key
 
 
-def generate(structure: Any, hyper: Any) -> dict[str, Any]:
+def generate(static: Any, hparams: Any) -> dict[str, Any]:
     """x ~ N(0, I_dim), y = sign(x_1): "train" with "x" [n, dim] and "y" [n] in {-1, 1}; the truth is e_1."""
-    settings = structure.data
-    x = jax.random.normal(key(hyper["seed"], "data"), (settings.n, settings.dim))
+    settings = static.data
+    x = jax.random.normal(key(hparams["seed"], "data"), (settings.n, settings.dim))
     return {"train": {"x": x, "y": jnp.where(x[:, 0] >= 0, 1.0, -1.0)}, "truth": jnp.eye(settings.dim)[0]}
 
 
-def generate_single(structure: Any, hyper: Any) -> dict[str, Any]:
+def generate_single(static: Any, hparams: Any) -> dict[str, Any]:
     """One input, a unit vector a in the plane, with target 0; the truth is what is orthogonal to it.
 
     The square loss of <w, a> / |w| is x^2 / (x^2 + y^2) in coordinates along a and across. Along an axis x could underflow to

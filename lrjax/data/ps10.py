@@ -147,17 +147,17 @@ def _images(split: dict[str, jax.Array], edge: int) -> dict[str, jax.Array]:
     return split | {"x": x}
 
 
-def generate(structure: Any, hyper: Any) -> dict[str, Any]:
+def generate(static: Any, hparams: Any) -> dict[str, Any]:
     """One lane's PS10: patterns, training samples and test samples are functions of its seed.
 
     Args:
-        structure: the resolved config; `structure.data` has `n` and `num_test` (examples), `classes`, `k_simple` and
+        static: the resolved config; `static.data` has `n` and `num_test` (examples), `classes`, `k_simple` and
             `k_complex` (patterns a class), `layout` ("grid": 100 random nodes of a 5x5x5 grid and all nodes of a 10x10x10
             grid at the usual sizes; "random": uniform points), `noise` ("none"; "label": the label becomes another one;
             "point": a random point in the complex channels with a random label; "joint": one in all six channels),
             `noise_fraction` (of the training set), `image_size` (0: vectors of six; else the vector at every position of
             a square image) and `complex_draw` (another number, other complex points of the same seed).
-        hyper: "seed" and "data.jitter", the deviation of a sample from its pattern in units of the grid's spacing.
+        hparams: "seed" and "data.jitter", the deviation of a sample from its pattern in units of the grid's spacing.
 
     Returns:
         `train` with "x" `[n, 6]` or `[n, s, s, 6]`, "y" (the label that is trained on), "true_y" (that of the pattern, -1
@@ -166,11 +166,11 @@ def generate(structure: Any, hyper: Any) -> dict[str, Any]:
 
     Source: How Does Learning Rate Decay Help Modern Neural Networks?, sections 5.1 to 5.3.
     """
-    data, seed = structure.data, hyper["seed"]
+    data, seed = static.data, hparams["seed"]
     simple_key, complex_key, sample_key, noise_key = jax.random.split(key(seed, PATTERNS), 4)
     simple = points(simple_key, data.classes * data.k_simple, data.layout)
     complex_ = points(jax.random.fold_in(complex_key, data.complex_draw), data.classes * data.k_complex, data.layout)
-    patterns, jitter = (simple, complex_), hyper["data.jitter"]
+    patterns, jitter = (simple, complex_), hparams["data.jitter"]
     train = _with_noise(noise_key, _samples(sample_key, data.n, patterns, data, jitter), data)
     test = _samples(key(seed, SAMPLES), data.num_test, patterns, data, jitter)
     return {"train": _images(train, data.image_size), "tests": {"test": _images(test, data.image_size)}}

@@ -68,36 +68,36 @@ WEAK_SLOTS = {  # what stands in the first patch of a weak example: (column, sig
 }
 
 
-def generate(structure: Any, hyper: dict[str, jax.Array]) -> dict[str, Any]:
+def generate(static: Any, hparams: dict[str, jax.Array]) -> dict[str, Any]:
     """One lane's data, a pure function of its seed and scales.
 
     Args:
-        structure: needs data.{n, dim, num_test, balanced_labels, weak_by_chance, noise_projected, weak_slot, patch_order}.
-        hyper: "seed" and "data.{u_norm, v_norm, sigma_p, n_weak, rho}".
+        static: needs data.{n, dim, num_test, balanced_labels, weak_by_chance, noise_projected, weak_slot, patch_order}.
+        hparams: "seed" and "data.{u_norm, v_norm, sigma_p, n_weak, rho}".
 
     Returns:
         train: {"x" [n, 3, d], "y" [n] of +-1}; basis [n + 2 (or 2n + 2), d] = u, v, xi_1.. and gram, its
         inner products; column int32 [n, 3] and
         sign [n, 3]: patch p of example i is sign * basis[column]; strong bool [n]; test_noise [num_test, d].
     """
-    settings = structure.data
+    settings = static.data
     n, dim = settings.n, settings.dim
-    features, labels, kinds, noise = jax.random.split(key(hyper["seed"], "data"), 4)
+    features, labels, kinds, noise = jax.random.split(key(hparams["seed"], "data"), 4)
     directions = jnp.linalg.qr(jax.random.normal(features, (dim, 2)))[0].T
 
     def draw(noise_key: jax.Array, count: int) -> jax.Array:
-        raw = hyper["data.sigma_p"] * jax.random.normal(noise_key, (count, dim))
+        raw = hparams["data.sigma_p"] * jax.random.normal(noise_key, (count, dim))
         return raw - (raw @ directions.T) @ directions if settings.noise_projected else raw
 
     index = jnp.arange(n)
     alternating = jnp.where(index % 2 == 0, 1.0, -1.0)
     y = alternating if settings.balanced_labels else jax.random.rademacher(labels, (n,), jnp.float32)
     y = y.astype(directions.dtype)
-    weak = index < hyper["data.n_weak"]
+    weak = index < hparams["data.n_weak"]
     if settings.weak_by_chance:
-        weak = jax.random.uniform(kinds, (n,)) < hyper["data.rho"]
+        weak = jax.random.uniform(kinds, (n,)) < hparams["data.rho"]
     extra_noise = settings.weak_slot == "second_noise"
-    scales = jnp.stack([hyper["data.u_norm"], hyper["data.v_norm"]])
+    scales = jnp.stack([hparams["data.u_norm"], hparams["data.v_norm"]])
     basis = jnp.concatenate([directions * scales[:, None], draw(noise, n * (1 + extra_noise))])
     weak_column, weak_sign = WEAK_SLOTS[settings.weak_slot](y, 2 + n + index)
     first_column, first_sign = jnp.where(weak, weak_column, 0), jnp.where(weak, weak_sign, y)
@@ -111,7 +111,7 @@ def generate(structure: Any, hyper: dict[str, jax.Array]) -> dict[str, Any]:
         "column": column,
         "sign": sign,
         "strong": ~weak,
-        "test_noise": draw(key(hyper["seed"], "test"), settings.num_test),
+        "test_noise": draw(key(hparams["seed"], "test"), settings.num_test),
     }
 
 

@@ -62,14 +62,14 @@ def build_model(model_config: Any, num_classes: int) -> Model:
     return lookup(MODELS, model_config["name"], "model")(model_config, num_classes)
 
 
-def configured(structure: Any, num_classes: int, *, training: bool = False) -> Model:
+def configured(static: Any, num_classes: int, *, training: bool = False) -> Model:
     """The model of a config, rematerialising where `remat` asks for it; in training it computes in `compute_dtype`.
 
     Parameters, their gradients and the logits stay float32 under compute_dtype="bfloat16", and so does whatever is
     measured: evaluation and curvature are those of the float32 network.
 
     Args:
-        structure: a resolved config.
+        static: a resolved config.
         num_classes: number of outputs.
         training: for the training step.
 
@@ -85,15 +85,15 @@ def configured(structure: Any, num_classes: int, *, training: bool = False) -> M
         >>> jax.tree.leaves(params)[0].dtype, logits.dtype
         (dtype('float32'), dtype('float32'))
     """
-    settings = dict(structure.model.items())
-    if structure.compute_dtype != "float32":
+    settings = dict(static.model.items())
+    if static.compute_dtype != "float32":
         name = settings["name"]
         able = name not in FULL_PRECISION
         check(
             able,
-            f"model {name!r} computes in float32 only; set compute_dtype='float32', not {structure.compute_dtype!r}",
+            f"model {name!r} computes in float32 only; set compute_dtype='float32', not {static.compute_dtype!r}",
         )
-    if training and structure.compute_dtype != "float32":
-        settings["dtype"] = structure.compute_dtype
+    if training and static.compute_dtype != "float32":
+        settings["dtype"] = static.compute_dtype
     model = build_model(settings, num_classes)
-    return rematerialised(model) if structure.remat else model
+    return rematerialised(model) if static.remat else model

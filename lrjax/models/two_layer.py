@@ -35,19 +35,19 @@ class TwoLayer(nn.Module):
         return jnp.einsum("jrbp,j->b", jnp.square(active), jnp.array(HEAD, x.dtype)) / self.width
 
 
-def normal_filters(structure: Any, hyper: dict[str, jax.Array], data: dict[str, Any], key: jax.Array) -> dict:
+def normal_filters(static: Any, hparams: dict[str, jax.Array], data: dict[str, Any], key: jax.Array) -> dict:
     """Filters ~ N(0, init_scale^2)."""
-    slots = 1 if structure.model.share_filters else data["column"].shape[1]
-    shape = (2, structure.model.width, slots, data["basis"].shape[1])
-    return {"filters": hyper["model.init_scale"] * jax.random.normal(key, shape)}
+    slots = 1 if static.model.share_filters else data["column"].shape[1]
+    shape = (2, static.model.width, slots, data["basis"].shape[1])
+    return {"filters": hparams["model.init_scale"] * jax.random.normal(key, shape)}
 
 
-def planted_filters(structure: Any, hyper: dict[str, jax.Array], data: dict[str, Any], key: jax.Array) -> dict:
+def planted_filters(static: Any, hparams: dict[str, jax.Array], data: dict[str, Any], key: jax.Array) -> dict:
     """All neurons of class +1 alike with U = strong_start and V = weak_start, those of class -1 zero."""
     u, v = data["basis"][0], data["basis"][1]
-    strong = jnp.sqrt(hyper["model.strong_start"]) * u / jnp.sum(u * u)
-    weak = jnp.sqrt(hyper["model.weak_start"]) * v / jnp.sum(v * v)
-    shape = (structure.model.width, 1 if structure.model.share_filters else data["column"].shape[1], u.size)
+    strong = jnp.sqrt(hparams["model.strong_start"]) * u / jnp.sum(u * u)
+    weak = jnp.sqrt(hparams["model.weak_start"]) * v / jnp.sum(v * v)
+    shape = (static.model.width, 1 if static.model.share_filters else data["column"].shape[1], u.size)
     active = jnp.broadcast_to((strong + weak)[None, None, :], shape)
     return {"filters": jnp.stack([active, jnp.zeros_like(active)])}
 

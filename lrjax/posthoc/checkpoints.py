@@ -30,7 +30,7 @@ class Stored(NamedTuple):
         workdir: where it lies.
         config: as it was run, with settings of its own for measuring.
         status: status.json.
-        groups: its lanes by structure, see `lrjax.experiment.loop.sweep.plan`.
+        groups: its lanes by static config, see `lrjax.experiment.loop.sweep.plan`.
         own: its own probes and settings for measuring.
     """
 
@@ -50,14 +50,14 @@ class Point(NamedTuple):
 
     Attributes:
         lane: with its config.
-        structure: of the lane's program.
+        static: of the lane's program.
         state: its state; `state.step` is the step.
         train: its training examples, name -> [n, ...].
         data: all of its data, as engines take it.
     """
 
     lane: sweep.Lane
-    structure: Any
+    static: Any
     state: TrainState
     train: dict[str, Any]
     data: dict[str, Any]
@@ -153,28 +153,28 @@ def points(stored: Stored, lanes: Sequence[int], steps: Mapping[int, Sequence[in
         members = stored.status["blocks"][number]
         group = next(group for group in stored.groups if any(lane.index in members for lane in group.lanes))
         chosen = [lane for lane in group.lanes if lane.index in members and lane.index in lanes]
-        mesh = parallel.make_mesh(1, len(chosen), group.structure.batch_size)
+        mesh = parallel.make_mesh(1, len(chosen), group.static.batch_size)
         if loaded[0] is not group:
             loaded = (group, _shared(group))
         shared = loaded[1]
         # With the run's own probes and settings, so that the program is the run's, whatever is asked for.
-        plain = freeze(json.loads(to_json(group.structure)) | stored.own)
-        size = group.structure.lanes_per_device * parallel.sweep_devices(mesh)
+        plain = freeze(json.loads(to_json(group.static)) | stored.own)
+        size = group.static.lanes_per_device * parallel.sweep_devices(mesh)
         for first in range(0, len(chosen), size):
             part = chosen[first : first + size]
             placed = None if shared is None else parallel.put_shared(shared, mesh)
-            block = Block(number, group._replace(structure=plain), part, mesh, placed)
+            block = Block(number, group._replace(static=plain), part, mesh, placed)
             for point in _of_block(stored, block, members, numbers, shared):
-                yield point._replace(structure=group.structure)
+                yield point._replace(static=group.static)
 
 
 def _shared(group: sweep.Group) -> Any:
-    source = data.DATASETS[group.structure.data.name]
+    source = data.DATASETS[group.static.data.name]
     return None if source.per_lane else {"train": source.load(group.lanes[0].config).train, "tests": {}}
 
 
 def _of_block(stored: Stored, block: Block, members: list[int], steps: Sequence[int], shared: Any) -> Iterator[Point]:
-    begin = parallel.fetch(block.program.init(block.hyper, block.data))
+    begin = parallel.fetch(block.program.init(block.hparams, block.data))
     own = parallel.fetch(block.data) if shared is None else {}
     seen: set[tuple[int, int]] = set()
     for step in steps:
@@ -188,7 +188,7 @@ def _of_block(stored: Stored, block: Block, members: list[int], steps: Sequence[
                     f"the state of step {step} in {stored.folder(block.number)} is not one of this version's"
                 )
             arrays = _at(own, place) if shared is None else shared
-            point = Point(lane, block.structure, state, arrays["train"], arrays)
+            point = Point(lane, block.static, state, arrays["train"], arrays)
             if (lane.index, point.step) not in seen:
                 seen.add((lane.index, point.step))
                 yield point

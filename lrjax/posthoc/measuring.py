@@ -57,33 +57,33 @@ class Measured(NamedTuple):
 
 
 class _Instruments(NamedTuple):
-    """What is made once for all lanes and steps of a structure, since compiled programs are kept by function.
+    """What is made once for all lanes and steps of a static config, since compiled programs are kept by function.
 
     Attributes:
-        structure: with all that models need.
-        weights: `(params, hyper, data) -> params of the model`.
+        static: with all that models need.
+        weights: `(params, hparams, data) -> params of the model`.
         operator: of a matrix.
         looked: matrices whose loss was looked at; once is enough.
     """
 
-    structure: Any
+    static: Any
     weights: Callable
     operator: Callable[[str], Operator]
     looked: set[str]
 
 
 @functools.lru_cache(maxsize=16)
-def _instruments(structure_json: str) -> _Instruments:
-    structure = freeze(json.loads(structure_json))
-    functions = model_losses(structure)
-    operator = functools.cache(lambda name: MATRICES[name].make(functions, structure.loss))
-    engine = ENGINES[structure.engine](structure, structure.data.num_classes)
-    return _Instruments(structure, jax.jit(engine.weights), operator, set())
+def _instruments(static_json: str) -> _Instruments:
+    static = freeze(json.loads(static_json))
+    functions = model_losses(static)
+    operator = functools.cache(lambda name: MATRICES[name].make(functions, static.loss))
+    engine = ENGINES[static.engine](static, static.data.num_classes)
+    return _Instruments(static, jax.jit(engine.weights), operator, set())
 
 
-def _instruments_of(structure: Any) -> _Instruments:
-    content = json.loads(to_json(structure))
-    content["data"]["num_classes"] = data.DATASETS[structure.data.name].spec(structure).num_classes
+def _instruments_of(static: Any) -> _Instruments:
+    content = json.loads(to_json(static))
+    content["data"]["num_classes"] = data.DATASETS[static.data.name].spec(static).num_classes
     content["spectra"] = {"batch_statistics": content["spectra"]["batch_statistics"]}
     return _instruments(to_json(content))
 
@@ -102,7 +102,7 @@ def measure(point: Point, before: Mapping[str, np.ndarray], extras: Extras) -> l
     Raises:
         LrjaxError: k larger than the size, or a spread where the subset is the whole training set.
     """
-    settings, made, hyper = point.lane.config.spectra, _instruments_of(point.structure), point.lane.hyper()
+    settings, made, hparams = point.lane.config.spectra, _instruments_of(point.static), point.lane.hparams()
     count = len(point.train["y"])
     index = examples(count, settings.examples, settings.seed)
     check(
@@ -110,17 +110,17 @@ def measure(point: Point, before: Mapping[str, np.ndarray], extras: Extras) -> l
         f"a spread needs a subset, and it is all {count} examples; give --examples=N below that",
     )
     train = {name: point.train[name] for name in ("x", "y")}
-    params = made.weights(point.state.params, hyper, point.data)
+    params = made.weights(point.state.params, hparams, point.data)
     at_once = settings.batch_size or parallel.examples_at_once(params, settings.batch_statistics)
     variables = jax.tree.map(jnp.asarray, {"params": params, "model_state": point.state.model_state})
-    optimizer: Any = SimpleNamespace(variables=variables, opt_state=point.state.opt_state, hyper=hyper)
+    optimizer: Any = SimpleNamespace(variables=variables, opt_state=point.state.opt_state, hparams=hparams)
     found = []
     for name in settings.matrices:
         operator = made.operator(name)
         if name == "preconditioned_hessian":
             if point.step == 0:
                 continue
-            operator = preconditioned(operator, adam_diagonal(made.structure, optimizer))
+            operator = preconditioned(operator, adam_diagonal(made.static, optimizer))
 
         def bound_on(chosen: np.ndarray, operator: Operator = operator, name: str = name) -> Bound:
             batches = jax.tree.map(jnp.asarray, batches_of(train, chosen, at_once))

@@ -14,13 +14,13 @@ from lrjax.probes.host_probe import View, one_by_one
 from lrjax.spectra import directions
 
 
-def batch_sharpness(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
+def batch_sharpness(static: Any, engine: Engine, mesh: Mesh) -> Probe:
     """Batch sharpness over `spectra.sharpness_batches` fixed disjoint batches of the training batch size: "value", "stderr".
 
     Source: Andreyev and Beneventano, Edge of Stochastic Stability, arXiv 2412.20553; `lrjax.spectra.batch_sharpness`.
     """
-    settings, size = structure.spectra, structure.batch_size
-    loss = model_losses(structure).loss
+    settings, size = static.spectra, static.batch_size
+    loss = model_losses(static).loss
 
     def pick(num_train: int, params: Any) -> tuple[np.ndarray, int]:
         count = min(settings.sharpness_batches, num_train // size)
@@ -33,4 +33,4 @@ def batch_sharpness(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
             return {}, {}
         return {"value": found.value, "stderr": found.stderr}, {}
 
-    return one_by_one(structure, engine, mesh, pick, measure_one, {"value": np.nan, "stderr": np.nan})
+    return one_by_one(static, engine, mesh, pick, measure_one, {"value": np.nan, "stderr": np.nan})

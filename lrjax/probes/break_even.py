@@ -53,7 +53,7 @@ def hessian_examples(num_train: int, asked: int) -> int:
     return min(num_train, asked or max(round(FRACTION * num_train), AT_LEAST))
 
 
-def break_even(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
+def break_even(static: Any, engine: Engine, mesh: Mesh) -> Probe:
     r"""Top eigenpairs of H, the gradient noise K, the curvature of single examples along e_H, and the training accuracy.
 
     K: L = `spectra.noise_batches` disjoint batches of M = `spectra.noise_batch_size` training examples; H: Lanczos,
@@ -73,9 +73,9 @@ def break_even(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
 
     Source: The Break-Even Point on Optimization Trajectories, sections 3 and 4.
     """
-    settings, functions = structure.spectra, model_losses(structure)
+    settings, functions = static.spectra, model_losses(static)
     operator = hessian(functions.loss)
-    gradient = batch_gradient(structure)
+    gradient = batch_gradient(static)
 
     def pick(num_train: int, params: Any) -> tuple[np.ndarray, int]:
         count, size = batch_sizes(num_train, settings.noise_batches, settings.noise_batch_size)
@@ -116,16 +116,16 @@ def break_even(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
     k = int(settings.k)
     nothing = dict.fromkeys(NUMBERS, np.nan) | {"hessian_products": 0}
     nothing |= {name: np.full(k, np.nan) for name in ("hessian_values", "hessian_residuals")}
-    return one_by_one(structure, engine, mesh, pick, measure_one, nothing, {"hessian": k})
+    return one_by_one(static, engine, mesh, pick, measure_one, nothing, {"hessian": k})
 
 
 _SUMMED = ((1, "train_loss"), (2, "train_accuracy"))
 
 
-def batch_gradient(structure: Any) -> Callable[[Any, Any], tuple[jax.Array, jax.Array, jax.Array]]:
+def batch_gradient(static: Any) -> Callable[[Any, Any], tuple[jax.Array, jax.Array, jax.Array]]:
     """(variables, batch) -> flat gradient of the mean loss, mean loss, accuracy; in the mode of the measurement."""
-    model = models.configured(structure, structure.data.num_classes)
-    own_statistics, example_loss = structure.spectra.batch_statistics, LOSSES[structure.loss]
+    model = models.configured(static, static.data.num_classes)
+    own_statistics, example_loss = static.spectra.batch_statistics, LOSSES[static.loss]
 
     @jax.jit
     def gradient(variables: Any, batch: Any) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -23,15 +23,15 @@ from lrjax.spectra.operators import hessian
 from lrjax.spectra.trace import trace
 
 
-def hessian_trace(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
+def hessian_trace(static: Any, engine: Engine, mesh: Mesh) -> Probe:
     """Tr(H) on the examples of the break_even probe, by XTrace with `spectra.trace_products` products: "value", "stderr".
 
     The paper takes the sum of the five largest eigenvalues for it ("trace_h_top" of the break_even probe).
 
     Source: The Break-Even Point on Optimization Trajectories, section 4.2; Epperly, Tropp and Webber 2024.
     """
-    settings = structure.spectra
-    operator = hessian(model_losses(structure).loss)
+    settings = static.spectra
+    operator = hessian(model_losses(static).loss)
 
     def pick(num_train: int, params: Any) -> tuple[np.ndarray, int]:
         at_once = settings.batch_size or parallel.examples_at_once(params, settings.batch_statistics)
@@ -46,10 +46,10 @@ def hessian_trace(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
             return {}, {}
         return {"value": found.value, "stderr": found.stderr}, {}
 
-    return one_by_one(structure, engine, mesh, pick, measure_one, {"value": np.nan, "stderr": np.nan})
+    return one_by_one(static, engine, mesh, pick, measure_one, {"value": np.nan, "stderr": np.nan})
 
 
-def fisher_trace(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
+def fisher_trace(static: Any, engine: Engine, mesh: Mesh) -> Probe:
     """Tr(F) = E |g_i(y)|^2, labels y drawn from the model, from the batches of the break_even probe: "value", "stderr".
 
     At drawn labels the gradients of a batch of M examples are independent with mean zero, so M |mean gradient|^2 has the mean
@@ -57,10 +57,10 @@ def fisher_trace(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
 
     Source: Jastrzebski et al. 2021, Catastrophic Fisher Explosion, arXiv 2012.14193.
     """
-    settings = structure.spectra
-    known = structure.loss in LIKELIHOODS
-    check(known, f"loss {structure.loss!r} is no -log p(y | x), so there is no fisher_trace; remove that probe")
-    score = _score(model_losses(structure).predict, LIKELIHOODS[structure.loss])
+    settings = static.spectra
+    known = static.loss in LIKELIHOODS
+    check(known, f"loss {static.loss!r} is no -log p(y | x), so there is no fisher_trace; remove that probe")
+    score = _score(model_losses(static).predict, LIKELIHOODS[static.loss])
 
     def pick(num_train: int, params: Any) -> tuple[np.ndarray, int]:
         count, size = batch_sizes(num_train, settings.noise_batches, settings.noise_batch_size)
@@ -73,7 +73,7 @@ def fisher_trace(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
         )
         return {"value": norms.mean(), "stderr": norms.std(ddof=1) / np.sqrt(norms.size)}, {}
 
-    return one_by_one(structure, engine, mesh, pick, measure_one, {"value": np.nan, "stderr": np.nan})
+    return one_by_one(static, engine, mesh, pick, measure_one, {"value": np.nan, "stderr": np.nan})
 
 
 def _score(predict: Callable, name: str) -> Callable[[Any, Any, jax.Array], jax.Array]:

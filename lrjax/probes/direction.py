@@ -23,7 +23,7 @@ def _angles(before: Any, after: Any) -> jax.Array:
     return jnp.stack([representation.angle(*(representation.scale_of([leaf]).unit for leaf in pair)) for pair in pairs])
 
 
-def direction(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
+def direction(static: Any, engine: Engine, mesh: Mesh) -> Probe:
     """How far the weights turned since the last measurement, and how long they are, by array and in all.
 
     It remembers the direction of the last measurement. Arrays: log10_norm (of all trained weights as one vector, in the
@@ -47,10 +47,10 @@ def direction(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
         }
         return found, scale.unit
 
-    begin = parallel.lanes(start, mesh, structure.lane_loop)
-    read = parallel.lanes(measure, mesh, structure.lane_loop)
+    begin = parallel.lanes(start, mesh, static.lane_loop)
+    read = parallel.lanes(measure, mesh, static.lane_loop)
 
-    def measured(state: TrainState, hyper: Any, data: Any, memory: Any, live: int) -> tuple[dict[str, Any], Any]:
+    def measured(state: TrainState, hparams: Any, data: Any, memory: Any, live: int) -> tuple[dict[str, Any], Any]:
         return read(state, memory)
 
-    return Probe(measured, lambda state, hyper, data: begin(state))
+    return Probe(measured, lambda state, hparams, data: begin(state))

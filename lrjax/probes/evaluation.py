@@ -18,26 +18,26 @@ from lrjax.experiment.step.train_step import Engine, TrainState, Tree
 EVAL_BATCH = 256
 
 
-def accuracy(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
+def accuracy(static: Any, engine: Engine, mesh: Mesh) -> Probe:
     """Loss and accuracy on every test set, in batches from the host: "<test set>_accuracy", "<test set>_loss"."""
-    model = models.configured(structure, structure.data.num_classes)
-    per_lane = DATASETS[structure.data.name].per_lane
+    model = models.configured(static, static.data.num_classes)
+    per_lane = DATASETS[static.data.name].per_lane
 
     def sums(state: TrainState, batch: Any) -> dict[str, jax.Array]:
         found = {}
-        for prefix, params in versions(structure, state).items():
-            own = eval_step(model, structure.loss, params, state.model_state, batch)
+        for prefix, params in versions(static, state).items():
+            own = eval_step(model, static.loss, params, state.model_state, batch)
             found |= {prefix + name: value for name, value in own.items()}
         return found
 
-    evaluate = parallel.lanes(sums, mesh, structure.lane_loop, shared=() if per_lane else (1,))
+    evaluate = parallel.lanes(sums, mesh, static.lane_loop, shared=() if per_lane else (1,))
 
-    def measure(state: TrainState, hyper: Any, data: Any) -> dict[str, Any]:
+    def measure(state: TrainState, hparams: Any, data: Any) -> dict[str, Any]:
         found = {}
         for name, test in data["tests"].items():
             parts = [parallel.fetch(evaluate(state, batch)) for batch in _batches(test, mesh, per_lane)]
             total = {key: np.sum([part[key] for part in parts], axis=0) for key in parts[0]}
-            for prefix in versions(structure, state):
+            for prefix in versions(static, state):
                 count = total[prefix + "count"]
                 found[f"{prefix}{name}_accuracy"] = total[prefix + "correct"] / count
                 found[f"{prefix}{name}_loss"] = total[prefix + "loss"] / count

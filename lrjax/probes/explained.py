@@ -91,24 +91,24 @@ def linear_predictions(x: ArrayLike, y: ArrayLike, test_x: ArrayLike, classes: i
     return np.argmax((test_x - mean) @ weights + offset, axis=1).astype(np.int32)
 
 
-def explained(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
+def explained(static: Any, engine: Engine, mesh: Mesh) -> Probe:
     """ "mu" and "information" in bits on the test set "test", of data that all lanes share: see `explained_information`."""
-    classes = structure.data.num_classes
-    model = models.configured(structure, classes)
+    classes = static.data.num_classes
+    model = models.configured(static, classes)
 
     def predict(state: TrainState, x: jax.Array) -> jax.Array:
         output = micro_batches.outputs(model, state.params, state.model_state, x)
         return jnp.argmax(output, axis=-1).astype(jnp.int32)
 
-    evaluate = parallel.lanes(predict, mesh, structure.lane_loop, shared=(1,))
+    evaluate = parallel.lanes(predict, mesh, static.lane_loop, shared=(1,))
 
-    def start(state: TrainState, hyper: Any, data: Any) -> Any:
+    def start(state: TrainState, hparams: Any, data: Any) -> Any:
         train, test = data["train"], data["tests"]["test"]
         x, y, test_x = parallel.fetch((train["x"], train["y"], test["x"]))
         found = linear_predictions(x, y, test_x, classes)
         return {"linear": np.tile(found, (len(state.step), 1))}
 
-    def measure(state: TrainState, hyper: Any, data: Any, memory: Any, live: int) -> tuple[dict[str, Any], Any]:
+    def measure(state: TrainState, hparams: Any, data: Any, memory: Any, live: int) -> tuple[dict[str, Any], Any]:
         x, y = data["tests"]["test"]["x"], parallel.fetch(data["tests"]["test"]["y"])
         batch = min(EVAL_BATCH, len(y))
         predicted = np.zeros((len(memory["linear"]), len(y)), np.int32)

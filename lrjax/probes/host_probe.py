@@ -26,7 +26,7 @@ class View(NamedTuple):
         batches: the examples to measure on.
     num_train: training examples, from which they were picked.
         opt_state: of optax.
-        hyper: dotted key -> number.
+        hparams: dotted key -> number.
         step: updates done.
         finite: whether the parameters are.
         first: the first lane before its first step, where it is worth looking whether the loss is a function.
@@ -36,30 +36,30 @@ class View(NamedTuple):
     batches: list[dict[str, jax.Array]]
     num_train: int
     opt_state: Any
-    hyper: dict[str, Any]
+    hparams: dict[str, Any]
     step: int
     finite: bool
     first: bool
 
 
-def _weights(structure: Any, engine: Engine, mesh: Mesh) -> Callable:
-    """(state, hyper, data) -> parameters of the model [lanes, ...], also where an engine keeps others."""
-    shared = () if DATASETS[structure.data.name].per_lane else (2,)
-    return parallel.lanes(lambda s, h, d: engine.weights(s.params, h, d), mesh, structure.lane_loop, shared=shared)
+def _weights(static: Any, engine: Engine, mesh: Mesh) -> Callable:
+    """(state, hparams, data) -> parameters of the model [lanes, ...], also where an engine keeps others."""
+    shared = () if DATASETS[static.data.name].per_lane else (2,)
+    return parallel.lanes(lambda s, h, d: engine.weights(s.params, h, d), mesh, static.lane_loop, shared=shared)
 
 
-def _views(structure: Any, weights: Callable, pick: Pick) -> Callable[..., Callable[[int], View]]:
-    per_lane = DATASETS[structure.data.name].per_lane
+def _views(static: Any, weights: Callable, pick: Pick) -> Callable[..., Callable[[int], View]]:
+    per_lane = DATASETS[static.data.name].per_lane
 
     def batches(train: dict[str, Any], params: Any) -> list[dict[str, jax.Array]]:
         found = batches_of(train, *pick(train["y"].shape[0], params))
         return jax.tree.map(jnp.asarray, parallel.fetch(found))
 
-    def views(state: TrainState, hyper: Any, data: Any) -> Callable[[int], View]:
+    def views(state: TrainState, hparams: Any, data: Any) -> Callable[[int], View]:
         train = {name: data["train"][name] for name in ("x", "y")}
         num_train = train["y"].shape[1 if per_lane else 0]
-        variables = {"params": weights(state, hyper, data), "model_state": state.model_state}
-        whole = parallel.fetch((variables, state.opt_state, state.step, hyper))
+        variables = {"params": weights(state, hparams, data), "model_state": state.model_state}
+        whole = parallel.fetch((variables, state.opt_state, state.step, hparams))
         first = jax.tree.map(lambda a: a[0], whole[0]["params"])
         train = parallel.fetch(train) if per_lane else batches(train, first)
 
@@ -76,7 +76,7 @@ def _views(structure: Any, weights: Callable, pick: Pick) -> Callable[..., Calla
 
 
 def one_by_one(
-    structure: Any,
+    static: Any,
     engine: Engine,
     mesh: Mesh,
     pick: Pick,
@@ -90,26 +90,26 @@ def one_by_one(
     measurement: it has ended, or it has diverged.
 
     Args:
-        structure, engine, mesh: of the program.
+        static, engine, mesh: of the program.
         pick: which examples, and how many at once.
         measure_one: `(view, memory) -> (arrays, memory)` of a lane with finite parameters. What it leaves out is `nothing`.
         nothing: the arrays of a lane that is not measured.
         vectors: name -> k, for a memory of k vectors of the size of the parameters, [k, D] zeros at first.
     """
-    weights = _weights(structure, engine, mesh)
-    views = _views(structure, weights, pick)
+    weights = _weights(static, engine, mesh)
+    views = _views(static, weights, pick)
 
-    def start(state: TrainState, hyper: Any, data: Any) -> dict[str, Any]:
-        leaves = jax.tree.leaves(weights(state, hyper, data))
+    def start(state: TrainState, hparams: Any, data: Any) -> dict[str, Any]:
+        leaves = jax.tree.leaves(weights(state, hparams, data))
         lanes = leaves[0].shape[0]
         size = sum(leaf.size for leaf in leaves) // lanes
         dtype = jnp.result_type(jnp.float32, *leaves)
         own = {name: np.zeros((lanes, k, size), dtype) for name, k in (vectors or {}).items()}
         return {"step": np.full(lanes, -1, np.int32), "vectors": own}
 
-    def measure(state: TrainState, hyper: Any, data: Any, memory: Any, live: int) -> tuple[dict[str, Any], Any]:
+    def measure(state: TrainState, hparams: Any, data: Any, memory: Any, live: int) -> tuple[dict[str, Any], Any]:
         memory = jax.tree.map(np.array, memory)
-        view_of = views(state, hyper, data)
+        view_of = views(state, hparams, data)
 
         def one(place: int) -> tuple[dict[str, Any], dict[str, Any], int]:
             view = view_of(place)

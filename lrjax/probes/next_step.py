@@ -59,7 +59,7 @@ def find_stretch(loss_at: Callable[[np.ndarray], np.ndarray], lanes: int, cap: f
     return np.where(np.isfinite(start), np.where(found, up, cap), np.nan)
 
 
-def next_step(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
+def next_step(static: Any, engine: Engine, mesh: Mesh) -> Probe:
     r"""What `spectra.next_steps` updates would do, each made from here on a random batch with the rate of the lane.
 
     The loss L is that of `spectra.examples` fixed training examples, in evaluation mode. One number a lane:
@@ -74,9 +74,9 @@ def next_step(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
     Source: The Break-Even Point on Optimization Trajectories, section 4.1 (alpha* in the submission, the difference of losses
     in the final version).
     """
-    model = models.configured(structure, structure.data.num_classes)
-    settings, size = structure.spectra, structure.batch_size
-    shared = () if DATASETS[structure.data.name].per_lane else (2,)
+    model = models.configured(static, static.data.num_classes)
+    settings, size = static.spectra, static.batch_size
+    shared = () if DATASETS[static.data.name].per_lane else (2,)
 
     def loss(weights: Any, state: TrainState, data: Any) -> jax.Array:
         n = data["train"]["y"].shape[0]
@@ -84,38 +84,38 @@ def next_step(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
         index = generator(settings.seed, "break even").permutation(n)[:count]
         x, y = data["train"]["x"][index], data["train"]["y"][index]
         output = micro_batches.outputs(model, weights, state.model_state, x)
-        return jnp.mean(LOSSES[structure.loss](output, y))
+        return jnp.mean(LOSSES[static.loss](output, y))
 
-    def stepped(state: TrainState, hyper: Any, data: Any, number: Any) -> Any:
-        order_key = jax.random.fold_in(key(hyper["seed"], "probe", state.step), number)
+    def stepped(state: TrainState, hparams: Any, data: Any, number: Any) -> Any:
+        order_key = jax.random.fold_in(key(hparams["seed"], "probe", state.step), number)
         index = jax.random.permutation(order_key, data["train"]["y"].shape[0])[:size].astype(jnp.int32)
-        row = Row(index, hyper["optimizer.learning_rate"], jnp.bool_(True))
-        return engine.update(state, hyper, data, row).params
+        row = Row(index, hparams["optimizer.learning_rate"], jnp.bool_(True))
+        return engine.update(state, hparams, data, row).params
 
-    def changes(state: TrainState, hyper: Any, data: Any) -> tuple[jax.Array, jax.Array]:
-        before = loss(engine.weights(state.params, hyper, data), state, data)
+    def changes(state: TrainState, hparams: Any, data: Any) -> tuple[jax.Array, jax.Array]:
+        before = loss(engine.weights(state.params, hparams, data), state, data)
 
         def one(number: jax.Array) -> jax.Array:
-            return loss(engine.weights(stepped(state, hyper, data, number), hyper, data), state, data)
+            return loss(engine.weights(stepped(state, hparams, data, number), hparams, data), state, data)
 
         return before, jax.lax.map(one, jnp.arange(settings.next_steps))
 
-    def along(state: TrainState, hyper: Any, data: Any, after: Any, alpha: jax.Array) -> jax.Array:
+    def along(state: TrainState, hparams: Any, data: Any, after: Any, alpha: jax.Array) -> jax.Array:
         params = jax.tree.map(lambda a, b: a + alpha.astype(a.dtype) * (b - a), state.params, after)
-        return loss(engine.weights(params, hyper, data), state, data)
+        return loss(engine.weights(params, hparams, data), state, data)
 
-    loop = structure.lane_loop
+    loop = static.lane_loop
     lanes_of_changes = parallel.lanes(changes, mesh, loop, shared=shared)
     first = parallel.lanes(lambda s, h, d: stepped(s, h, d, 0), mesh, loop, shared=shared)
     stretched = parallel.lanes(along, mesh, loop, shared=shared)
 
-    def measure(state: TrainState, hyper: Any, data: Any) -> dict[str, Any]:
-        before, losses = parallel.fetch(lanes_of_changes(state, hyper, data))
-        after = first(state, hyper, data)
+    def measure(state: TrainState, hparams: Any, data: Any) -> dict[str, Any]:
+        before, losses = parallel.fetch(lanes_of_changes(state, hparams, data))
+        after = first(state, hparams, data)
 
         def loss_at(alpha: np.ndarray) -> np.ndarray:
             return parallel.fetch(
-                stretched(state, hyper, data, after, parallel.put_lanes(alpha.astype(np.float32), mesh))
+                stretched(state, hparams, data, after, parallel.put_lanes(alpha.astype(np.float32), mesh))
             )
 
         differences = losses - before[:, None]

@@ -27,7 +27,7 @@ NAMES = (
 LEVEL = 0.95
 
 
-def noise(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
+def noise(static: Any, engine: Engine, mesh: Mesh) -> Probe:
     """K from L = `spectra.noise_batches` gradients of M = `spectra.noise_batch_size` examples each, of the fixed subset.
 
     The batches are disjoint and the same at every step. One number a lane: lambda_k1_raw, the top eigenvalue of
@@ -37,8 +37,8 @@ def noise(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
 
     Source: The Break-Even Point on Optimization Trajectories, sections 3 and 4; `lrjax.spectra.gram`.
     """
-    settings = structure.spectra
-    loss = model_losses(structure).loss
+    settings = static.spectra
+    loss = model_losses(static).loss
 
     def pick(num_train: int, params: Any) -> tuple[np.ndarray, int]:
         chosen = examples(num_train, settings.examples, settings.seed)
@@ -53,7 +53,7 @@ def noise(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
         size = view.batches[0]["y"].shape[0]
         return numbers(gram(gradients, batch_size=size, num_examples=total, disjoint=True, k=0)), {}
 
-    return one_by_one(structure, engine, mesh, pick, measure_one, dict.fromkeys(NAMES, np.nan))
+    return one_by_one(static, engine, mesh, pick, measure_one, dict.fromkeys(NAMES, np.nan))
 
 
 def numbers(found: Gram) -> dict[str, float]:

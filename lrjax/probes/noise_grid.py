@@ -15,7 +15,7 @@ from lrjax.probes.host_probe import View, one_by_one
 from lrjax.spectra.gram import gram
 
 
-def noise_grid(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
+def noise_grid(static: Any, engine: Engine, mesh: Mesh) -> Probe:
     """For each (L, M) of `spectra.noise_grid`: lambda_1 and Tr(K) per example, and Tr / lambda_1, lambda* / lambda_1.
 
     Arrays [lanes, pairs]: "lambda_k1_per_example", "lambda_k1_raw", "trace_k_per_example", "trace_over_lambda",
@@ -23,9 +23,9 @@ def noise_grid(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
 
     Source: The Break-Even Point on Optimization Trajectories, appendix (M = 1 against M = 128).
     """
-    settings = structure.spectra
+    settings = static.spectra
     pairs = [(int(count), int(size)) for count, size in settings.noise_grid]
-    gradient = batch_gradient(structure)
+    gradient = batch_gradient(static)
 
     def pick(num_train: int, params: Any) -> tuple[np.ndarray, int]:
         most = max(count * size for count, size in grid(settings.noise_grid, num_train))
@@ -46,7 +46,7 @@ def noise_grid(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
 
     fixed = {"batches": np.array([count for count, _ in pairs]), "batch_size": np.array([size for _, size in pairs])}
     nothing = fixed | {name: np.full(len(pairs), np.nan) for name in _NAMES}
-    return one_by_one(structure, engine, mesh, pick, measure_one, nothing)
+    return one_by_one(static, engine, mesh, pick, measure_one, nothing)
 
 
 _NAMES = (

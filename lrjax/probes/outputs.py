@@ -14,16 +14,16 @@ from lrjax.experiment.step.train_step import Engine, TrainState
 EXAMPLES = 256
 
 
-def outputs(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
+def outputs(static: Any, engine: Engine, mesh: Mesh) -> Probe:
     """Logits of the first 256 examples of the first test set, in evaluation mode: "logits" [examples, classes]."""
-    model = models.configured(structure, structure.data.num_classes)
+    model = models.configured(static, static.data.num_classes)
 
     def logits(state: TrainState, x: jax.Array) -> jax.Array:
         return micro_batches.outputs(model, state.params, state.model_state, x)
 
-    evaluate = parallel.lanes(logits, mesh, structure.lane_loop, shared=(1,))
+    evaluate = parallel.lanes(logits, mesh, static.lane_loop, shared=(1,))
 
-    def measure(state: TrainState, hyper: Any, data: Any) -> dict[str, Any]:
+    def measure(state: TrainState, hparams: Any, data: Any) -> dict[str, Any]:
         test = next(iter(data["tests"].values()))
         return {"logits": evaluate(state, parallel.put_shared(test["x"][:EXAMPLES], mesh))}
 

@@ -20,7 +20,7 @@ from lrjax.spectra.lanczos import Eigen, check_request, lanczos
 from lrjax.spectra.stability import adam_preconditioner, adam_state
 
 
-def spectrum(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
+def spectrum(static: Any, engine: Engine, mesh: Mesh) -> Probe:
     """The k largest eigenvalues of each of `spectra.matrices`, on the fixed subset of `spectra.examples`.
 
     Arrays: "<matrix>_values" and "<matrix>_residuals" [lanes, k], "<matrix>_products", the largest eigenvalue by its name in
@@ -28,10 +28,10 @@ def spectrum(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
     products, where a lane has diverged, has ended, or (preconditioned_hessian) has made no step yet. The l2 penalty, label
     noise and augmentation are no part of the loss.
     """
-    settings = structure.spectra
-    functions = model_losses(structure)
+    settings = static.spectra
+    functions = model_losses(static)
     # Made once: the programs of products are kept by operator.
-    made = {name: MATRICES[name].make(functions, structure.loss) for name in settings.matrices}
+    made = {name: MATRICES[name].make(functions, static.loss) for name in settings.matrices}
 
     def pick(num_train: int, params: Any) -> tuple[np.ndarray, int]:
         at_once = settings.batch_size or parallel.examples_at_once(params, settings.batch_statistics)
@@ -43,7 +43,7 @@ def spectrum(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
             if name == "preconditioned_hessian":
                 if view.step == 0:
                     continue  # no second moments yet
-                operator = operators.preconditioned(operator, adam_diagonal(structure, view))
+                operator = operators.preconditioned(operator, adam_diagonal(static, view))
             bound = operator.bind(view.variables, view.batches, "params", checks=view.first)
             pairs = top(bound, memory[name], settings)
             if pairs is not None:
@@ -55,7 +55,7 @@ def spectrum(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
         return found, vectors
 
     vectors = {name: int(settings.k) for name in settings.matrices}
-    return one_by_one(structure, engine, mesh, pick, measure_one, _nothing(settings), vectors)
+    return one_by_one(static, engine, mesh, pick, measure_one, _nothing(settings), vectors)
 
 
 def top(bound: Bound, start: np.ndarray, settings: Any) -> Eigen | None:
@@ -75,14 +75,14 @@ def top(bound: Bound, start: np.ndarray, settings: Any) -> Eigen | None:
         return None
 
 
-def adam_diagonal(structure: Any, view: View) -> dict[str, Any]:
+def adam_diagonal(static: Any, view: View) -> dict[str, Any]:
     """The diagonal of Adam's preconditioner at a state, a tree like the variables."""
     moments = adam_state(view.opt_state)
-    arguments = signature(getattr(optax, structure.optimizer.name)).parameters
+    arguments = signature(getattr(optax, static.optimizer.name)).parameters
 
     def setting(name: str) -> Any:
-        given = structure.optimizer.get(name)
-        return view.hyper.get(f"optimizer.{name}", arguments[name].default if given is None else given)
+        given = static.optimizer.get(name)
+        return view.hparams.get(f"optimizer.{name}", arguments[name].default if given is None else given)
 
     nu, count = moments.nu, np.asarray(moments.count)
     diagonal = adam_preconditioner(nu, count, setting("b2"), setting("eps"), setting("eps_root"))

@@ -92,7 +92,7 @@ def renewed_statistics(model: models.Model, params: Any, model_state: Any, x: ja
     return model_state | {"batch_stats": jax.tree.map(lambda a: a / (1 - DECAY), after["batch_stats"])}
 
 
-def subsets(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
+def subsets(static: Any, engine: Engine, mesh: Mesh) -> Probe:
     """Accuracy by kind: "<split>_<kind>" for the training set ("train") and each test set, and "<split>_loss" over all.
 
     In evaluation mode; an average of weights gets the batch statistics of a training batch.
@@ -100,24 +100,24 @@ def subsets(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
     Noise is left out of "all" and the other kinds: a network that has learned every pattern scores 1
     there.
     """
-    source = datasets.DATASETS[structure.data.name]
-    model = models.configured(structure, structure.data.num_classes)
+    source = datasets.DATASETS[static.data.name]
+    model = models.configured(static, static.data.num_classes)
     shared = (2,) if source.per_lane else (1, 2)
 
     def of_batch(state: TrainState, split: Any, first: jax.Array, average: Any, batch: int) -> dict[str, jax.Array]:
         x, y = (jax.lax.dynamic_slice_in_dim(split[name], first, batch) for name in ("x", "y"))
         found = {}
-        for prefix, params in versions(structure, state).items():
+        for prefix, params in versions(static, state).items():
             statistics = state.model_state if prefix == "" else average
             output = micro_batches.outputs(model, params, statistics, x)
             found[prefix + "predicted"] = jnp.argmax(output, axis=-1).astype(jnp.int32)
-            found[prefix + "loss"] = LOSSES[structure.loss](output, y)
+            found[prefix + "loss"] = LOSSES[static.loss](output, y)
         return found
 
     def of_average(state: TrainState, x: jax.Array) -> Any:
         return renewed_statistics(model, state.average, state.model_state, x[:EVAL_BATCH])
 
-    renewed = parallel.lanes(of_average, mesh, structure.lane_loop, shared=() if source.per_lane else (1,))
+    renewed = parallel.lanes(of_average, mesh, static.lane_loop, shared=() if source.per_lane else (1,))
     compiled: dict[int, Any] = {}
 
     def outputs(state: TrainState, split: Any, average: Any) -> dict[str, np.ndarray]:
@@ -127,7 +127,7 @@ def subsets(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
             compiled[batch] = parallel.lanes(
                 lambda state, split, first, average: of_batch(state, split, first, average, batch),
                 mesh,
-                structure.lane_loop,
+                static.lane_loop,
                 shared=shared,
             )
         whole: dict[str, np.ndarray] = {}
@@ -137,13 +137,13 @@ def subsets(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
                 whole.setdefault(name, np.zeros((len(part), n), part.dtype))[:, first : first + batch] = part
         return whole
 
-    def measure(state: TrainState, hyper: Any, data: Any) -> dict[str, Any]:
+    def measure(state: TrainState, hparams: Any, data: Any) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        average = () if structure.averaging is None else renewed(state, data["train"]["x"])
+        average = () if static.averaging is None else renewed(state, data["train"]["x"])
         for name, split in {"train": data["train"], **data["tests"]}.items():
             whole = outputs(state, split, average)
             labels = parallel.fetch({k: split[k] for k in ("y", "kind", "true_y") if k in split})
-            for prefix in versions(structure, state):
+            for prefix in versions(static, state):
                 own = of_lanes(whole[prefix + "predicted"], labels, source)
                 found |= {f"{prefix}{name}_{kind}": value for kind, value in own.items()}
                 found[f"{prefix}{name}_loss"] = np.mean(whole[prefix + "loss"], axis=1)

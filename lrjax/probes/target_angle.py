@@ -12,14 +12,14 @@ from lrjax.experiment.step import representation
 from lrjax.experiment.step.train_step import Engine, TrainState
 
 
-def truth(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
+def truth(static: Any, engine: Engine, mesh: Mesh) -> Probe:
     """The angle between the weights and the truth's axis, in radians: "angle", at most pi / 2 for targets of 0."""
 
     def angle(state: TrainState, data: Any) -> dict[str, jax.Array]:
         unit, wanted = representation.scale_of(state.params["w"]).unit, data["truth"]
-        if structure.data.name == "single_input":  # an axis
+        if static.data.name == "single_input":  # an axis
             unit = jnp.where(jnp.dot(unit, wanted) < 0, -unit, unit)
         return {"angle": representation.angle(unit, wanted)}
 
-    measure = parallel.lanes(angle, mesh, structure.lane_loop)
-    return without_memory(lambda state, hyper, data: measure(state, data))
+    measure = parallel.lanes(angle, mesh, static.lane_loop)
+    return without_memory(lambda state, hparams, data: measure(state, data))

@@ -20,27 +20,27 @@ CURVATURE_EXAMPLES = 8
 
 
 def of_weights(measure: Callable) -> Callable[[Any, Engine, Mesh], Probe]:
-    """A probe from a function (weights, structure, state, hyper, data) -> arrays of one lane, compiled."""
+    """A probe from a function (weights, static, state, hparams, data) -> arrays of one lane, compiled."""
 
-    def make(structure: Any, engine: Engine, mesh: Mesh) -> Probe:
-        def one(state: TrainState, hyper: Any, data: Any) -> dict[str, jax.Array]:
+    def make(static: Any, engine: Engine, mesh: Mesh) -> Probe:
+        def one(state: TrainState, hparams: Any, data: Any) -> dict[str, jax.Array]:
             found = {}
-            for prefix, params in versions(structure, state).items():
-                weights = engine.weights(params, hyper, data)
-                found |= {prefix + k: v for k, v in measure(weights, structure, state, hyper, data).items()}
+            for prefix, params in versions(static, state).items():
+                weights = engine.weights(params, hparams, data)
+                found |= {prefix + k: v for k, v in measure(weights, static, state, hparams, data).items()}
             return found
 
-        return without_memory(parallel.lanes(one, mesh, structure.lane_loop))
+        return without_memory(parallel.lanes(one, mesh, static.lane_loop))
 
     return make
 
 
-def _slots(weights: Any, structure: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _slots(weights: Any, static: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The filters [2, m, d] that see the strong feature, the weak feature and the noise."""
     filters = weights["filters"]
     if filters.shape[2] == 1:
         return filters[:, :, 0], filters[:, :, 0], filters[:, :, 0]
-    place = [structure.data.patch_order.index(role) for role in range(PATCHES)]
+    place = [static.data.patch_order.index(role) for role in range(PATCHES)]
     return filters[:, :, place[0]], filters[:, :, place[1]], filters[:, :, place[2]]
 
 
@@ -49,7 +49,7 @@ def _active(products: jax.Array) -> jax.Array:
     return jnp.mean(jnp.square(jnp.maximum(products, 0.0)), axis=1)
 
 
-def features(weights: Any, structure: Any, state: TrainState, hyper: Any, data: Any) -> dict[str, jax.Array]:
+def features(weights: Any, static: Any, state: TrainState, hparams: Any, data: Any) -> dict[str, jax.Array]:
     """Inner products and the signal components of benign oscillation.
 
     Returns:
@@ -57,7 +57,7 @@ def features(weights: Any, structure: Any, state: TrainState, hyper: Any, data: 
         label; noise [n]: N_{y_i, i}; strong_opposite, weak_opposite, noise_opposite: what the neurons of the other class
         give on the same patch; output [n]: f on the training set; loss, train_accuracy.
     """
-    on_strong, on_weak, on_noise = _slots(weights, structure)
+    on_strong, on_weak, on_noise = _slots(weights, static)
     y, n = data["train"]["y"], data["train"]["y"].size
     u, v, xi = data["basis"][0], data["basis"][1], data["basis"][2 : 2 + n]
     inner_u, inner_v, inner_xi = on_strong @ u, on_weak @ v, jnp.einsum("jrd,nd->jrn", on_noise, xi)
@@ -68,7 +68,7 @@ def features(weights: Any, structure: Any, state: TrainState, hyper: Any, data: 
     own = jnp.where(y > 0, 0, 1)
     examples = jnp.arange(n)
     output = _outputs(weights, data)
-    squared = LOSSES[structure.loss](output, y)
+    squared = LOSSES[static.loss](output, y)
     return {
         "inner_u": inner_u,
         "inner_v": inner_v,
@@ -93,13 +93,13 @@ def _outputs(weights: Any, data: Any) -> jax.Array:
     return jnp.sum(_active(products) * jnp.array(HEAD, x.dtype)[:, None, None], axis=(0, 1))
 
 
-def test_accuracy(weights: Any, structure: Any, state: TrainState, hyper: Any, data: Any) -> dict[str, jax.Array]:
+def test_accuracy(weights: Any, static: Any, state: TrainState, hparams: Any, data: Any) -> dict[str, jax.Array]:
     """Accuracy on fresh noise: weak-only, strong-only, and the paper's mixture of 28 strong and 4 weak points.
 
     Every test noise is paired with both labels, so each accuracy is over 2 x num_test points. `margin` [2] is V_y against
     the noise of a test point, (1/m) sum_r sigma(<w_yr, xi>) on average.
     """
-    on_strong, on_weak, on_noise = _slots(weights, structure)
+    on_strong, on_weak, on_noise = _slots(weights, static)
     u, v = data["basis"][0], data["basis"][1]
     head = jnp.array(HEAD, u.dtype)
     signs = head[None, None]
@@ -113,7 +113,7 @@ def test_accuracy(weights: Any, structure: Any, state: TrainState, hyper: Any, d
         "second_v": jnp.einsum("jy,j->y", _active((on_strong @ v)[:, :, None] * signs), head),
         "second_noise": jnp.zeros_like(f_weak),
     }
-    slot = structure.data.weak_slot
+    slot = static.data.weak_slot
     other = jnp.zeros_like(f_noise)
     if slot == "second_noise":
         second = _active(jnp.einsum("jrd,td->jrt", on_strong, jnp.roll(data["test_noise"], 1, axis=0)))
@@ -132,7 +132,7 @@ def test_accuracy(weights: Any, structure: Any, state: TrainState, hyper: Any, d
     }
 
 
-def curvature(weights: Any, structure: Any, state: TrainState, hyper: Any, data: Any) -> dict[str, jax.Array]:
+def curvature(weights: Any, static: Any, state: TrainState, hparams: Any, data: Any) -> dict[str, jax.Array]:
     """Top Hessian eigenvalue of the loss of single examples (the last ones of the training set, which are strong).
 
     Returns:
@@ -140,7 +140,7 @@ def curvature(weights: Any, structure: Any, state: TrainState, hyper: Any, data:
         (8/m)(U |u|^2 + V |v|^2 + N |xi|^2) for the loss (f - y)^2; power [k]: by Hessian-vector power
         iteration from the gradient; output [k].
     """
-    model = models.build_model(structure.model, 1)
+    model = models.build_model(static.model, 1)
     count = min(CURVATURE_EXAMPLES, data["train"]["y"].size)
     example = jnp.arange(data["train"]["y"].size - count, data["train"]["y"].size)
 
@@ -150,8 +150,8 @@ def curvature(weights: Any, structure: Any, state: TrainState, hyper: Any, data:
     def one(i: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         x, y, filters = data["train"]["x"][i], data["train"]["y"][i], weights["filters"]
         value, slope = jax.value_and_grad(output)(filters, x)
-        second = jax.grad(jax.grad(LOSSES[structure.loss]))(value, y)
-        gradient = jax.grad(lambda w: LOSSES[structure.loss](output(w, x), y))
+        second = jax.grad(jax.grad(LOSSES[static.loss]))(value, y)
+        gradient = jax.grad(lambda w: LOSSES[static.loss](output(w, x), y))
 
         def product(vector: jax.Array) -> jax.Array:
             return jax.jvp(gradient, (filters,), (vector,))[1]

@@ -26,10 +26,10 @@ def generator(**overrides):
 
 
 def made(seed=0, **overrides):
-    hyper = {"seed": jnp.uint32(seed), "data.jitter": jnp.float32(overrides.get("jitter", DEFAULTS["jitter"]))}
+    hparams = {"seed": jnp.uint32(seed), "data.jitter": jnp.float32(overrides.get("jitter", DEFAULTS["jitter"]))}
     # Jitter is a number of the lane, not of the program.
     program = generator(**{name: value for name, value in overrides.items() if name != "jitter"})
-    return jax.tree.map(np.asarray, program(hyper))
+    return jax.tree.map(np.asarray, program(hparams))
 
 
 def of_kind(split, kind):

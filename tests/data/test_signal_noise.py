@@ -23,8 +23,8 @@ def lane(**overrides):
 
 def generate(**overrides):
     group = lane(**overrides)
-    hyper = {key: jnp.asarray(value) for key, value in group.lanes[0].hyper().items()}
-    return signal_noise.generate(group.structure, hyper), group.lanes[0].config
+    hparams = {key: jnp.asarray(value) for key, value in group.lanes[0].hparams().items()}
+    return signal_noise.generate(group.static, hparams), group.lanes[0].config
 
 
 def test_patches_are_signed_features_and_noise_orthogonal_to_them():

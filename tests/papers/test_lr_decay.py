@@ -183,7 +183,7 @@ def test_paper_scale_passes_the_dry_run(experiment):
 @pytest.mark.parametrize("experiment", ["L5", "L6"])
 def test_no_network_of_paper_scale_holds_a_large_batch_at_once(experiment):
     for group in plan(lrjax.load_config(f"{SPEC}:{experiment},scale=paper")):
-        own = group.structure
+        own = group.static
         assert own.batch_size == 128 or own.batch_statistics == "micro_batch" and own.micro_batch <= 128
 
 

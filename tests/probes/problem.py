@@ -37,7 +37,7 @@ def after_one_chunk(settings):
     """A block, its state ten steps into the run, and what its probes remember at first."""
     made, state, rows = first_block(settings)
     memory = made.start().memory
-    return made, made.program.advance(state, made.hyper, made.data, rows)[0], memory
+    return made, made.program.advance(state, made.hparams, made.data, rows)[0], memory
 
 
 def lane(tree, place):
@@ -48,9 +48,9 @@ def lane(tree, place):
 def filters(made, state, place):
     """The network's filters [2, m, d], whatever the engine keeps."""
     params = lane(state.params, place)
-    if made.structure.engine == "gram":
-        engine = inner_product.engine(made.structure)
-        params = engine.weights(params, lane(made.hyper, place), lane(made.data, place))
+    if made.static.engine == "gram":
+        engine = inner_product.engine(made.static)
+        params = engine.weights(params, lane(made.hparams, place), lane(made.data, place))
     return np.asarray(params["filters"], np.float64)[:, :, 0]
 
 
@@ -85,6 +85,6 @@ def matrices(weights, x, y, curvature):
 def dense(made, state, place):
     """The matrices of one lane of a block."""
     train = lane(made.data["train"], place)
-    curvature = {"square": 2.0, "half_square": 1.0}[made.structure.loss]
+    curvature = {"square": 2.0, "half_square": 1.0}[made.static.loss]
     x, y = train["x"].astype(np.float64), train["y"].astype(np.float64)
     return matrices(filters(made, state, place), x, y, curvature)

@@ -37,12 +37,12 @@ def settings(**overrides):
 def block():
     made, state, rows = first_block(settings())
     memory = made.start().memory
-    return made, made.program.advance(state, made.hyper, made.data, rows)[0], memory
+    return made, made.program.advance(state, made.hparams, made.data, rows)[0], memory
 
 
 def measure(block, name):
     made, state, memory = block
-    return made.program.probes[name].measure(state, made.hyper, made.data, memory[name], len(made.lanes))
+    return made.program.probes[name].measure(state, made.hparams, made.data, memory[name], len(made.lanes))
 
 
 @pytest.mark.slow
@@ -122,7 +122,7 @@ def test_next_step_is_a_step_of_training_and_the_stretch_raises_the_loss_by_a_fi
     found = measure(block, "next_step")[0]
     assert ((found["increase_rate"] >= 0) & (found["increase_rate"] <= 1)).all()
     assert ((found["alpha_star"] > 0) & (found["alpha_star"] <= 100)).all()
-    still = made.hyper | {"optimizer.learning_rate": 0 * made.hyper["optimizer.learning_rate"]}
+    still = made.hparams | {"optimizer.learning_rate": 0 * made.hparams["optimizer.learning_rate"]}
     probe = made.program.probes["next_step"]
     rest = probe.measure(state, still, made.data, (), len(made.lanes))[0]
     assert (rest["delta_loss"] == 0).all()

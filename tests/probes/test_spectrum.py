@@ -35,7 +35,7 @@ def gram():
 
 def measure(block, name="spectrum"):
     made, state, memory = block
-    return made.program.probes[name].measure(state, made.hyper, made.data, memory[name], len(made.lanes))
+    return made.program.probes[name].measure(state, made.hparams, made.data, memory[name], len(made.lanes))
 
 
 def agree(found, matrix):

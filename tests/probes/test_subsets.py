@@ -53,7 +53,7 @@ def test_probe_equals_predictions_made_one_lane_at_a_time(batch, monkeypatch):
     if few.shape == test["y"].shape:
         np.testing.assert_allclose(right, found["accuracy"]["test_accuracy"])
     data = parallel.fetch(made.data)
-    model = models.build_model(made.structure.model, 10)
+    model = models.build_model(made.static.model, 10)
     for lane in range(2):
         train = {k: v[lane] for k, v in data["train"].items()}
         params, model_state = (parallel.fetch(tree) for tree in (state.params, state.model_state))

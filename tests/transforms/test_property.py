@@ -56,9 +56,9 @@ HYPER = st.tuples(tables(0.0, 0.2), tables(0.0, 0.01), tables(0.0, 0.9))
 @pytest.mark.x64
 @few
 @given(HYPER, st.sampled_from(sorted(RULES)))
-def test_any_schedules_of_any_rule_have_their_equal(hyper, rule):
-    plan = wd_free_plan(*hyper, num_steps=STEPS, nesterov=rule[0], decay=rule[1])
-    decayed = with_decay(np.stack(hyper, 1), RULES[rule])
+def test_any_schedules_of_any_rule_have_their_equal(hparams, rule):
+    plan = wd_free_plan(*hparams, num_steps=STEPS, nesterov=rule[0], decay=rule[1])
+    decayed = with_decay(np.stack(hparams, 1), RULES[rule])
     assert deviation(decayed, without_decay(wd_free_tables(plan)), LENGTH) <= EQUAL
 
 
@@ -78,13 +78,13 @@ def split(shared, row):
 @few
 @given(HYPER, HYPER, st.sampled_from([("first",), ("second",), ("first", "second")]))
 def test_any_groups_with_their_own_schedules_have_their_equal(first, second, converted):
-    hyper = {"first": first, "second": second}
-    rows = {name: jnp.asarray(np.stack(values, 1)) for name, values in hyper.items()}
+    hparams = {"first": first, "second": second}
+    rows = {name: jnp.asarray(np.stack(values, 1)) for name, values in hparams.items()}
     shared = {
         name: jax.tree.map(jnp.asarray, wd_free_tables(wd_free_plan(*values, num_steps=STEPS)))
         if name in converted
         else None
-        for name, values in hyper.items()
+        for name, values in hparams.items()
     }
     decayed = trained(split, shared=dict.fromkeys(LABELS), rows=rows)
     assert deviation(decayed, trained(split, shared=shared, rows=rows), LENGTH) <= EQUAL
@@ -103,11 +103,11 @@ def first_without_alpha(eta, lam, gamma):
 
 @settings(few, max_examples=200)
 @given(st.tuples(tables(0.0, 3.0), tables(0.0, 0.1), tables(0.0, 0.97)))
-def test_a_refusal_names_the_step_at_which_decay_alone_would_turn_the_weights(hyper):
-    expected = first_without_alpha(*hyper)
+def test_a_refusal_names_the_step_at_which_decay_alone_would_turn_the_weights(hparams):
+    expected = first_without_alpha(*hparams)
     if expected is None:
-        assert (wd_free_plan(*hyper, num_steps=STEPS).alpha > 0).all()
+        assert (wd_free_plan(*hparams, num_steps=STEPS).alpha > 0).all()
     else:
         with pytest.raises(LrjaxError) as error:
-            wd_free_plan(*hyper, num_steps=STEPS)
+            wd_free_plan(*hparams, num_steps=STEPS)
         assert int(re.search(r"from step (\d+) on", str(error.value))[1]) == expected

@@ -23,16 +23,16 @@ def ours(momentum, nesterov, l2):
     structure = freeze(
         {"optimizer": {"name": "sgd", "learning_rate": 0.0, "momentum": 0.0, "nesterov": nesterov, "l2": 0.0}}
     )
-    hyper = {"optimizer.momentum": jnp.float32(momentum), "optimizer.l2": jnp.float32(l2)}
+    hparams = {"optimizer.momentum": jnp.float32(momentum), "optimizer.l2": jnp.float32(l2)}
 
     @jax.jit
     def one(weights, state, rate):
         gradient = jax.grad(lambda w: jnp.mean(jnp.square(jnp.tanh(x @ w) - target)))(weights)
-        updates, state = optimizer(structure, hyper, rate).update(gradient, state, weights)
+        updates, state = optimizer(structure, hparams, rate).update(gradient, state, weights)
         return optax.apply_updates(weights, updates), state
 
     weights = jnp.asarray(weights)
-    state, path = optimizer(structure, hyper, jnp.float32(0)).init(weights), []
+    state, path = optimizer(structure, hparams, jnp.float32(0)).init(weights), []
     for rate in RATES:
         weights, state = one(weights, state, jnp.float32(rate))
         path.append(np.asarray(weights))

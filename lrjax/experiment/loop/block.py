@@ -25,63 +25,63 @@ PROBED = 16  # examples on which a network must not depend on the scale of its w
 
 
 class Program(NamedTuple):
-    """What is compiled for one structure on one mesh; every number is an argument."""
+    """What is compiled for one static config on one mesh; every hparam is an argument."""
 
-    init: Callable  # (hyper, data) -> TrainState
-    advance: Callable  # (state, hyper, data, rows) -> (state, metrics [lanes, K])
-    generate: Callable | None  # hyper -> data, where each lane has its own
+    init: Callable  # (hparams, data) -> TrainState
+    advance: Callable  # (state, hparams, data, rows) -> (state, metrics [lanes, K])
+    generate: Callable | None  # hparams -> data, where each lane has its own
     rescale: Callable | None  # state -> state between chunks, where weights grow without end
     probes: dict[str, Probe]
 
 
 @functools.lru_cache(maxsize=64)
-def _program(structure_json: str, mesh: Mesh) -> Program:
-    structure = freeze(json.loads(structure_json))
-    source = data.DATASETS[structure.data.name]
-    engine = ENGINES[structure.engine](structure, structure.data.num_classes, parallel.batch_sharder(mesh))
+def _program(static_json: str, mesh: Mesh) -> Program:
+    static = freeze(json.loads(static_json))
+    source = data.DATASETS[static.data.name]
+    engine = ENGINES[static.engine](static, static.data.num_classes, parallel.batch_sharder(mesh))
     shared = () if source.per_lane else (1,)
-    loop = structure.lane_loop
+    loop = static.lane_loop
 
-    def advance(state: Any, hyper: Any, arrays: Any, rows: Row) -> Any:
-        if structure.step_loop == "host":
-            state, metrics = train_step(engine, structure, state, hyper, arrays, jax.tree.map(lambda a: a[0], rows))
+    def advance(state: Any, hparams: Any, arrays: Any, rows: Row) -> Any:
+        if static.step_loop == "host":
+            state, metrics = train_step(engine, static, state, hparams, arrays, jax.tree.map(lambda a: a[0], rows))
             return state, jax.tree.map(lambda a: a[None], metrics)
         known = (
-            row_metrics(rows) if structure.rule.name == "none" else {}
+            row_metrics(rows) if static.rule.name == "none" else {}
         )  # before the steps, so that the scan need not carry it out
 
         def one(state: Any, row: Row) -> Any:
-            state, metrics = train_step(engine, structure, state, hyper, arrays, row)
+            state, metrics = train_step(engine, static, state, hparams, arrays, row)
             return state, {name: value for name, value in metrics.items() if name not in known}
 
         state, metrics = jax.lax.scan(one, state, rows)
         return state, metrics | known
 
     return Program(
-        init=parallel.lanes(lambda h, d: init_state(engine, structure, h, d), mesh, loop, shared=shared, alone=True),
+        init=parallel.lanes(lambda h, d: init_state(engine, static, h, d), mesh, loop, shared=shared, alone=True),
         advance=parallel.lanes(advance, mesh, loop, shared=tuple(i + 1 for i in shared), donate=(0,)),
-        generate=parallel.lanes(lambda h: source.load(structure, h), mesh, loop) if source.per_lane else None,
+        generate=parallel.lanes(lambda h: source.load(static, h), mesh, loop) if source.per_lane else None,
         rescale=None
-        if structure.representation == "weight_decay"
+        if static.representation == "weight_decay"
         else parallel.lanes(representation.rescaled, mesh, loop, donate=(0,)),
-        probes={name: PROBES[name](structure, engine, mesh) for name in structure.probes},
+        probes={name: PROBES[name](static, engine, mesh) for name in static.probes},
     )
 
 
-def program(structure: Config, mesh: Mesh) -> Program:
-    """The compiled functions of a structure; the same object for the same structure, so nothing compiles twice.
+def program(static: Config, mesh: Mesh) -> Program:
+    """The compiled functions of a static config; the same object for equal configs, so nothing compiles twice.
 
     Data that all lanes share is an argument too: its settings are no part of the program.
     """
-    content = json.loads(to_json(structure))
-    source = data.DATASETS[structure.data.name]
+    content = json.loads(to_json(static))
+    source = data.DATASETS[static.data.name]
     if not source.per_lane:
-        content["data"] = {"name": structure.data.name}
+        content["data"] = {"name": static.data.name}
     if content["lane_loop"] == "auto":
-        content["lane_loop"] = parallel.best_lane_loop(structure.engine)
+        content["lane_loop"] = parallel.best_lane_loop(static.engine)
     content["probes"] = dict.fromkeys(content["probes"], 0)  # when to measure or save is the loop's affair
     content["checkpoint_every"] = content["keep_checkpoints"] = 0
-    content["data"]["num_classes"] = source.spec(structure).num_classes
+    content["data"]["num_classes"] = source.spec(static).num_classes
     return _program(to_json(content | {"data_dir": ""}), mesh)
 
 
@@ -122,31 +122,31 @@ class Block:
     """A block of lanes on its way through the loop: what it needs beside its state."""
 
     def __init__(self, number: int, group: sweep.Group, lanes: list[sweep.Lane], mesh: Mesh, shared_data: Any):
-        structure = group.structure
-        self.number, self.lanes, self.structure, self.mesh = number, lanes, structure, mesh
-        self.size = structure.lanes_per_device * parallel.sweep_devices(mesh)
-        self.program = program(structure, mesh)
-        self.hyper = parallel.put_lanes(sweep.stacked(lanes, self.size), mesh)
-        self.data = self.program.generate(self.hyper) if self.program.generate else shared_data
+        static = group.static
+        self.number, self.lanes, self.static, self.mesh = number, lanes, static, mesh
+        self.size = static.lanes_per_device * parallel.sweep_devices(mesh)
+        self.program = program(static, mesh)
+        self.hparams = parallel.put_lanes(sweep.stacked(lanes, self.size), mesh)
+        self.data = self.program.generate(self.hparams) if self.program.generate else shared_data
         configs = [lane.config for lane in lanes] + [lanes[-1].config] * (self.size - len(lanes))
-        num_train = data.DATASETS[structure.data.name].num_train(lanes[0].config)
-        self.orders = Orders([c.seed for c in configs], [c.order for c in configs], num_train, structure.batch_size)
+        num_train = data.DATASETS[static.data.name].num_train(lanes[0].config)
+        self.orders = Orders([c.seed for c in configs], [c.order for c in configs], num_train, static.batch_size)
         self.tables = [Tables(lane.learning_rates(), lane.plan()) for lane in lanes]
-        self.chunk = structure.log_every
+        self.chunk = static.log_every
         self.length = -(-max(table.rates.size for table in self.tables) // self.chunk) * self.chunk
         self.begin = lanes[0].begin
         self.orders.skip = lanes[0].origin.skip if lanes[0].origin else 0
-        stream = data.DATASETS[structure.data.name].stream(lanes[0].config)
+        stream = data.DATASETS[static.data.name].stream(lanes[0].config)
         self.feed = Feed(self.orders, stream, self.chunk, self.length) if stream else None
         self.places: list = []  # where the states lie that the lanes begin from: see `lrjax.experiment.loop.branch`
         self.forks: frozenset[int] = frozenset()  # steps whose state other lanes begin from
 
     def start(self) -> Saved:
         """Where a run begins, on the host; also the shapes of what is restored."""
-        state = self.program.init(self.hyper, self.data)
+        state = self.program.init(self.hparams, self.data)
         if self.program.rescale:
             self._require_invariance(state)
-        memory = {name: probe.start(state, self.hyper, self.data) for name, probe in self.program.probes.items()}
+        memory = {name: probe.start(state, self.hparams, self.data) for name, probe in self.program.probes.items()}
         return parallel.fetch(Saved(state, memory))
 
     def first(self, saved: Saved) -> Saved:
@@ -158,10 +158,10 @@ class Block:
         """Refuses a network that a run without weight decay would train differently."""
         x = self.data["train"]["x"][0] if self.program.generate else self.data["train"]["x"]
         params, model_state = jax.tree.map(lambda a: a[0], parallel.fetch((state.params, state.model_state)))
-        classes = data.DATASETS[self.structure.data.name].spec(self.lanes[0].config).num_classes
-        model = models.configured(self.structure, classes)
+        classes = data.DATASETS[self.static.data.name].spec(self.lanes[0].config).num_classes
+        model = models.configured(self.static, classes)
         few = parallel.fetch(x[:PROBED])
-        representation.require_invariance(model, params, model_state, few, self.structure.representation)
+        representation.require_invariance(model, params, model_state, few, self.static.representation)
 
     @property
     def name(self) -> str:
@@ -170,7 +170,7 @@ class Block:
 
     def fixed_arrays(self) -> dict[str, np.ndarray]:
         """What a report needs to know of each lane's data: "data/<name>" [1, lanes, ...]."""
-        describe = data.DATASETS[self.structure.data.name].describe
+        describe = data.DATASETS[self.static.data.name].describe
         arrays = parallel.fetch(describe(self.data)) if describe else {}
         return {f"data/{name}": array[None, : len(self.lanes)] for name, array in arrays.items()}
 
@@ -185,12 +185,12 @@ class Block:
         return (self.program.rescale(state) if self.program.rescale else state), metrics
 
     def _steps(self, state: Any, rows: Row, arrays: Any) -> tuple[Any, Any]:
-        if self.structure.step_loop == "scan":
-            return self.program.advance(state, self.hyper, arrays, parallel.put_lanes(rows, self.mesh))
+        if self.static.step_loop == "scan":
+            return self.program.advance(state, self.hparams, arrays, parallel.put_lanes(rows, self.mesh))
         pieces = []
         for t in range(self.chunk):
             one = jax.tree.map(lambda a, t=t: a[:, t : t + 1], rows)
-            state, metrics = self.program.advance(state, self.hyper, arrays, parallel.put_lanes(one, self.mesh))
+            state, metrics = self.program.advance(state, self.hparams, arrays, parallel.put_lanes(one, self.mesh))
             pieces.append(metrics)
         return state, jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *map(parallel.fetch, pieces))
 
@@ -200,10 +200,10 @@ class Block:
         Arrays may still be on the device.
         """
         measured = {}
-        for name, when in self.structure.probes.items():
+        for name, when in self.static.probes.items():
             if due(when, at) or at == self.length:
                 probe = self.program.probes[name]
-                arrays, kept = probe.measure(state, self.hyper, self.data, memory[name], len(self.lanes))
+                arrays, kept = probe.measure(state, self.hparams, self.data, memory[name], len(self.lanes))
                 measured[name], memory = {"step": state.step + 0, **arrays}, memory | {name: kept}
         return measured, memory
 

@@ -19,45 +19,45 @@ def _bytes(tree: Any) -> int:
     return sum(int(np.prod(leaf.shape)) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(tree))
 
 
-def _abstract_data(group: sweep.Group, hyper: Any) -> Any:
-    source = data.DATASETS[group.structure.data.name]
+def _abstract_data(group: sweep.Group, hparams: Any) -> Any:
+    source = data.DATASETS[group.static.data.name]
     if source.per_lane:
-        return jax.eval_shape(lambda h: source.load(group.structure, h), hyper)
+        return jax.eval_shape(lambda h: source.load(group.static, h), hparams)
     spec = source.spec(group.lanes[0].config)
     return {"train": spec.train, "tests": spec.tests}
 
 
 def _arguments(group: sweep.Group) -> tuple[Engine, Any, Any, Any, Row]:
-    """The engine of a group, and the shapes of what a step of one lane takes: state, hyper, data, row."""
-    structure, lane = group.structure, group.lanes[0]
-    hyper = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in lane.hyper().items()}
-    arrays = _abstract_data(group, hyper)
-    num_classes = data.DATASETS[structure.data.name].spec(lane.config).num_classes
-    engine = ENGINES[structure.engine](structure, num_classes)
-    state = jax.eval_shape(lambda h, d: init_state(engine, structure, h, d), hyper, arrays)
+    """The engine of a group, and the shapes of what a step of one lane takes: state, hparams, data, row."""
+    static, lane = group.static, group.lanes[0]
+    hparams = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in lane.hparams().items()}
+    arrays = _abstract_data(group, hparams)
+    num_classes = data.DATASETS[static.data.name].spec(lane.config).num_classes
+    engine = ENGINES[static.engine](static, num_classes)
+    state = jax.eval_shape(lambda h, d: init_state(engine, static, h, d), hparams, arrays)
     row = Row(
-        jax.ShapeDtypeStruct((structure.batch_size,), jnp.int32),
+        jax.ShapeDtypeStruct((static.batch_size,), jnp.int32),
         jax.ShapeDtypeStruct((), jnp.float32),
         jax.ShapeDtypeStruct((), jnp.bool_),
         jax.tree.map(lambda a: jax.ShapeDtypeStruct((), a.dtype), lane.plan()),
     )
-    return engine, state, hyper, arrays, row
+    return engine, state, hparams, arrays, row
 
 
 def compiled_memory(group: sweep.Group) -> accelerators.Memory:
     """Memory of the compiled training step of as many lanes as a device has at a time; probes are not counted."""
-    structure = group.structure
-    shared = () if data.DATASETS[structure.data.name].per_lane else (2,)
+    static = group.static
+    shared = () if data.DATASETS[static.data.name].per_lane else (2,)
 
     def program() -> tuple[Any, tuple[Any, ...]]:
         engine, *arguments = _arguments(group)
-        loop = parallel.best_lane_loop(structure.engine) if structure.lane_loop == "auto" else structure.lane_loop
+        loop = parallel.best_lane_loop(static.engine) if static.lane_loop == "auto" else static.lane_loop
 
-        def one(state: Any, hyper: Any, arrays: Any, row: Row) -> Any:
-            return train_step(engine, structure, state, hyper, arrays, row)
+        def one(state: Any, hparams: Any, arrays: Any, row: Row) -> Any:
+            return train_step(engine, static, state, hparams, arrays, row)
 
         def several(tree: Any) -> Any:
-            return jax.tree.map(lambda a: jax.ShapeDtypeStruct((structure.lanes_per_device, *a.shape), a.dtype), tree)
+            return jax.tree.map(lambda a: jax.ShapeDtypeStruct((static.lanes_per_device, *a.shape), a.dtype), tree)
 
         sizes = tuple(tree if place in shared else several(tree) for place, tree in enumerate(arguments))
         return parallel.LANE_LOOPS[loop](one, shared), sizes
@@ -66,13 +66,13 @@ def compiled_memory(group: sweep.Group) -> accelerators.Memory:
 
 
 def estimate(group: sweep.Group) -> dict[str, Any]:
-    """Numbers of one group of lanes (of equal structure), per lane where not said otherwise.
+    """Numbers of one group of lanes (of equal static config), per lane where not said otherwise.
 
     Returns:
         lanes; steps (all lanes); parameters; state, data in bytes; flops_per_step; flops (all lanes).
     """
-    engine, state, hyper, arrays, row = _arguments(group)
-    flops = count(lambda s, h, d, r: train_step(engine, group.structure, s, h, d, r), state, hyper, arrays, row)
+    engine, state, hparams, arrays, row = _arguments(group)
+    flops = count(lambda s, h, d, r: train_step(engine, group.static, s, h, d, r), state, hparams, arrays, row)
     steps = sum(lane.config.steps for lane in group.lanes)
     return {
         "lanes": len(group.lanes),
@@ -99,7 +99,9 @@ def _memory(group: sweep.Group, state: int, arrays: int, compiled: bool) -> str:
     """The line on memory: what the compiled step takes, and the smallest device with room for it."""
     known = f"state {_human(state, 'B')} a lane, data {_human(arrays, 'B')}"
     if not compiled:
-        return f"{_human(group.structure.lanes_per_device * state + arrays, 'B')} before activations ({known}); not compiled"
+        return (
+            f"{_human(group.static.lanes_per_device * state + arrays, 'B')} before activations ({known}); not compiled"
+        )
     found = compiled_memory(group)
     needed, device = found.needed, found.compiled_for
     if needed is None:
@@ -128,13 +130,13 @@ def describe(config: Config, *, compiled: bool = True) -> str:
     total = 0.0
     for group in sweep.plan(config):
         found = estimate(group)
-        structure = group.structure
+        static = group.static
         total += found["flops"]
         arms = ", ".join(dict.fromkeys(lane.arm for lane in group.lanes))
         lines += [
-            f"\n{structure.model.name} on {structure.data.name}, engine {structure.engine}: {arms}",
-            f"  lanes          {found['lanes']} ({structure.lanes_per_device} at a time on a device)",
-            f"  steps          {found['steps']} over all lanes, batch size {structure.batch_size}",
+            f"\n{static.model.name} on {static.data.name}, engine {static.engine}: {arms}",
+            f"  lanes          {found['lanes']} ({static.lanes_per_device} at a time on a device)",
+            f"  steps          {found['steps']} over all lanes, batch size {static.batch_size}",
             f"  training set   {found['batch']}",
             f"  parameters     {found['parameters']:,} a lane",
             f"  memory         {_memory(group, found['state'], found['data'], compiled)}",

@@ -12,7 +12,7 @@ from lrjax.experiment.config.canonical import Config
 from lrjax.experiment.step.train_step import Engine, TrainState
 
 
-def _nothing(state: TrainState, hyper: Any, data: Any) -> tuple:
+def _nothing(state: TrainState, hparams: Any, data: Any) -> tuple:
     return ()
 
 
@@ -20,9 +20,9 @@ class Probe(NamedTuple):
     """How to measure a block of lanes. It changes nothing in the run, but may remember what it found.
 
     Attributes:
-        measure: `(state, hyper, data, memory, live) -> (arrays, memory)`: arrays by name, each [lanes, ...]. The first `live`
+        measure: `(state, hparams, data, memory, live) -> (arrays, memory)`: arrays by name, each [lanes, ...]. The first `live`
             lanes are runs, the others fill up the block. One number a lane is also written to metrics.jsonl.
-        start: `(state, hyper, data) -> memory` before the first measurement: a pytree of arrays [lanes, ...], () for none.
+        start: `(state, hparams, data) -> memory` before the first measurement: a pytree of arrays [lanes, ...], () for none.
             Checkpoints hold it, so that a run that goes on measures the same bits.
     """
 
@@ -34,18 +34,18 @@ def without_memory(function: Callable[[TrainState, Any, Any], dict[str, Any]]) -
     """A probe from a function of what there is now.
 
     Example:
-        >>> without_memory(lambda state, hyper, data: {"twice": 2 * state}).measure(3, {}, {}, (), 1)
+        >>> without_memory(lambda state, hparams, data: {"twice": 2 * state}).measure(3, {}, {}, (), 1)
         ({'twice': 6}, ())
     """
-    return Probe(lambda state, hyper, data, memory, live: (function(state, hyper, data), memory))
+    return Probe(lambda state, hparams, data, memory, live: (function(state, hparams, data), memory))
 
 
-def versions(structure: Any, state: TrainState) -> dict[str, Any]:
+def versions(static: Any, state: TrainState) -> dict[str, Any]:
     """The parameters to measure: those of the last step and, where it is kept, their average ("averaged_" names)."""
-    return {"": state.params} | ({} if structure.averaging is None else {"averaged_": state.average})
+    return {"": state.params} | ({} if static.averaging is None else {"averaged_": state.average})
 
 
-# name -> (structure, engine, mesh) -> Probe
+# name -> (static, engine, mesh) -> Probe
 PROBES: dict[str, Callable[[Any, Engine, Mesh], Probe]] = {}
 # name -> (config, training examples in memory) -> None; raises LrjaxError where the probe cannot be measured in that run
 CHECKS: dict[str, Callable[[Config, int], None]] = {}

@@ -1,4 +1,4 @@
-"""The axes of an experiment: which are arrays (lanes of one compiled program), which are structure (a program each)."""
+"""The axes of an experiment: which are hparams (lanes of one compiled program), which are static (a program each)."""
 
 import copy
 import inspect
@@ -43,7 +43,7 @@ class Lane(NamedTuple):
         """The step at which it begins: what comes before is another lane's."""
         return self.origin.begin if self.origin else 0
 
-    def hyper(self) -> dict[str, Any]:
+    def hparams(self) -> dict[str, Any]:
         """The numbers that are arguments of the compiled step: dotted key -> scalar."""
         flat = flatten(self.config)
         return {key: np.asarray(flat[key], _dtype(key)) for key in sorted(_array_keys(flat))}
@@ -75,7 +75,7 @@ class Lane(NamedTuple):
 class Group(NamedTuple):
     """Lanes that one compiled program runs."""
 
-    structure: Config
+    static: Config
     lanes: list[Lane]
 
 
@@ -92,21 +92,24 @@ def _array_keys(flat: dict[str, Any]) -> set[str]:
     return {key for key in flat if is_number(key) and (key in named or key.startswith("optimizer."))}
 
 
-def _structure(config: Config) -> dict[str, Any]:
-    """The config as JSON, without names and per-lane tables, every array number replaced by zero (its value is an argument)."""
+def static_of(config: Config) -> dict[str, Any]:
+    """What is compiled in of a resolved config, as JSON: no names, no per-lane tables, no hparams.
+
+    An array number is absent, so that reading it there fails; "arrays" lists the dotted keys of those that there are.
+    """
     content = json.loads(to_json(config))
     for key in (*NAMES, *PER_LANE):
         content.pop(key, None)
     if content["representation"] != "weight_decay":
         content["representation"] = "wd_free"  # one program: they differ in their tables
     content["l2_schedule"] = {"name": content["l2_schedule"]["name"]}  # whether the step reads a table of l2
-    arrays = _array_keys(flatten(config))
-    for key in arrays:
+    content["arrays"] = sorted(_array_keys(flatten(config)))
+    for key in content["arrays"]:
         *path, leaf = key.split(".")
         node = content
         for part in path:
             node = node[part]
-        node[leaf] = 0.0
+        del node[leaf]
     return content
 
 
@@ -137,7 +140,7 @@ def points(config: Config) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
 
 
 def plan(config: Config) -> list[Group]:
-    """Resolves every lane of an experiment and groups lanes by structure, in the order of their first lane.
+    """Resolves every lane of an experiment and groups lanes by their static part, in the order of their first lane.
 
     Raises:
         LrjaxError: a lane's config is wrong.
@@ -152,11 +155,11 @@ def plan(config: Config) -> list[Group]:
         lanes.append(Lane(index, arm, values, resolve(lane_config)))
         lanes[-1].plan()  # refuses a rate that its representation does not have
     for lane in [lane._replace(origin=branch.origin_of(lane, lanes)) for lane in lanes]:
-        structure = _structure(lane.config)
-        key = to_json(structure)
+        static = static_of(lane.config)
+        key = to_json(static)
         if key not in groups:
-            groups[key] = Group(freeze(structure), [])
-            _check_engine(groups[key].structure, lane.config)
+            groups[key] = Group(freeze(static), [])
+            _check_engine(groups[key].static, lane.config)
         groups[key].lanes.append(lane)
     return list(groups.values())
 
@@ -243,12 +246,12 @@ def _together(members: list[Point]) -> Point:
 def _programs(config: Config) -> tuple[str, ...]:
     """What tells the programs of a config apart, read off one lane of each arm."""
     firsts = {arm: {**values, **overrides} for arm, values, overrides in reversed(points(config))}
-    return tuple(to_json(_structure(resolve(apply_overrides(copy.deepcopy(config), own)))) for own in firsts.values())
+    return tuple(to_json(static_of(resolve(apply_overrides(copy.deepcopy(config), own)))) for own in firsts.values())
 
 
-def _check_engine(structure: Config, config: Config) -> None:
+def _check_engine(static: Config, config: Config) -> None:
     """Lets the engine refuse the model, its options or the optimizer before anything is written."""
-    ENGINES[structure.engine](structure, data.DATASETS[structure.data.name].spec(config).num_classes)
+    ENGINES[static.engine](static, data.DATASETS[static.data.name].spec(config).num_classes)
 
 
 def blocks(group: Group, size: int) -> list[list[Lane]]:
@@ -265,6 +268,6 @@ def blocks(group: Group, size: int) -> list[list[Lane]]:
 
 def stacked(lanes: list[Lane], size: int) -> dict[str, np.ndarray]:
     """The lanes' hyper-parameters, each [size]; missing lanes repeat the last one (and are never active)."""
-    rows = [lane.hyper() for lane in lanes]
+    rows = [lane.hparams() for lane in lanes]
     rows += [rows[-1]] * (size - len(rows))
     return {key: np.stack([row[key] for row in rows]) for key in rows[0]}

@@ -38,7 +38,7 @@ def _write_chunk(writer: Writer, block: Block, start: int, metrics: Any, measure
         arrays |= {f"{probe}/{name}": array[None, :live] for name, array in values.items()}
     writer.collect(arrays)
     # Not those at the end of a block: a row must not depend on how long the lanes beside it are.
-    regular = [probe for probe in measured if due(block.structure.probes[probe], start + block.chunk)]
+    regular = [probe for probe in measured if due(block.static.probes[probe], start + block.chunk)]
     rows = []
     for place, lane in enumerate(block.lanes):
         stop = min(start + block.chunk, lane.config.steps)
@@ -103,7 +103,7 @@ def run_block(
     Raises:
         Preempted: `stop()` was true after a chunk (SIGTERM); everything is saved.
     """
-    checkpoints = Checkpoints(folder / f"block-{block.number:03d}", block.structure.keep_checkpoints)
+    checkpoints = Checkpoints(folder / f"block-{block.number:03d}", block.static.keep_checkpoints)
     begin = block.start()
     restored = _restored(checkpoints, begin)
     if restored is None:
@@ -119,7 +119,7 @@ def run_block(
         progress.skip(sum(min(first, table.rates.size) - block.begin for table in block.tables))
         writer.rewind(block.number, first, meta["offset"])
         pending = None
-    every = -(-block.structure.checkpoint_every // block.chunk) * block.chunk
+    every = -(-block.static.checkpoint_every // block.chunk) * block.chunk
     lanes: list[dict] = []
     watched = min(first + block.chunk, block.length - block.chunk)
     for start in range(first, block.length, block.chunk):
@@ -206,7 +206,7 @@ def _sigterm() -> Iterator[Callable[[], bool]]:
 
 
 def _shared_data(group: sweep.Group, mesh: Mesh) -> Any:
-    source = data.DATASETS[group.structure.data.name]
+    source = data.DATASETS[group.static.data.name]
     if source.per_lane:
         return None
     loaded = source.load(group.lanes[0].config)
@@ -217,8 +217,8 @@ def _jobs(groups: list[sweep.Group]) -> list[tuple[sweep.Group, list[sweep.Lane]
     num_lanes = sum(len(group.lanes) for group in groups)
     jobs = []
     for group in groups:
-        mesh = parallel.make_mesh(group.structure.data_devices, num_lanes, group.structure.batch_size)
-        size = group.structure.lanes_per_device * parallel.sweep_devices(mesh)
+        mesh = parallel.make_mesh(group.static.data_devices, num_lanes, group.static.batch_size)
+        size = group.static.lanes_per_device * parallel.sweep_devices(mesh)
         jobs += [(group, members, mesh) for members in sweep.blocks(group, size)]
     lanes = {lane.index: lane for group in groups for lane in group.lanes}
     return sorted(jobs, key=lambda job: branch.depth(job[1][0], lanes))  # what others begin from comes first
@@ -248,12 +248,12 @@ def _earlier(workdir: Path, blocks: list[list[int]]) -> float:
 
 
 def _say_layout(jobs: list[tuple[sweep.Group, list[sweep.Lane], Mesh]]) -> None:
-    structures = [(mesh, group.structure) for group, _, mesh in jobs]
+    layouts = [(mesh, group.static) for group, _, mesh in jobs]
     lines = [
         parallel.layout(
             mesh, s.lanes_per_device, s.batch_size, s.micro_batch if s.batch_statistics == "micro_batch" else 0
         )
-        for mesh, s in structures
+        for mesh, s in layouts
     ]
     print(*dict.fromkeys(lines), sep="\n", flush=True)
 

@@ -103,7 +103,7 @@ def examples(num_train: int, size: int, seed: int) -> np.ndarray:
     return evaluation_subset(num_train, size=min(size, num_train) or None, seed=seed)
 
 
-def model_losses(structure: Any) -> Losses:
-    """The losses of a structure's model, on clean labels, without augmentation, dropout and l2."""
-    model = models.configured(structure, structure.data.num_classes)
-    return losses(model, LOSSES[structure.loss], batch_statistics=structure.spectra.batch_statistics)
+def model_losses(static: Any) -> Losses:
+    """The losses of a config's model, on clean labels, without augmentation, dropout and l2."""
+    model = models.configured(static, static.data.num_classes)
+    return losses(model, LOSSES[static.loss], batch_statistics=static.spectra.batch_statistics)

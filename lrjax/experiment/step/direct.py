@@ -15,7 +15,7 @@ from lrjax.experiment.step.losses import LOSSES
 from lrjax.experiment.step.representation import NOTHING, Plan
 from lrjax.experiment.step.train_step import (
     Engine,
-    Hyper,
+    HParams,
     Row,
     TrainState,
     Tree,
@@ -30,19 +30,21 @@ from lrjax.transforms.sgd import follow_row
 
 
 def optimizer(
-    structure: Any, hyper: Hyper, learning_rate: jax.Array, plan: Plan = NOTHING
+    static: Any, hparams: HParams, learning_rate: jax.Array, plan: Plan = NOTHING
 ) -> optax.GradientTransformation:
     """The optax chain for this step; it is built inside the traced function, so that its numbers are arguments."""
     if plan.tables is not None:
         return follow_row(plan.tables)
-    settings: dict[str, Any] = {k: hyper.get(f"optimizer.{k}", v) for k, v in structure.optimizer.items()}
+    settings: dict[str, Any] = dict(static.optimizer.items()) | {
+        k.removeprefix("optimizer."): v for k, v in hparams.items() if k.startswith("optimizer.")
+    }
     name, l2 = settings.pop("name"), settings.pop("l2")
-    del settings["learning_rate"]
+    settings.pop("learning_rate", None)
     chain = optimizer_of(name)(learning_rate, **{k: v for k, v in settings.items() if v is not None})
     return chain if l2 is None else optax.chain(optax.add_decayed_weights(l2 if plan.l2 is None else plan.l2), chain)
 
 
-def scale_metrics(state: TrainState, hyper: Hyper, row: Row, params: Tree) -> dict[str, jax.Array]:
+def scale_metrics(state: TrainState, hparams: HParams, row: Row, params: Tree) -> dict[str, jax.Array]:
     """Per-step record of the weights as length and direction (`record_scale`).
 
     Returns:
@@ -59,55 +61,55 @@ def scale_metrics(state: TrainState, hyper: Hyper, row: Row, params: Tree) -> di
     }
 
 
-def direct(structure: Any, num_classes: int, shard_batch: Callable = lambda batch: batch) -> Engine:
+def direct(static: Any, num_classes: int, shard_batch: Callable = lambda batch: batch) -> Engine:
     """The engine that differentiates the model: any network, loss and optax optimizer.
 
     Args:
-        structure: the resolved config; numbers that are arrays are read from `hyper` instead.
+        static: what is compiled in of the resolved config.
         num_classes: outputs of the model.
         shard_batch: lays a batch out over devices (`lrjax.devices.parallel`).
     """
-    model = models.configured(structure, num_classes, training=True)
-    example_loss, augment = LOSSES[structure.loss], AUGMENTATIONS[structure.augment]
+    model = models.configured(static, num_classes, training=True)
+    example_loss, augment = LOSSES[static.loss], AUGMENTATIONS[static.augment]
 
-    def init(hyper: Hyper, data: Tree, init_key: jax.Array) -> tuple[Tree, Tree, Tree]:
-        params, model_state = initial_params(model, structure, hyper, data, init_key)
-        if structure.representation == "weight_decay":
-            return params, model_state, optimizer(structure, hyper, jnp.float32(0)).init(params)
-        return params, model_state, representation.initial(structure, params)
+    def init(hparams: HParams, data: Tree, init_key: jax.Array) -> tuple[Tree, Tree, Tree]:
+        params, model_state = initial_params(model, static, hparams, data, init_key)
+        if static.representation == "weight_decay":
+            return params, model_state, optimizer(static, hparams, jnp.float32(0)).init(params)
+        return params, model_state, representation.initial(static, params)
 
-    def update(state: TrainState, hyper: Hyper, data: Tree, row: Row, *, axis_name: str | None = None) -> Update:
+    def update(state: TrainState, hparams: HParams, data: Tree, row: Row, *, axis_name: str | None = None) -> Update:
         batch = shard_batch(jax.tree.map(lambda a: a[row.index], {k: data["train"][k] for k in ("x", "y")}))
-        y = targets(structure, hyper, batch["y"], state.step)
+        y = targets(static, hparams, batch["y"], state.step)
 
-        augment_key, model_key = jax.random.split(key(hyper["seed"], "step", state.step))
+        augment_key, model_key = jax.random.split(key(hparams["seed"], "step", state.step))
         x = augment(augment_key, batch["x"])
 
         def objective(params: Tree, part: Tree, part_key: jax.Array) -> tuple[jax.Array, tuple[Tree, jax.Array]]:
-            params = fine_tuning.trained(structure, params)
-            train = fine_tuning.trains_body(structure)
+            params = fine_tuning.trained(static, params)
+            train = fine_tuning.trains_body(static)
             output, model_state = model.apply(params, state.model_state, part["x"], train=train, key=part_key)
             return jnp.mean(example_loss(output, part["y"])), (model_state, output)
 
         # With statistics of each part, running ones are those of the last part.
-        coupled = state.model_state if structure.batch_statistics == "batch" else {}
-        part = micro_batches.size(structure.micro_batch, x.shape[0], state.params, coupled)
+        coupled = state.model_state if static.batch_statistics == "batch" else {}
+        part = micro_batches.size(static.micro_batch, x.shape[0], state.params, coupled)
         (loss, (model_state, output)), gradient = micro_batches.value_and_grad(
             objective, state.params, {"x": x, "y": y}, model_key, part
         )
         metrics = step_metrics(output, batch["y"])
         if axis_name is not None:
             gradient, loss, model_state, metrics = jax.lax.pmean((gradient, loss, model_state, metrics), axis_name)
-        chain = optimizer(structure, hyper, row.learning_rate, row.plan)
+        chain = optimizer(static, hparams, row.learning_rate, row.plan)
         updates, opt_state = chain.update(gradient, state.opt_state, state.params)
-        updates = fine_tuning.scaled(structure, updates)
-        rule = rules.RULES[structure.rule.name]
+        updates = fine_tuning.scaled(static, updates)
+        rule = rules.RULES[static.rule.name]
         observed = (
-            rule.observe(hyper, row.learning_rate, state.params, gradient, opt_state) if rule and rule.observe else {}
+            rule.observe(hparams, row.learning_rate, state.params, gradient, opt_state) if rule and rule.observe else {}
         )
         params = optax.apply_updates(state.params, updates)
-        if structure.record_scale:
-            metrics |= scale_metrics(state, hyper, row, params)
+        if static.record_scale:
+            metrics |= scale_metrics(state, hparams, row, params)
         return Update(params, representation.followed(model_state, row.plan), opt_state, loss, metrics, observed)
 
-    return Engine(init, update, weights=lambda params, hyper, data: params)
+    return Engine(init, update, weights=lambda params, hparams, data: params)

@@ -8,19 +8,19 @@ Tree = Any
 HEAD = "head"
 
 
-def trains_body(structure: Any) -> bool:
+def trains_body(static: Any) -> bool:
     """Whether anything but the head is trained."""
-    return structure.fine_tune.body_rate != 0
+    return static.fine_tune.body_rate != 0
 
 
-def trained(structure: Any, params: Tree) -> Tree:
+def trained(static: Any, params: Tree) -> Tree:
     """Parameters without derivatives where they stay as they are, so that no backward pass is made for them."""
-    if trains_body(structure):
+    if trains_body(static):
         return params
     return {name: part if name == HEAD else jax.lax.stop_gradient(part) for name, part in params.items()}
 
 
-def scaled(structure: Any, updates: Tree) -> Tree:
+def scaled(static: Any, updates: Tree) -> Tree:
     """Updates times `fine_tune.head_rate` for the layer "head" and `fine_tune.body_rate` for all else.
 
     The rate acts after momentum and weight decay, as a learning rate of its own would.
@@ -30,7 +30,7 @@ def scaled(structure: Any, updates: Tree) -> Tree:
         >>> scaled(N(fine_tune=N(head_rate=10.0, body_rate=0.0)), {"stem": {"w": 2.0}, "head": {"w": 3.0}})
         {'stem': {'w': 0.0}, 'head': {'w': 30.0}}
     """
-    head, body = structure.fine_tune.head_rate, structure.fine_tune.body_rate
+    head, body = static.fine_tune.head_rate, static.fine_tune.body_rate
     if head == body == 1:
         return updates
     return {

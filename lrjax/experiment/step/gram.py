@@ -5,6 +5,7 @@ and the network sees W only through A = W B^T. The step keeps A and C; a step co
 W is rebuilt on demand. Derived here, not in the paper; equal to `direct` up to rounding.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ from lrjax.errors import check
 from lrjax.experiment.step.losses import LOSSES
 from lrjax.experiment.step.train_step import (
     Engine,
-    Hyper,
+    HParams,
     Row,
     TrainState,
     Tree,
@@ -29,30 +30,33 @@ from lrjax.models.two_layer import HEAD
 UNROLLED = 4  # up to so many patches a step, outer products in one fused loop beat a small matmul
 
 
-def _check_exact(structure: Any) -> None:
-    settings = structure.optimizer
-    plain = settings.name == "sgd" and not any(
-        settings.get(k) is not None for k in settings if k not in ("name", "learning_rate")
-    )
-    check(structure.model.name == "two_layer", f"engine 'gram' is for model 'two_layer', not {structure.model.name!r}")
+def _check_exact(static: Any) -> None:
+    options = {key: value for key, value in static.optimizer.items() if key not in ("name", "learning_rate")}
+    numbers = {key for key in static.arrays if key.startswith("optimizer.")} - {"optimizer.learning_rate"}
+    plain = static.optimizer.name == "sgd" and not numbers and all(value is None for value in options.values())
+    check(static.model.name == "two_layer", f"engine 'gram' is for model 'two_layer', not {static.model.name!r}")
     check(plain, "engine 'gram' is exact for plain SGD; for momentum, l2 or another optimizer set engine='direct'")
 
 
-def engine(structure: Any) -> Engine:
+def engine(static: Any, num_classes: int = 1, shard_batch: Callable = lambda batch: batch) -> Engine:
     """Builds the engine; filters of one slot are shared by the patches, of P slots are one a patch.
+
+    Args:
+        static: what is compiled in of the resolved config.
+        num_classes, shard_batch: as of `direct`; the network has one output, and inner products are not sharded.
 
     Raises:
         LrjaxError: another model or optimizer than the two-layer network under plain SGD.
     """
-    _check_exact(structure)
-    example_loss = LOSSES[structure.loss]
+    _check_exact(static)
+    example_loss = LOSSES[static.loss]
 
-    def init(hyper: Hyper, data: Tree, init_key: jax.Array) -> tuple[Tree, Tree, Tree]:
-        filters = initial_params(None, structure, hyper, data, init_key)[0]["filters"]
+    def init(hparams: HParams, data: Tree, init_key: jax.Array) -> tuple[Tree, Tree, Tree]:
+        filters = initial_params(None, static, hparams, data, init_key)[0]["filters"]
         inner = jnp.einsum("jrsd,bd->jrsb", filters, data["basis"])
         return {"inner": inner, "coefficients": jnp.zeros_like(inner)}, {}, ()
 
-    def update(state: TrainState, hyper: Hyper, data: Tree, row: Row, *, axis_name: str | None = None) -> Update:
+    def update(state: TrainState, hparams: HParams, data: Tree, row: Row, *, axis_name: str | None = None) -> Update:
         inner, gram = state.params["inner"], data["gram"]
         column, sign, y = (
             a[row.index] for a in (data["column"], data["sign"], data["train"]["y"])
@@ -64,7 +68,7 @@ def engine(structure: Any) -> Engine:
             products = jnp.take_along_axis(inner[:, :, None], column[None, None, :, :, None], axis=-1)[..., 0]
         active = jnp.maximum(products * sign[None, None], 0.0)  # [2, m, B, P]
         output = jnp.sum(jnp.square(active) * head[:, None, None, None], axis=(0, 1, 3)) / width
-        noisy = targets(structure, hyper, y, state.step)
+        noisy = targets(static, hparams, y, state.step)
         losses, slope = jax.vmap(jax.value_and_grad(example_loss))(output, noisy)
         scale = -row.learning_rate * slope / y.size * (2.0 / width)  # [B]
         change = scale[None, None, :, None] * head[:, None, None, None] * active * sign[None, None]
@@ -73,9 +77,9 @@ def engine(structure: Any) -> Engine:
         params = {"inner": inner + moved[0], "coefficients": state.params["coefficients"] + moved[1]}
         return Update(params, {}, (), jnp.mean(losses), step_metrics(output, y))
 
-    def weights(params: Tree, hyper: Hyper, data: Tree) -> Tree:
-        init_key = key(hyper["seed"], "init")
-        filters = initial_params(None, structure, hyper, data, init_key)[0]["filters"]
+    def weights(params: Tree, hparams: HParams, data: Tree) -> Tree:
+        init_key = key(hparams["seed"], "init")
+        filters = initial_params(None, static, hparams, data, init_key)[0]["filters"]
         return {"filters": filters + jnp.einsum("jrsb,bd->jrsd", params["coefficients"], data["basis"])}
 
     return Engine(init, update, weights)

@@ -208,9 +208,9 @@ def _planned(settings: str, content: bytes, dtype_of_rates: str) -> Plan:
     return Plan(tables, alpha, (log_scale[:-1] / math.log(10)).astype(dtype))
 
 
-def initial(structure: Any, params: Tree) -> WDFreeState:
+def initial(static: Any, params: Tree) -> WDFreeState:
     """The optimizer state before the first step without weight decay."""
-    return WDFreeState(jnp.int32(0), buffer_like(params, structure.optimizer.momentum is not None), jnp.int32(0))
+    return WDFreeState(jnp.int32(0), buffer_like(params, "optimizer.momentum" in static.arrays), jnp.int32(0))
 
 
 def log10_rate(tables: WDFreeTables) -> Any:

@@ -33,7 +33,7 @@ class Rule(NamedTuple):
         init: settings -> state, a pytree of arrays.
         update: `(settings, state, scale, loss, seen) -> Answer`: scale in force, mean loss of the stretch, and what `observe`
             saw in each part of it (a dict of arrays [PARTS]).
-        observe: `(hyper, learning_rate, params, gradient, opt_state) -> dict` of scalars at every step, averaged over parts.
+        observe: `(hparams, learning_rate, params, gradient, opt_state) -> dict` of scalars at every step, averaged over parts.
     """
 
     init: Callable
@@ -134,13 +134,13 @@ def plateau(settings: Any, state: dict, scale: jax.Array, loss: jax.Array, seen:
     return Answer(inner, jnp.where(fires, lower, scale), jnp.bool_(False))
 
 
-def sasa_observe(hyper: Any, learning_rate: jax.Array, params: Any, gradient: Any, opt_state: Any) -> dict:
+def sasa_observe(hparams: Any, learning_rate: jax.Array, params: Any, gradient: Any, opt_state: Any) -> dict:
     """Both sides of the stationarity condition of SGD with momentum: <theta, g> and eta (1 + beta) |v|^2 / 2.
 
     Here theta' = theta - eta v and v' = beta v + g. In a stationary state E |theta|^2 does not change, whence the two are
     equal in the mean; g is the gradient of the whole objective, with weight decay.
     """
-    l2, momentum = hyper.get("optimizer.l2", 0.0), hyper.get("optimizer.momentum", 0.0)
+    l2, momentum = hparams.get("optimizer.l2", 0.0), hparams.get("optimizer.momentum", 0.0)
     trace = optax.tree_utils.tree_get(opt_state, "trace")
     whole = jax.tree.map(lambda g, p: g + l2 * p, gradient, params)
     inner = optax.tree_utils.tree_vdot(params, whole)
@@ -214,7 +214,7 @@ def advance(settings: Any, state: RuleState, step: jax.Array, loss: jax.Array, o
     """The state after a step.
 
     Args:
-        settings: `structure.rule`.
+        settings: `static.rule`.
         state: before the step.
         step: number of the step, from 0.
         loss: of the step.

@@ -18,7 +18,7 @@ from lrjax.keys import key
 from lrjax.models.two_layer import INITS
 
 Tree = Any
-Hyper = dict[str, jax.Array]
+HParams = dict[str, jax.Array]
 
 
 class TrainState(NamedTuple):
@@ -57,9 +57,9 @@ class Update(NamedTuple):
 class Engine(NamedTuple):
     """How parameters start, how one update is made, and which weights of the model they stand for."""
 
-    init: Callable  # (hyper, data, key) -> (params, model_state, opt_state)
-    update: Callable  # (state, hyper, data, row, *, axis_name) -> Update
-    weights: Callable  # (params, hyper, data) -> params of the model
+    init: Callable  # (hparams, data, key) -> (params, model_state, opt_state)
+    update: Callable  # (state, hparams, data, row, *, axis_name) -> Update
+    weights: Callable  # (params, hparams, data) -> params of the model
 
 
 def step_metrics(output: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
@@ -69,28 +69,28 @@ def step_metrics(output: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
     return {"accuracy": jnp.mean(jnp.argmax(output, axis=-1) == y)}
 
 
-def targets(structure: Any, hyper: Hyper, y: jax.Array, step: jax.Array) -> jax.Array:
+def targets(static: Any, hparams: HParams, y: jax.Array, step: jax.Array) -> jax.Array:
     """Labels of a batch, with fresh noise of +-label_noise where that is on."""
-    if structure.label_noise is None:
+    if "label_noise" not in hparams:
         return y
-    noise_key = key(hyper["seed"], "step", step)
-    return y + hyper["label_noise"] * jax.random.rademacher(noise_key, y.shape, y.dtype)
+    noise_key = key(hparams["seed"], "step", step)
+    return y + hparams["label_noise"] * jax.random.rademacher(noise_key, y.shape, y.dtype)
 
 
-def initial_params(model: Any, structure: Any, hyper: Hyper, data: Tree, init_key: jax.Array) -> tuple[Tree, Tree]:
+def initial_params(model: Any, static: Any, hparams: HParams, data: Tree, init_key: jax.Array) -> tuple[Tree, Tree]:
     """Parameters and model state at step 0: by `model.init` of the config where it is named, else the model's own."""
-    start = INITS.get(structure.model.get("init"))
+    start = INITS.get(static.model.get("init"))
     if start is None:
         return model.init(init_key, data["train"]["x"][:1])
-    return start(structure, hyper, data, init_key), {}
+    return start(static, hparams, data, init_key), {}
 
 
-def init_state(engine: Engine, structure: Any, hyper: Hyper, data: Tree) -> TrainState:
-    """The state before the first step; a pure function of hyper (its seed) and data."""
-    params, model_state, opt_state = engine.init(hyper, data, key(hyper["seed"], "init"))
-    average = () if structure.averaging is None else jax.tree.map(jnp.array, params)
+def init_state(engine: Engine, static: Any, hparams: HParams, data: Tree) -> TrainState:
+    """The state before the first step; a pure function of hparams (its seed) and data."""
+    params, model_state, opt_state = engine.init(hparams, data, key(hparams["seed"], "init"))
+    average = () if static.averaging is None else jax.tree.map(jnp.array, params)
     never, loss = jnp.int32(-1), jnp.float32(jnp.nan)
-    rule = rules.init(structure.rule)
+    rule = rules.init(static.rule)
     return TrainState(jnp.int32(0), params, model_state, opt_state, average, never, loss, rule)
 
 
@@ -101,14 +101,14 @@ def schedule_free_average(opt_state: Tree, params: Tree) -> Tree:
     return optax.contrib.schedule_free_eval_params(next(s for s in states if isinstance(s, kind)), params)
 
 
-def _averaged(structure: Any, hyper: Hyper, state: TrainState, params: Tree, opt_state: Tree) -> Tree:
-    if structure.averaging is None:
+def _averaged(static: Any, hparams: HParams, state: TrainState, params: Tree, opt_state: Tree) -> Tree:
+    if static.averaging is None:
         return ()
-    if structure.averaging == "schedule_free":
+    if static.averaging == "schedule_free":
         return schedule_free_average(opt_state, params)
-    since = jnp.maximum(state.step - hyper["averaging_start"], 0).astype(jnp.float32)
+    since = jnp.maximum(state.step - hparams["averaging_start"], 0).astype(jnp.float32)
     uniform = 1.0 / (since + 1.0)
-    weight = uniform if structure.averaging == "uniform" else 1.0 - hyper["averaging_decay"]
+    weight = uniform if static.averaging == "uniform" else 1.0 - hparams["averaging_decay"]
     return jax.tree.map(lambda old, new: old + weight.astype(old.dtype) * (new - old), state.average, params)
 
 
@@ -131,9 +131,9 @@ def row_metrics(row: Row) -> dict[str, jax.Array]:
 
 def train_step(
     engine: Engine,
-    structure: Any,
+    static: Any,
     state: TrainState,
-    hyper: Hyper,
+    hparams: HParams,
     data: Tree,
     row: Row,
     *,
@@ -142,9 +142,9 @@ def train_step(
     """One step of one lane.
 
     Args:
-        engine, structure: what is compiled in.
+        engine, static: what is compiled in.
         state: the lane's state; it stands still where `row.active` is False or the lane has diverged.
-        hyper: dotted key -> scalar array: every number that may change without a recompile.
+        hparams: dotted key -> scalar array: every number that may change without a recompile.
         data: `{"train": {"x", "y"}, ...}`.
         row: batch indices, learning rate, active.
         axis_name: set under `jax.pmap`, to average gradients over devices.
@@ -154,11 +154,11 @@ def train_step(
     """
     if state.rule:
         row = row._replace(learning_rate=row.learning_rate * state.rule.scale)
-    new = engine.update(state, hyper, data, row, axis_name=axis_name)
+    new = engine.update(state, hparams, data, row, axis_name=axis_name)
     running = row.active & (state.diverged_at < 0)
     if state.rule:
         running &= state.rule.stopped_at < 0
-    finite = jnp.isfinite(new.loss) & (new.loss <= hyper["divergence_loss"])
+    finite = jnp.isfinite(new.loss) & (new.loss <= hparams["divergence_loss"])
     moves = running & finite
 
     def keep(after: Tree, before: Tree) -> Tree:
@@ -169,10 +169,10 @@ def train_step(
         params=keep(new.params, state.params),
         model_state=keep(new.model_state, state.model_state),
         opt_state=keep(new.opt_state, state.opt_state),
-        average=keep(_averaged(structure, hyper, state, new.params, new.opt_state), state.average),
+        average=keep(_averaged(static, hparams, state, new.params, new.opt_state), state.average),
         diverged_at=jnp.where(running & ~finite, state.step, state.diverged_at),
         last_finite_loss=jnp.where(moves, new.loss.astype(jnp.float32), state.last_finite_loss),
-        rule=keep(rules.advance(structure.rule, state.rule, state.step, new.loss, new.observed), state.rule)
+        rule=keep(rules.advance(static.rule, state.rule, state.step, new.loss, new.observed), state.rule)
         if state.rule
         else (),
     )

@@ -63,24 +63,22 @@ def _per_example(content: str) -> PerExample:
     return PerExample(*(found / FEW for found in counts))
 
 
-def per_example(structure: Any, config: Any) -> PerExample:
+def per_example(static: Any, config: Any) -> PerExample:
     """FLOPs an example of a lane's model, counted on shapes alone."""
     spec = DATASETS[config.data.name].spec(config)
     x, y = spec.train["x"], spec.train["y"]
     content = dict(shape=x.shape[1:], dtype=str(x.dtype), label=str(y.dtype), loss=config.loss)
-    return _per_example(
-        to_json(content | dict(model=json.loads(to_json(structure.model)), num_classes=spec.num_classes))
-    )
+    return _per_example(to_json(content | dict(model=json.loads(to_json(static.model)), num_classes=spec.num_classes)))
 
 
-def measuring(structure: Any, config: Any) -> Cost:
+def measuring(static: Any, config: Any) -> Cost:
     """FLOPs of training one lane and of its probes, Lanczos taken at `spectra.max_steps` products, which it may not need.
 
     Args:
-        structure: of the lane's group.
+        static: of the lane's group.
         config: the lane's, resolved.
     """
-    each = per_example(structure, config)
+    each = per_example(static, config)
     spec, settings = DATASETS[config.data.name].spec(config), config.spectra
     n = spec.train["y"].shape[0]
     subset, noise = (

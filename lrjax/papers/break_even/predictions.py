@@ -23,7 +23,7 @@ def before(groups: list[Any]) -> str:
             edge = training_edge(config.optimizer, config.optimizer.learning_rate)
             words = "-" if edge is None else f"{float(edge.values):.4g}"
             rows.setdefault(key, f"{lane.arm:<14} {key[1]:>8.4g} {key[2]:>6} {config.steps:>8} {words:>10}")
-            cost = measuring(group.structure, config)
+            cost = measuring(group.static, config)
             training += cost.training
             probing += cost.probing
     lines = ["expected: lambda_H rises to about its edge (2 / eta without momentum), at most, and stays there"]
