@@ -64,7 +64,8 @@ class Program:
     """`jax.jit` of `body(functions, *static, *arrays)`, compiled once for equal `Functions` and equal static arguments.
 
     It holds the functions weakly, and dies with the first of them that dies. Functions that cannot be referred to weakly
-    (methods of a NamedTuple) share programs only within one `Functions`.
+    (methods of a NamedTuple) share programs only within one `Functions`. JAX keeps the rules of custom derivatives with a
+    program: one that refers back to the function it serves keeps it.
 
     Args:
         body: takes a sequence of functions, then the static arguments, then arrays.

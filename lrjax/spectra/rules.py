@@ -34,7 +34,7 @@ class LinearizeContext(NamedTuple):
     complete: Callable = whole
     mean_gradient: Tree = None
     offset: Any = 0
-    key: jax.Array | None = None
+    key: Any = None
 
 
 class Rule(NamedTuple):
