@@ -39,6 +39,7 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
+napoleon_attr_annotations = False
 napoleon_custom_sections = [("Source", "notes_style"), ("Sources", "notes_style")]
 
 myst_enable_extensions = ["colon_fence", "dollarmath", "deflist"]
@@ -47,17 +48,20 @@ myst_heading_anchors = 3
 nb_execution_mode = "off"
 
 _LITERAL = re.compile(r"(``.+?``|`[^`]+`)")
+_SEVERAL = re.compile(r"^ +\w+(?:, \w+)+: ")  # "b1, b2: ..." in Args
+_LETTER = re.compile(r"(?<=: )([A-Za-z])\.$")  # "batch_size: S." would begin a list
 _MARKUP = re.compile(r"(?<!\\)([|*]|(?<=\w)_(?=\W|$))")
 
 
 def _escape_maths(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """|v|, g* and lambda_ in a docstring are maths, not reStructuredText's markup."""
+    """|v|, g* and lambda_ in a docstring are maths, not reStructuredText's markup; arguments may share a description."""
     in_example = False
     for number, line in enumerate(lines):
         stripped = line.strip()
         in_example = stripped.startswith(">>>") or (in_example and bool(stripped))
         if in_example or stripped.startswith("*"):
             continue
+        line = _LETTER.sub(r"\1\.", _SEVERAL.sub(lambda match: match.group().replace(", ", ","), line))
         pieces = _LITERAL.split(line)
         lines[number] = "".join(p if _LITERAL.fullmatch(p) else _MARKUP.sub(r"\\\1", p) for p in pieces)
 
