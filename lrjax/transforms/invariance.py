@@ -173,12 +173,15 @@ def scale_invariance(
     wide = all(leaf.dtype == jnp.float64 for leaf in leaves)
     tolerance = (1e-9 if wide else 3e-4) if tolerance is None else tolerance
     points = _points(params, len(paths) + 4, seed)
-    measured = _measure(loss_fn, points, args)
-    found = relations(measured.products, measured.sizes, tolerance)
-    together = largest_group(found, np.asarray([leaf.size for leaf in leaves], float))
-    scan = _Scan(_scaled(loss_fn), outputs and _scaled(outputs), points[:2], args, measured, paths, tolerance)
-    groups = tuple(scan.group(members) for members in finest_groups(found, together))
-    obstacles = tuple(scan.obstacle(found, int(i), together) for i in np.flatnonzero(~together))
+    # An accelerator multiplies matrices in TF32 or bfloat16 unless told otherwise: its rounding alone, some 1e-3 of the loss,
+    # is more than the tolerance.
+    with jax.default_matmul_precision("highest"):
+        measured = _measure(loss_fn, points, args)
+        found = relations(measured.products, measured.sizes, tolerance)
+        together = largest_group(found, np.asarray([leaf.size for leaf in leaves], float))
+        scan = _Scan(_scaled(loss_fn), outputs and _scaled(outputs), points[:2], args, measured, paths, tolerance)
+        groups = tuple(scan.group(members) for members in finest_groups(found, together))
+        obstacles = tuple(scan.obstacle(found, int(i), together) for i in np.flatnonzero(~together))
     return InvarianceReport(groups, obstacles, paths, found)
 
 
