@@ -10,7 +10,7 @@ import jax
 from lrjax.errors import check
 from lrjax.models.layers import HEADS, Norm, norm_layer
 from lrjax.models.linen import Conv, from_linen, through
-from lrjax.models.model import Model, lookup
+from lrjax.models.model import NORM_OPTIONS, Model, lookup, takes
 
 NUM_STAGES = 3
 
@@ -101,6 +101,7 @@ class CifarResNet(nn.Module):
         return self.head(self.num_classes, "head")(x.mean(axis=(1, 2)))
 
 
+@takes("depth", "width", "activation", "head", "final_norm", *NORM_OPTIONS)
 def resnet32(model_config: Any, num_classes: int) -> Model:
     """ResNet of depth 6n + 2 for CIFAR: at depth 32 and 10 classes 466,906 parameters, 465,674 without norm.
 

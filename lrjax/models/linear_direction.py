@@ -5,9 +5,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lrjax.models.model import Model
+from lrjax.models.model import Model, takes
 
 
+@takes("normalised")
 def linear_direction(model_config: Any, num_classes: int) -> Model:
     r"""f(x) = <w, x> / |w|, the population form of a linear unit with BatchNorm for x ~ N(0, I); or <w, x>.
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
 from lrjax.models.linen import from_linen
-from lrjax.models.model import Model
+from lrjax.models.model import Model, takes
 
 
 def _bias(width: int) -> jax.Array:
@@ -53,6 +53,7 @@ class LSTM(nn.Module):
         return logits[:, 0] if self.num_classes == 1 else logits
 
 
+@takes("vocabulary", "embedding", "width", "dtype")
 def lstm(model_config: Any, num_classes: int) -> Model:
     """Embedding, one LSTM layer, a dense layer on its last state: 2,691,713 parameters for 20,000 words and one output.
 

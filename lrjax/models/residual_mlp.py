@@ -10,7 +10,7 @@ import jax
 from lrjax.errors import check
 from lrjax.models.layers import HEADS, Norm, norm_layer
 from lrjax.models.linen import from_linen, through
-from lrjax.models.model import Model, lookup
+from lrjax.models.model import NORM_OPTIONS, Model, lookup, takes
 
 LAYERS = 2  # of a block
 
@@ -49,6 +49,7 @@ class ResidualMLP(nn.Module):
         return self.head(self.num_classes, "head")(x)
 
 
+@takes("width", "blocks", "head", "use_bias", *NORM_OPTIONS)
 def residual_mlp(model_config: Any, num_classes: int) -> Model:
     """Dense stem, blocks of twice (norm, ReLU, dense) plus shortcut, norm, ReLU, head: 102,154 parameters at 6 inputs.
 
