@@ -119,7 +119,7 @@ def wd_free_adamw(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _at(value: Any, count: jax.Array) -> jax.Array:
+def _at(value: Any, count: ArrayLike) -> jax.Array:
     return jnp.asarray(value(count) if callable(value) else value, float)
 
 

@@ -115,7 +115,7 @@ def from_wd_free(
         >>> plan = wd_free_plan(0.2, 0.01, 0.9, num_steps=20)
         >>> decayed, _ = from_wd_free(params + updates, state, plan, 1, with_decay.init(params))
         >>> decayed.round(3).tolist()  # 0.998 * (3, 4) - 0.2 * (-0.4, 0.3)
-        [3.074..., 3.931...]
+        [3.07..., 3.93...]
     """
     scale, buffer_scale, kappa = _at(plan, step)
     _check_between_updates(opt_state)

@@ -39,7 +39,8 @@ def to_weight_decay(
         LrjaxError: a growth below 1, or beyond 1 / momentum, where the equal run would not follow the larger root.
 
     References:
-        Li & Arora (2020), An Exponential Learning Rate Schedule for Deep Learning, Theorems 2.9 and 2.12, solved for rate and decay.
+        Li & Arora (2020), An Exponential Learning Rate Schedule for Deep Learning, Theorems 2.9 and 2.12,
+        solved for rate and decay.
 
     Example:
         >>> learning_rate, weight_decay = to_weight_decay(1.0010050, 0.10005025, momentum=0.9)  # 1.4812 in 391 steps

@@ -11,16 +11,8 @@ import jax.numpy as jnp
 import optax
 
 from lrjax.errors import check
-from lrjax.transforms.plan import (
-    DECAYS,
-    Value,
-    WDFreeTables,
-    next_step,
-    no_momentum,
-    refuse_traced,
-    wd_free_plan,
-    wd_free_tables,
-)
+from lrjax.transforms.plan import Value, WDFreeTables, refuse_traced, wd_free_plan, wd_free_tables
+from lrjax.transforms.recursion import DECAYS, next_step, no_momentum
 
 if TYPE_CHECKING:
     from jaxtyping import Array, ArrayLike, Float, Int32, PyTree

@@ -13,13 +13,13 @@ import optax
 from jax.core import Tracer
 
 from lrjax.errors import check, refuse
-from lrjax.transforms.plan import no_momentum, refuse_traced, split_power
+from lrjax.transforms.plan import refuse_traced, split_power
+from lrjax.transforms.recursion import no_momentum
 from lrjax.transforms.sgd import buffer_like, leafwise, sgd_step
+from lrjax.transforms.texp_rate import rate_at, rate_tables
 
 if TYPE_CHECKING:
     from jaxtyping import Array, ArrayLike, Float64, Int32, Int64, PyTree
-
-BITS = 12  # of a step number that are multiplied at once: their products with 12 bits of a slope are exact in float32
 
 
 class Phases(NamedTuple):
@@ -179,11 +179,11 @@ def texp_schedule(
     phases = texp_phases(boundaries, learning_rates, weight_decay, momentum, instant_drop)
     beyond = _first_beyond(phases)
     _check_in_range(beyond, max(int(phases.starts[-1]), (num_steps or 1) - 1))
-    tables = _tables(phases)
+    tables = rate_tables(phases.starts, phases.log_lr, phases.log_alpha)
 
     def schedule(count: Any) -> jax.Array:
         if isinstance(count, Tracer):
-            rate, power = _rate(tables, count)[:2]
+            rate, power = rate_at(tables, count)[:2]
             return jnp.ldexp(rate, power)
         steps = np.asarray(count)
         _check_in_range(beyond, int(np.max(steps, initial=0)))
@@ -238,7 +238,7 @@ def texp(
         -0.0996
     """
     phases = texp_phases(boundaries, learning_rates, weight_decay, momentum, instant_drop)
-    tables = _tables(phases)
+    tables = rate_tables(phases.starts, phases.log_lr, phases.log_alpha)
     plain = no_momentum(momentum)
     change = np.diff(phases.kappa, prepend=0.0) * np.where(phases.starts == 0, correct_start, correct_phases)
     corrects = not plain and bool((change != 0).any())
@@ -250,7 +250,7 @@ def texp(
         return TEXPState(jnp.int32(0), buffer_like(params, not plain), jnp.int32(0))
 
     def update(updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any) -> tuple[PyTree, Any]:
-        rate, power, phase = _rate(tables, state.count)
+        rate, power, phase = rate_at(tables, state.count)
         trace = state.trace
         if corrects:
             if params is None:
@@ -263,47 +263,6 @@ def texp(
         return updates, TEXPState(optax.safe_increment(state.count), trace, state.gauge)
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-class _Slope(NamedTuple):
-    # A slope per step as whole + head + rest: head has BITS bits behind the point, so small integers times it are exact.
-    whole: np.ndarray
-    head: np.ndarray
-    rest: np.ndarray
-
-
-class _Tables(NamedTuple):
-    starts: np.ndarray
-    mantissa: np.ndarray
-    exponent: np.ndarray
-    fine: _Slope  # log2 of the growth in one step
-    coarse: _Slope  # in 2^BITS steps
-
-
-def _slope(log2: np.ndarray) -> _Slope:
-    whole = np.floor(log2)
-    head = np.floor((log2 - whole) * 2**BITS) / 2**BITS
-    return _Slope(whole.astype(np.int32), head, log2 - whole - head)
-
-
-def _tables(phases: Phases) -> _Tables:
-    slope = -2 * phases.log_alpha / math.log(2.0)
-    start = split_power(phases.log_lr / math.log(2.0))
-    return _Tables(phases.starts.astype(np.int32), *start, _slope(slope), _slope(slope * 2**BITS))
-
-
-def _rate(tables: _Tables, count: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
-    # (rate, power, phase): the learning rate is rate * 2^power. One float32 product of step and slope would lose five digits.
-    phase = jnp.searchsorted(jnp.asarray(tables.starts), count, side="right") - 1
-    row = jax.tree.map(lambda a: jnp.asarray(a)[phase], tables)
-    steps = count - row.starts
-    power, rest = row.exponent, jnp.zeros((), row.mantissa.dtype)
-    for part, slope in ((steps >> BITS, row.coarse), (steps & (2**BITS - 1), row.fine)):
-        number = part.astype(rest.dtype)
-        product = number * slope.head
-        power = power + part * slope.whole + jnp.floor(product).astype(jnp.int32)
-        rest = rest + (product - jnp.floor(product)) + number * slope.rest
-    return row.mantissa * jnp.exp2(rest), power, phase
 
 
 def _first_beyond(phases: Phases) -> float:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
-from lrjax.transforms.plan import WDFreeTables, no_momentum, split_power
+from lrjax.transforms.plan import WDFreeTables, split_power
+from lrjax.transforms.recursion import no_momentum
 from lrjax.transforms.texp import Phases, texp_phases
 
 if TYPE_CHECKING:
