@@ -108,7 +108,8 @@ def bert(model_config: Any, num_classes: int) -> Model:
     Raises:
         LrjaxError: for an unknown size, or a file that is missing or of another size.
 
-    Source: Devlin et al. 2019; The Break-Even Point on Optimization Trajectories, section 4 (BERT fine-tuned on MNLI).
+    References:
+        Devlin et al. 2019; The Break-Even Point on Optimization Trajectories, section 4 (BERT fine-tuned on MNLI).
 
     Example:
         >>> model = bert({"size": "tiny", "vocabulary": 50, "positions": 8}, num_classes=3)

@@ -123,8 +123,9 @@ def resnet32(model_config: Any, num_classes: int) -> Model:
     Raises:
         LrjaxError: for a depth that is not 6n + 2, an unknown norm, activation or head.
 
-    Source: He et al. 2015, section 4.2; The Break-Even Point on Optimization Trajectories, section 4, whose ResNet-32
-    without normalisation is `norm="none", activation="pre"`, initialised as in the predecessor's code.
+    References:
+        He et al. 2015, section 4.2; The Break-Even Point on Optimization Trajectories, section 4, whose ResNet-32
+        without normalisation is `norm="none", activation="pre"`, initialised as in the predecessor's code.
 
     Example:
         >>> import jax, jax.numpy as jnp

@@ -75,8 +75,9 @@ def densenet(model_config: Any, num_classes: int) -> Model:
     Raises:
         LrjaxError: for an unknown depth, stem or norm.
 
-    Source: Huang et al. 2017, Densely connected convolutional networks; The Break-Even Point on Optimization Trajectories,
-    section 4 (DenseNet on ImageNet; which one is not known).
+    References:
+        Huang et al. 2017, Densely connected convolutional networks; The Break-Even Point on Optimization Trajectories,
+        section 4 (DenseNet on ImageNet; which one is not known).
 
     Example:
         >>> model = densenet({"depth": 22, "growth": 4, "stem": "small"}, num_classes=10)

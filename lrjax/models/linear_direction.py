@@ -1,4 +1,4 @@
-"""A linear unit, normalised or not: the smallest model in which weight decay and normalisation meet."""
+"""A linear unit, with or without normalisation of its weights."""
 
 from typing import Any
 
@@ -19,7 +19,8 @@ def linear_direction(model_config: Any, num_classes: int) -> Model:
     Returns:
         The model, from inputs `[B, m]` to outputs `[B]`; w starts as a random unit vector.
 
-    Source: Li & Arora 2020, An Exponential Learning Rate Schedule for Deep Learning, section 3.
+    References:
+        Li & Arora 2020, An Exponential Learning Rate Schedule for Deep Learning, section 3.
 
     Example:
         >>> model = linear_direction({}, 1)

@@ -68,8 +68,9 @@ def lstm(model_config: Any, num_classes: int) -> Model:
     Returns:
         The model, from token numbers `[B, T]` to logits.
 
-    Source: The Break-Even Point on Optimization Trajectories, section 4 (LSTM on IMDB), sizes after the Keras example
-    imdb_lstm.py, without its dropout.
+    References:
+        The Break-Even Point on Optimization Trajectories, section 4 (LSTM on IMDB), sizes after the Keras example
+        imdb_lstm.py, without its dropout.
 
     Example:
         >>> model = lstm({"vocabulary": 50, "embedding": 4, "width": 3}, num_classes=1)

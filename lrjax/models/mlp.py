@@ -56,8 +56,9 @@ def mlp(model_config: Any, num_classes: int) -> Model:
     Raises:
         LrjaxError: for an unknown norm, head or activation, or without widths.
 
-    Source: The Break-Even Point on Optimization Trajectories, appendix (MLP on FashionMNIST); An Exponential Learning
-    Rate Schedule for Deep Learning, appendix C, for what makes it scale invariant.
+    References:
+        The Break-Even Point on Optimization Trajectories, appendix (MLP on FashionMNIST); An Exponential Learning
+        Rate Schedule for Deep Learning, appendix C, for what makes it scale invariant.
 
     Example:
         >>> import jax, jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Pre-activation ResNets of depth 6n + 2 whose loss does not depend on the scale of their weights, and the ones nearby."""
+"""Pre-activation ResNets of depth 6n + 2, scale invariant in their weights, and the variants that are not."""
 
 from collections.abc import Callable
 from functools import partial
@@ -113,8 +113,9 @@ def preresnet(model_config: Any, num_classes: int) -> Model:
     Raises:
         LrjaxError: for a depth that is not 6n + 2, an unknown norm, shortcut or head.
 
-    Source: Li & Arora 2020, An Exponential Learning Rate Schedule for Deep Learning, section 4 and appendix C; layer
-    order and initialisation after later code of the same group.
+    References:
+        Li & Arora 2020, An Exponential Learning Rate Schedule for Deep Learning, section 4 and appendix C; layer
+        order and initialisation after later code of the same group.
 
     Example:
         >>> import jax, jax.numpy as jnp

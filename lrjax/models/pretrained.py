@@ -1,4 +1,4 @@
-"""Weights that others trained: safetensors files, and the names that Hugging Face gives to the parts of BERT."""
+"""Pretrained weights: safetensors files, and Hugging Face's names of the parameters of BERT."""
 
 import json
 import re
@@ -24,7 +24,8 @@ def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
     Raises:
         LrjaxError: no such file, or not a safetensors file.
 
-    Source: the format as the safetensors project describes it.
+    References:
+        the format as the safetensors project describes it.
     """
     path = Path(path).expanduser()
     check(path.is_file(), f"there is no file {path}; model.weights names the model.safetensors of a downloaded model")

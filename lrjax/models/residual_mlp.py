@@ -1,4 +1,4 @@
-"""The pre-activation residual MLP: a wide ResNet's cheap stand-in on PS10 vectors."""
+"""The pre-activation residual MLP, in place of a wide ResNet on PS10 vectors."""
 
 from collections.abc import Callable
 from functools import partial
@@ -68,7 +68,8 @@ def residual_mlp(model_config: Any, num_classes: int) -> Model:
     Raises:
         LrjaxError: for an unknown norm or head, or without blocks.
 
-    Source: ours, after the wide ResNet of How Does Learning Rate Decay Help Modern Neural Networks?, section 5.
+    References:
+        ours, after the wide ResNet of How Does Learning Rate Decay Help Modern Neural Networks?, section 5.
 
     Example:
         >>> import jax, jax.numpy as jnp

@@ -94,7 +94,8 @@ def resnet18(model_config: Any, num_classes: int) -> Model:
     Raises:
         LrjaxError: for an unknown norm.
 
-    Source: He et al. 2015 with the stem used for CIFAR-10 in the large-step studies that benign oscillation refers to.
+    References:
+        He et al. 2015 with the stem used for CIFAR-10 in the large-step studies that benign oscillation refers to.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -188,8 +189,9 @@ def resnet50(model_config: Any, num_classes: int) -> Model:
     Raises:
         LrjaxError: for an unknown norm or stem.
 
-    Source: He et al. 2015, with the stride where torchvision has it. How Does Learning Rate Decay Help Modern Neural
-    Networks?, section 6, trains it on ImageNet.
+    References:
+        He et al. 2015, with the stride where torchvision has it. How Does Learning Rate Decay Help Modern Neural
+        Networks?, section 6, trains it on ImageNet.
 
     Example:
         >>> import jax, jax.numpy as jnp

@@ -66,8 +66,9 @@ def simple_cnn(model_config: Any, num_classes: int) -> Model:
     Raises:
         LrjaxError: for an unknown norm or variant.
 
-    Source: The Break-Even Point on Optimization Trajectories, section 4 (after the Keras CIFAR-10 example); dense
-    width, initialisation and the absence of dropout after the predecessor's code.
+    References:
+        The Break-Even Point on Optimization Trajectories, section 4 (after the Keras CIFAR-10 example); dense
+        width, initialisation and the absence of dropout after the predecessor's code.
 
     Example:
         >>> import jax, jax.numpy as jnp

@@ -106,8 +106,9 @@ def wide_resnet(model_config: Any, num_classes: int) -> Model:
     Raises:
         LrjaxError: for a depth that is not 6n + 4, an unknown norm or head.
 
-    Source: Zagoruyko & Komodakis 2016, section 2. How Does Learning Rate Decay Help Modern Neural Networks? uses it on
-    CIFAR-10 and on PS10. The noise is that of Li, Wei & Ma 2019 (their code).
+    References:
+        Zagoruyko & Komodakis 2016, section 2. How Does Learning Rate Decay Help Modern Neural Networks? uses it on
+        CIFAR-10 and on PS10. The noise is that of Li, Wei & Ma 2019 (their code).
 
     Example:
         >>> import jax, jax.numpy as jnp
