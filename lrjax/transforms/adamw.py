@@ -10,8 +10,10 @@ import numpy as np
 import optax
 
 from lrjax.errors import check
-from lrjax.transforms.plan import Value, per_step, refuse_traced, split_power, wd_free_plan
-from lrjax.transforms.sgd import compensated, exp_split, leafwise
+from lrjax.transforms.log_space import compensated, exp_split
+from lrjax.transforms.plan import per_step, refuse_traced, split_power, wd_free_plan
+from lrjax.transforms.recursion import Value
+from lrjax.transforms.sgd import leafwise
 
 if TYPE_CHECKING:
     from jaxtyping import Array, ArrayLike, Float, Int32, PyTree

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
@@ -159,6 +159,6 @@ class InvarianceReport(NamedTuple):
         return jax.tree_util.tree_map_with_path(lambda p, _: other if path_name(p) in broken else group, params)
 
 
-def path_name(path: Any) -> str:
+def path_name(path: jax.tree_util.KeyPath) -> str:
     """`("conv1", "kernel")` as "conv1/kernel"."""
     return jax.tree_util.keystr(path, simple=True, separator="/")

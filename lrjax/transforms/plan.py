@@ -8,17 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.core import Tracer
 
 from lrjax.errors import check
-from lrjax.transforms.recursion import DECAYS, next_step, no_momentum
+from lrjax.transforms.recursion import DECAYS, Value, next_step, no_momentum
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Float64, Int32
-
-# A setting of the run with weight decay: a number, a schedule, or an array with a number a step.
-Value = optax.ScalarOrSchedule | np.ndarray | None
 
 
 class WDFreePlan(NamedTuple):
@@ -111,6 +107,7 @@ def per_step(value: Value, num_steps: int, name: str) -> np.ndarray:
         LrjaxError: traced, shorter than num_steps, or not finite.
 
     Example:
+        >>> import optax
         >>> per_step(optax.linear_schedule(0.0, 0.1, 4), 3, "learning_rate")
         array([0.   , 0.025, 0.05 ])
     """

@@ -12,8 +12,8 @@ import optax
 
 from lrjax.errors import check
 from lrjax.transforms.gauge import STATISTICS, Powers, statistic_power
+from lrjax.transforms.log_space import exp_split
 from lrjax.transforms.plan import split_power
-from lrjax.transforms.sgd import exp_split
 
 if TYPE_CHECKING:
     from jaxtyping import Array, ArrayLike, Float, Int32, PyTree

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,8 +10,9 @@ import jax.numpy as jnp
 import optax
 
 from lrjax.errors import check
-from lrjax.transforms.plan import Value, WDFreeTables, refuse_traced, wd_free_plan, wd_free_tables
-from lrjax.transforms.recursion import DECAYS, next_step, no_momentum
+from lrjax.transforms.log_space import compensated, exp_split
+from lrjax.transforms.plan import WDFreeTables, refuse_traced, wd_free_plan, wd_free_tables
+from lrjax.transforms.recursion import DECAYS, Value, next_step, no_momentum
 
 if TYPE_CHECKING:
     from jaxtyping import Array, ArrayLike, Float, Int32, PyTree
@@ -215,9 +215,23 @@ def leafwise(function: Callable, tree: PyTree, *rest: PyTree) -> PyTree:
 
 
 def sgd_step(
-    updates: PyTree, trace: PyTree, learning_rate: Any, momentum: Any, gain: Any = None, ahead: Any = None
+    updates: PyTree,
+    trace: PyTree,
+    learning_rate: ArrayLike,
+    momentum: ArrayLike | None,
+    gain: ArrayLike | None = None,
+    ahead: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> tuple[PyTree, PyTree]:
-    """(updates, buffer) of one step. A leaf whose gradient is None keeps its buffer."""
+    """One step of SGD; a leaf whose gradient is None keeps its buffer.
+
+    Args:
+        updates, trace: gradient and buffer.
+        learning_rate: a scalar.
+        momentum, gain, ahead: a row of `WDFreeTables`.
+
+    Returns:
+        Updates and the new buffer.
+    """
     if momentum is None:
         return leafwise(lambda g: -_like(g, learning_rate) * g, updates), ()
 
@@ -269,22 +283,3 @@ def _open_ended(
         return updates, OpenWDFreeState(count, trace, state.gauge, step.c / alpha, alpha, log_scale, error)
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-def compensated(total: jax.Array, error: jax.Array, increment: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """`total + increment` and what its rounding lost (Knuth's two-sum), with what was lost before."""
-    increment = increment + error
-    new = total + increment
-    back = new - total
-    return new, (total - (new - back)) + (increment - back)
-
-
-def exp_split(large: jax.Array, small: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """exp(large + small) as a number near 1 and a power of two.
-
-    The product of `power` with the first 12 bits of ln 2 is exact, so the digits of `large` that matter survive.
-    """
-    power = jnp.round(large / math.log(2.0))
-    head = round(math.log(2.0) * 4096) / 4096
-    rest = (large - power * head) - power * (math.log(2.0) - head)
-    return jnp.exp(rest + small), power.astype(jnp.int32)
