@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrjax.experiment.config.canonical import Config, freeze
-from lrjax.transforms.equilibrium import angular_update, headroom, time_to_equilibrium
+from lrjax.transforms.equilibrium import angular_update, limit_fraction, time_to_equilibrium
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -81,7 +81,7 @@ def observations(run: Any) -> list[dict[str, Any]]:
         if own.l2:
             record |= {
                 "steps_to_equilibrium": time_to_equilibrium(*values),
-                "share_of_the_limit": headroom(*values),
+                "share_of_the_limit": limit_fraction(*values),
                 "expected_angle": float(angular_update(*values)),
             }
         if len(arrays.get("accuracy/test_accuracy", ())):
