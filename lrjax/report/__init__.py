@@ -51,7 +51,7 @@ def write_report(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
     except OSError as error:
         reason = error.strerror or error
         raise LrjaxError(
-            f"the report could not be written into {workdir} ({reason}); make room or mend the permissions, "
+            f"the report could not be written into {workdir} ({reason}); free disk space or correct the permissions, "
             f"then run: python -m lrjax.report {workdir}"
         ) from error
 

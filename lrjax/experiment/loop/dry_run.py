@@ -1,4 +1,4 @@
-"""What an experiment would take, at any scale, from shapes alone: no data, no training."""
+"""Cost of an experiment (memory, parameters, FLOPs) from shapes alone: no data, no training."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The axes of an experiment: which are hparams (lanes of one compiled program), which are static (a program each)."""
+"""Expands an experiment into lanes, and groups the lanes that share one compiled program."""
 
 import copy
 import inspect

@@ -1,4 +1,4 @@
-"""The only file that imports orbax: what a killed run needs to go on, bit for bit."""
+"""Checkpoints, from which a killed run resumes bit for bit. The only file that imports orbax."""
 
 import json
 import shutil
@@ -102,7 +102,7 @@ class Checkpoints:
             self._open().save(step, args=items)
         except Exception as error:
             raise LrjaxError(
-                f"could not write the checkpoint of step {step} to {self.folder} ({_first_line(error)}); make room or "
+                f"could not write the checkpoint of step {step} to {self.folder} ({_first_line(error)}); free disk space or "
                 "mend the disk and run the same command again, which goes on from the checkpoint before"
             ) from error
 

@@ -1,6 +1,6 @@
-"""What a run writes and how it is read back: status.json, metrics.jsonl (a row a chunk and lane), arrays/*.npz.
+"""Files of a run, written and read back: status.json, metrics.jsonl (a row a chunk and lane), arrays/*.npz.
 
-Everything to the right of the run directory (report, claims, figures) works from these files alone.
+Reports, claims and figures work from these files alone.
 """
 
 import json
@@ -58,7 +58,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 def _disk_error(path: Path, error: OSError) -> LrjaxError:
     return LrjaxError(
-        f"could not write {path} ({error.strerror or error}); make room or mend the disk and run the same command again, "
+        f"could not write {path} ({error.strerror or error}); free disk space and run the same command again, "
         "which goes on from the last checkpoint"
     )
 
@@ -115,7 +115,7 @@ class SinksOf:
 
 
 class Writer:
-    """Appends rows and arrays of a run, so that what a resumed run writes again stands once.
+    """Appends rows and arrays of a run; rows rewritten after a resume are deduplicated.
 
     Args:
         workdir: the run directory.
@@ -180,7 +180,7 @@ class Writer:
             raise _disk_error(path, error) from error
 
     def rewind(self, block: int, step: int, offset: int) -> None:
-        """Drops what a checkpoint does not vouch for: rows beyond `offset` bytes, pieces of the block after `step`."""
+        """Truncates output newer than the checkpoint: rows beyond `offset` bytes, pieces of the block after `step`."""
         if self.silent:
             return
         if self._path.stat().st_size < offset:

@@ -1,4 +1,4 @@
-"""Where the rows of metrics.jsonl go besides: TensorBoard and Weights & Biases, one run a lane.
+"""Further sinks of the rows of metrics.jsonl: TensorBoard and Weights & Biases, one run a lane.
 
 metrics.jsonl and arrays/ are always written and all that a report needs; a sink is for watching. Which ones is no part of the
 experiment: a run can be gone on with, or read, with others or none. To add one, write a function like `tensorboard` and a
@@ -52,7 +52,7 @@ def tensorboard(workdir: Path, config: Mapping[str, Any], kept: Sequence[Row]) -
         workdir: the run directory.
         config: of the run, as JSON.
         kept: rows that are in metrics.jsonl already. They are written again in place of what was there, so that after a
-            resumption, too, each step stands once.
+            resumption, too, each step is written once.
 
     Raises:
         LrjaxError: the extra `tensorboard` is not installed.

@@ -1,4 +1,4 @@
-"""The same training in another representation: with weight decay, or without it under an exponential learning rate.
+"""Equivalent representations of one training run: weight decay, or an exponential learning rate without it.
 
 A config says `representation`; its learning rate, l2 and momentum are always those of the run with weight decay. What a
 step reads of the other representations is a row of tables that are made here on the host, in float64.

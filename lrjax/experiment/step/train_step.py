@@ -1,4 +1,4 @@
-"""One training step as a pure function of arrays. The file to read first.
+"""The training step, a pure function of arrays. The file to read first.
 
 `train_step` wraps an engine's update with what holds for every experiment: a lane that is over, or has diverged, is frozen;
 the average of the iterates; the metrics. An engine makes one update: `direct.py` differentiates any model under any optax
