@@ -31,7 +31,7 @@ class Rule(NamedTuple):
 
     Attributes:
         init: settings -> state, a pytree of arrays.
-        update: `(settings, state, scale, loss, seen) -> RuleOutput`: scale in force, mean loss of the stretch, and what `observe`
+        update: `(settings, state, scale, loss, seen) -> RuleOutput`: scale in force, mean loss of the stretch, what `observe`
             saw in each part of it (a dict of arrays [PARTS]).
         observe: `(hparams, learning_rate, params, gradient, opt_state) -> dict` of scalars at every step, averaged over parts.
     """
