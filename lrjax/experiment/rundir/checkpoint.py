@@ -103,7 +103,7 @@ class Checkpoints:
         except Exception as error:
             raise LrjaxError(
                 f"could not write the checkpoint of step {step} to {self.folder} ({_first_line(error)}); free disk space or "
-                "mend the disk and run the same command again, which goes on from the checkpoint before"
+                "correct the permissions and run the same command again, which resumes from the checkpoint before"
             ) from error
 
     def _read(self, step: int, template: Any) -> tuple[Any, dict[str, Any]]:
