@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from lrjax.errors import LrjaxError
-from lrjax.spectra.bound import bind, matrix
+from lrjax.spectra.binding import bind
+from lrjax.spectra.bound import matrix
 from lrjax.spectra.directions import batch_sharpness, curvature_along, quadratic_form
 from lrjax.spectra.example_gradients import covariance_trace, gradient_norms
 from lrjax.spectra.operators import hessian
