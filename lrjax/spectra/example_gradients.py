@@ -112,10 +112,14 @@ def covariance_trace(
     The mean gradient is subtracted before squaring, so that nothing cancels where it outweighs the noise.
 
     Args:
-        example_loss, params, batches, where, chunk: as in `gradient_norms`; `batches` are read twice.
+        example_loss: `(params, batch) -> [n]`, a loss an example.
+        params: a pytree of any library.
+        batches: a list of batches, or a function that returns an iterator over them; read twice.
+        where: which parameters: see `lrjax.spectra.selection.select`.
+        chunk: gradients computed at once, as in `gradient_norms`.
 
     Returns:
-        The trace.
+        The trace, in float64.
 
     Raises:
         LrjaxError: as `gradient_norms`.

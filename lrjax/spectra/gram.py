@@ -244,6 +244,7 @@ def batch_gradients(
     Args:
         loss_fn: `(params, batch) -> scalar`, the mean over the batch's examples. Pass the same function object each time: the
             compiled program lives as long as it does.
+        params: a pytree of any library.
         batches: a list of L pytrees of arrays [M, ...], of one size, or a function that returns an iterator over them.
         where: which parameters, by path: see `lrjax.spectra.selection.select`.
         checks: validate the loss first, as `bind` does.

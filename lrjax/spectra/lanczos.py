@@ -94,7 +94,7 @@ def check_request(bound: Bound, k: int, which: str, max_steps: int) -> None:
 def _start_rows(bound: Bound, start: Any, block: int, key: jax.Array) -> jax.Array:
     """The first block: random, or the given vectors dealt out over it and summed, with a little noise.
 
-    The noise is there so that eigenvectors orthogonal to the given vectors are found too. Several eigenvectors as one sum make
+    With noise, eigenvectors orthogonal to the given vectors are found too. Several eigenvectors as one sum make
     one Krylov space for all of them; as a block each would have a short one of its own.
     """
     random = jax.random.normal(key, (block, bound.size), bound.dtype)
@@ -120,7 +120,7 @@ class _Krylov:
     space goes on with a random vector.
     """
 
-    def __init__(self, bound: Bound, rows: int, keep: int, key: jax.Array):
+    def __init__(self, bound: Bound, rows: int, keep: int, key: PRNGKeyArray):
         self.bound, self.key = bound, key
         self.basis = Basis(bound.size, bound.dtype, rows, keep)
         self.coupling = np.zeros((rows, rows))  # coupling[i, j] = q_i^T A q_j for the multiplied j
@@ -128,7 +128,7 @@ class _Krylov:
         self.done, self.scale, self.randoms = 0, 0.0, 0
 
     def begin(self, rows: jax.Array) -> None:
-        """Adds the start vectors; a loop of its own, since a name that outlives it would hold one vector more."""
+        """Adds the start vectors; in a method, since a name that outlives the loop would hold one vector more."""
         for row in rows:
             self.add(row)
 
@@ -153,7 +153,7 @@ class _Krylov:
             self.coupling[self.basis.count - 1, column] = length
 
     def multiply(self, block: int) -> None:
-        """Multiplies the next `block` pending vectors and adds what is new."""
+        """Multiplies the next `block` pending vectors and adds the new directions."""
         if self.done == self.basis.count:
             self.add(
                 jax.random.normal(jax.random.fold_in(self.key, self.randoms), (self.bound.size,), self.bound.dtype)

@@ -13,7 +13,7 @@ import jax
 
 
 def _identity(function: Callable) -> tuple[int, ...]:
-    # A bound method is a new object at every access: what stays is its object and its function.
+    # A bound method is a new object at every access: its object and its function stay the same.
     return (id(function.__self__), id(function.__func__)) if ismethod(function) else (id(function),)
 
 

@@ -71,7 +71,7 @@ def quadrature(
     matrices T, the weights the squares of the first components of their eigenvectors, in float64.
 
     No basis is kept: three vectors a start. Rounding then lets an eigenvalue that has converged come back as another node,
-    but weights stay right: the T of finite precision is that of exact Lanczos on a larger matrix whose eigenvalues lie in
+    but weights stay right: the T of finite precision is that of exact Lanczos on a larger matrix whose eigenvalues form
     tiny clusters around those of A, each cluster with the weight of its eigenvalue (Greenbaum 1989). A copy takes weight from
     its original and adds none.
 
@@ -83,7 +83,7 @@ def quadrature(
         chunk: as in `density`.
 
     Returns:
-        (nodes, weights), both [p, m] float64 with m = min(num_steps, D - k); weights add up to 1 in a row. Where v lies in
+        (nodes, weights), both [p, m] float64 with m = min(num_steps, D - k); weights add up to 1 in a row. Where v is in
         an invariant subspace of fewer dimensions the rest of its row repeats a node with weight 0.
 
     Raises:

@@ -83,7 +83,7 @@ def _bootstrap(
     count, draws = len(gram.inner), RESAMPLES if resamples is None else resamples
     check(draws >= 2, f"a bootstrap needs two resamples or more, not {draws}")
     indices = generator(key).integers(0, count, (draws, count))
-    # About their own mean, L draws vary by (L - 1) / L of what they were drawn from.
+    # About their own mean, L draws have (L - 1) / L of the variance of the values they are drawn from.
     drawn = np.array([_evaluate(gram, index, statistic, count / (count - gram.centred)) for index in indices])
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     jackknife = _jackknife(gram, statistic, level, None, None)

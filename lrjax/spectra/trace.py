@@ -2,7 +2,7 @@
 
 Which one: `xtrace` for any symmetric matrix; `xnystrace` where A is positive semi-definite (GGN, Fisher, K): half the
 products and one pass over the data; `hutch++` as a check of the first; `hutchinson` for a budget of one to three products, or
-for memory (it stores no basis). A Hessian with outliers is what the first three are made for: they find the large
+for memory (it stores no basis). The first three are made for a Hessian with outliers: they find the large
 eigenvalues and leave only the bulk to chance.
 """
 

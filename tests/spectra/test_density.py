@@ -197,7 +197,7 @@ def test_bad_starts_sigma_and_products_are_named():
         quadrature(bound, np.ones(SIZE), num_steps=2)
     with pytest.raises(LrjaxError, match="start vector is zero"):
         quadrature(bound, np.zeros((1, SIZE)), num_steps=2)
-    with pytest.raises(LrjaxError, match="span of what is deflated"):
+    with pytest.raises(LrjaxError, match="span of the deflated eigenvectors"):
         quadrature(bound, U[:, -1:].T, num_steps=2, deflate=outliers())
     with pytest.raises(LrjaxError, match="sigma must be > 0, got 0"):
         density(bound, key(), num_probes=2, num_steps=2).on(sigma=0)

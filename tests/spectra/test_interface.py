@@ -111,7 +111,7 @@ def test_public_functions_document_arguments_result_errors_references_and_an_exa
     undocumented = [
         p for p in inspect.signature(function).parameters if not re.search(rf"\n +\**{p}: ", function.__doc__)
     ]
-    assert undocumented == [] or name == "covariance_trace"  # which refers to `gradient_norms`
+    assert undocumented == []
     assert ">>> " in dict(headings(function.__doc__))["Example:"]
 
 

@@ -234,8 +234,8 @@ def test_hessian_takes_the_statistics_of_each_fixed_batch_or_the_running_ones(no
     @jax.jit
     def references(params, v):
         losses = {
-            "fixed": lambda p: sum(fixed.value(p, batch) for batch in batches) / len(batches),
-            "running": lambda p: running.value(p, together),
+            "fixed": lambda p: sum(problems.differentiated(fixed, p, batch) for batch in batches) / len(batches),
+            "running": lambda p: problems.differentiated(running, p, together),
         }
         return {name: jax.jvp(jax.grad(loss), (params,), (v,))[1] for name, loss in losses.items()}
 
@@ -253,5 +253,5 @@ def test_gradients_of_examples_need_running_statistics(normed):
     operators, params, batches = normed
     for make in (gradient_covariance, empirical_fisher):
         with pytest.raises(LrjaxError, match=r"depends on the others of its batch \(BatchNorm.*use running statistics"):
-            bind(make(operators(True)[1].example_loss), params, batches)
+            bind(make(operators(True)[1].functions[0]), params, batches)
     assert bind(operators(False)[1], params, batches).num_examples == N
