@@ -150,6 +150,7 @@ def zero(params, batch):
         (lambda: quadratic_form(matrix(np.eye(2)), jnp.ones(3)), "2 numbers"),
         (lambda: batch_sharpness(linear, PARAMS, BATCHES), "scalar"),
         (lambda: batch_sharpness(lambda p, b: jnp.mean(zero(p, b)), PARAMS, BATCHES), "zero or NaN"),
+        (lambda: batch_sharpness(linear, PARAMS, lambda: iter([])), "empty iterator"),
     ],
 )
 def test_bad_input_is_refused_with_a_sentence(call, words):

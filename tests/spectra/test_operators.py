@@ -162,6 +162,11 @@ def test_fisher_is_the_ggn_of_the_matching_loss_and_the_limit_of_monte_carlo(dis
     assert (distance > 0.1 * error).any()  # drawn, not exact
 
 
+def test_a_fisher_without_samples_is_refused():
+    with pytest.raises(LrjaxError, match="num_samples must be >= 1, got 0"):
+        fisher(jnp.dot, jax.random.key(0), num_samples=0)
+
+
 def test_an_unknown_distribution_is_refused_with_the_names():
     with pytest.raises(LrjaxError, match=r"unknown distribution 'poisson'.*categorical"):
         fisher(problems.affine, distribution="poisson")
