@@ -65,6 +65,27 @@ class Claim:
     paper_reports: str | None = None
 
 
+def claim_of(
+    paper: str,
+    id: str,
+    experiments: tuple[str, ...],
+    check: Callable[[Any], Finding],
+    statement: str,
+    source: str,
+    expected: str,
+    paper_reports: str | None = None,
+) -> Claim:
+    """A `Claim` in the order in which a paper's table of claims reads; a paper binds the first argument.
+
+    Example:
+        >>> from functools import partial
+        >>> claim = partial(claim_of, "benign_osc")
+        >>> claim("switch", ("CLEAR",), lambda run: Finding("supported", ""), "...", "section 4.2", "...").paper
+        'benign_osc'
+    """
+    return Claim(id, paper, experiments, statement, source, expected, check, paper_reports)
+
+
 def judge(claims: Iterable[Claim], run: Any) -> list[dict[str, Any]]:
     """Decide every claim that this run's experiment can decide.
 
