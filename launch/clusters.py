@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jinja2
+
 from launch.local import Job
 from lrjax.errors import check
 
@@ -21,6 +23,16 @@ PORT = 8476  # of the first of several hosts, where the others look for it
 JOIN = (
     f'export JAX_COORDINATOR_ADDRESS="$(head -n 1 <<< "$SKYPILOT_NODE_IPS"):{PORT}" '
     'JAX_NUM_PROCESSES="$SKYPILOT_NUM_NODES" JAX_PROCESS_ID="$SKYPILOT_NODE_RANK"'
+)
+
+
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent),
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+    autoescape=False,  # shell and YAML; what a user gives is quoted or checked before
 )
 
 
@@ -42,11 +54,8 @@ class Target(NamedTuple):
 
 
 def _filled(template: str, **values: Any) -> str:
-    """A template of this folder with `@name@` replaced; a line that holds an empty value alone is left out."""
-    text = (Path(__file__).parent / template).read_text()
-    for name, value in values.items():
-        text = re.sub(rf"^ *@{name}@\n", "", text, flags=re.MULTILINE) if value == "" else text
-    return re.sub(r"@(\w+)@", lambda match: str(values[match.group(1)]), text)
+    """A template of this folder with its names filled in; one that it does not name is an error."""
+    return _TEMPLATES.get_template(template).render(values)
 
 
 def _short(job: Job) -> str:

@@ -1,23 +1,29 @@
 #!/usr/bin/env bash
-# A task of the array for each job. `python -m launch.jobs --target=slurm` fills in what stands between @ signs.
-#SBATCH --job-name=@name@
-#SBATCH --array=@array@
-#SBATCH --time=@time@
-#SBATCH --nodes=@hosts@
+# A task of the array for each job. `python -m launch.jobs --target=slurm` fills in the names in double braces.
+#SBATCH --job-name={{ name }}
+#SBATCH --array={{ array }}
+#SBATCH --time={{ time }}
+#SBATCH --nodes={{ hosts }}
 #SBATCH --ntasks-per-node=1
-#SBATCH --output=@root@/logs/slurm-%A_%a.log
+#SBATCH --output={{ root }}/logs/slurm-%A_%a.log
 #SBATCH --open-mode=append
 #SBATCH --requeue
-#SBATCH --signal=B:USR1@@ahead@
-@options@
+#SBATCH --signal=B:USR1@{{ ahead }}
+{% if options %}
+{{ options }}
+{% endif %}
 set -u
 
 case "$SLURM_ARRAY_TASK_ID" in
-@cases@
+{% if cases %}
+{{ cases }}
+{% endif %}
 *) echo "there is no job $SLURM_ARRAY_TASK_ID" >&2 && exit 1 ;;
 esac
 
-@setup@
+{% if setup %}
+{{ setup }}
+{% endif %}
 srun --kill-on-bad-exit=0 "${command[@]}" &
 job=$!
 

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# The jobs one after the other, each on all hosts of a TPU VM at once. `python -m launch.jobs --target=tpu_vm` fills in what
-# stands between @ signs.
+# The jobs one after the other, each on all hosts of a TPU VM at once. `python -m launch.jobs --target=tpu_vm` fills in the
+# names in double braces.
 set -uo pipefail
 
 failed=0
 run() {
   local attempt status
-  for ((attempt = 1; attempt <= @attempts@; attempt++)); do
-    gcloud compute tpus tpu-vm ssh @tpu@ --zone=@zone@ --worker=all --command="$1"
+  for ((attempt = 1; attempt <= {{ attempts }}; attempt++)); do
+    gcloud compute tpus tpu-vm ssh {{ tpu }} --zone={{ zone }} --worker=all --command="$1"
     status=$?
     case "$status" in
     0) return ;;
@@ -19,5 +19,7 @@ run() {
   failed=1
 }
 
-@runs@
+{% if runs %}
+{{ runs }}
+{% endif %}
 exit "$failed"

@@ -59,7 +59,8 @@ def installed(folder, target):
 def test_an_entry_point_registers_without_a_word_in_the_config(tmp_path, monkeypatch):
     installed(tmp_path, "mine_parts")
     (tmp_path / "mine_parts.py").write_text(
-        "from lrjax import schedules\nschedules.SCHEDULES['halved'] = lambda settings, peak, steps: lambda t: peak / 2\n"
+        "from lrjax.experiment.step import schedules\n"
+        "schedules.SCHEDULES['halved'] = lambda settings, peak, steps: lambda t: peak / 2\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     assert "halved" not in schedules.SCHEDULES

@@ -62,7 +62,7 @@ def test_threads_are_limited_before_the_first_device_is_asked_for_and_a_user_s_o
 
 def test_the_program_itself_has_the_threads_of_its_config(tmp_path):
     count = "import os, jax; jax.devices(); print(len(os.listdir('/proc/self/task')))"
-    code = "import sys; from lrjax import process; process.limit_threads(int(sys.argv[1])); " + count
+    code = "import sys; from lrjax.experiment.loop import process; process.limit_threads(int(sys.argv[1])); " + count
     environment = {name: value for name, value in os.environ.items() if name != "NPROC"}
     threads = [
         int(subprocess.check_output([sys.executable, "-c", code, str(n)], cwd=REPOSITORY, env=environment, text=True))
@@ -82,7 +82,7 @@ def test_a_trace_of_some_steps_is_written_and_changes_no_number(tmp_path):
 
 def test_a_step_of_one_thread_leaves_each_other_core_a_lane_of_its_own():
     count = "import jax; print(found, jax.local_device_count())"
-    code = "import os, sys; os.cpu_count = lambda: 4; from lrjax import process; "
+    code = "import os, sys; os.cpu_count = lambda: 4; from lrjax.experiment.loop import process; "
     code += "found = process.spread_over_cores(int(sys.argv[1]), int(sys.argv[2])); " + count
 
     def devices(threads, lanes, **own):

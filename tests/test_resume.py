@@ -11,7 +11,7 @@ import pytest
 
 import lrjax
 from lrjax.errors import LrjaxError
-from lrjax.experiment.loop import train
+from lrjax.experiment.loop import run_block, train
 from lrjax.experiment.rundir.checkpoint import Checkpoints
 from lrjax.experiment.rundir.metrics import Writer
 from tests.probes import problem
@@ -98,7 +98,7 @@ def test_a_run_that_dies_at_one_of_its_writes_resumes_bit_equal(events, referenc
 def stopped_after(saves, workdir, config=None):
     """A run that died right after its so-many-th checkpoint."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        count, save = [0], train._save
+        count, save = [0], run_block._save
 
         def counted(*arguments):
             lanes = save(*arguments)
@@ -107,7 +107,7 @@ def stopped_after(saves, workdir, config=None):
                 raise Killed
             return lanes
 
-        monkeypatch.setattr(train, "_save", counted)
+        monkeypatch.setattr(run_block, "_save", counted)
         with pytest.raises(Killed):
             lrjax.run(config or tiny(), workdir)
 

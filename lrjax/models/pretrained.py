@@ -1,51 +1,30 @@
 """Weights that others trained: safetensors files, and the names that Hugging Face gives to the parts of BERT."""
 
-import json
 import re
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
-from lrjax.errors import check
-
-DTYPES: dict[str, Any] = {
-    "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16, "I64": np.int64, "I32": np.int32,
-    "I16": np.int16, "I8": np.int8, "U8": np.uint8, "BOOL": np.bool_,
-}  # fmt: skip
+from lrjax.errors import LrjaxError, check
 
 
 def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
-    """Every tensor of a safetensors file, mapped rather than read: eight bytes of length, a JSON header, the raw numbers.
+    """Every tensor of a safetensors file, by name.
 
     Raises:
         LrjaxError: no such file, or not a safetensors file.
-
-    Source: the format as the safetensors project describes it.
     """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
     path = Path(path).expanduser()
     check(path.is_file(), f"there is no file {path}; model.weights names the model.safetensors of a downloaded model")
-    content = np.memmap(path, np.uint8, mode="r")
-    length = struct.unpack("<Q", content[:8].tobytes())[0] if content.size >= 8 else content.size
-    check(8 + length <= content.size, f"{path} is no safetensors file: its header is longer than the file")
     try:
-        header = json.loads(content[8 : 8 + length].tobytes())
-    except ValueError:
-        header = None
-    check(isinstance(header, dict), f"{path} is no safetensors file: its header is not JSON")
-    assert header is not None
-    body, tensors = content[8 + length :], {}
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        check(entry["dtype"] in DTYPES, f"{path}: {name} is of type {entry['dtype']}, which NumPy does not have")
-        begin, end = entry["data_offsets"]
-        check(0 <= begin <= end <= body.size, f"{path} ends before {name}; download it again")
-        tensors[name] = body[begin:end].view(DTYPES[entry["dtype"]]).reshape(entry["shape"])
-    return tensors
+        return load_file(path)
+    except SafetensorError as error:
+        raise LrjaxError(f"{path} is no safetensors file ({error}); download it again") from error
 
 
 _TOP = {

@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 from lrjax.devices import parallel
 from lrjax.experiment.loop.probe import Probe
 from lrjax.experiment.step import representation
+from lrjax.experiment.step.scale import angle, scale_of
 from lrjax.experiment.step.train_step import Engine, TrainState
 
 
@@ -20,7 +21,7 @@ def _lengths(params: Any) -> jax.Array:
 def _angles(before: Any, after: Any) -> jax.Array:
     """Angle between each array and what it was, [arrays], accurate where it is small."""
     pairs = zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
-    return jnp.stack([representation.angle(*(representation.scale_of([leaf]).unit for leaf in pair)) for pair in pairs])
+    return jnp.stack([angle(*(scale_of([leaf]).unit for leaf in pair)) for pair in pairs])
 
 
 def direction(static: Any, engine: Engine, mesh: Mesh) -> Probe:
@@ -34,14 +35,14 @@ def direction(static: Any, engine: Engine, mesh: Mesh) -> Probe:
     """
 
     def start(state: TrainState) -> Any:
-        return representation.scale_of(state.params).unit
+        return scale_of(state.params).unit
 
     def measure(state: TrainState, last: Any) -> tuple[dict[str, jax.Array], Any]:
-        scale = representation.scale_of(state.params)
+        scale = scale_of(state.params)
         gauge = representation.gauge(state.opt_state) * jnp.log10(2.0)
         found = {
             "log10_norm": jnp.log10(scale.norm) - gauge,
-            "angle": representation.angle(last, scale.unit),
+            "angle": angle(last, scale.unit),
             "array_log10_norm": jnp.log10(jnp.maximum(_lengths(state.params), 1e-30)) - gauge,
             "array_angle": _angles(last, scale.unit),
         }

@@ -19,8 +19,8 @@ from lrjax.experiment.config.load import load_config
 from lrjax.experiment.config.overrides import parse_value
 from lrjax.experiment.loop import process
 from lrjax.experiment.loop.dry_run import describe
+from lrjax.experiment.loop.run_block import Preempted
 from lrjax.experiment.loop.sweep import plan, points
-from lrjax.experiment.loop.train import Preempted
 from lrjax.experiment.rundir import workdirs
 from lrjax.experiment.rundir.sinks import named
 from lrjax.papers import PAPERS

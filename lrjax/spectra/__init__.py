@@ -60,23 +60,21 @@ References: Kunstner, Balles & Hennig 2019, Limitations of the empirical Fisher 
 perspectives on the natural gradient method; Jastrzebski et al. 2020, The Break-Even Point on Optimization Trajectories.
 """
 
-from lrjax.spectra.bound import Bound, bind, from_function, matrix
+from lrjax.spectra.bound import Bound, Operator, bind, from_function, matrix
 from lrjax.spectra.density import Density, density
 from lrjax.spectra.diagonal import Diagonal, diagonal
 from lrjax.spectra.directions import (
     BatchSharpness,
     batch_sharpness,
-    covariance_trace,
     curvature_along,
-    gradient_norms,
     quadratic_form,
 )
 from lrjax.spectra.distributions import DISTRIBUTIONS, Distribution
+from lrjax.spectra.example_gradients import covariance_trace, gradient_norms
 from lrjax.spectra.gram import Gram, batch_gradients, gram
 from lrjax.spectra.lanczos import Eigen, lanczos
 from lrjax.spectra.norms import effective_rank, frobenius
 from lrjax.spectra.operators import (
-    Operator,
     empirical_fisher,
     fisher,
     ggn,

@@ -1,6 +1,5 @@
-"""Curvature along given directions, and what single examples contribute: their curvatures and their gradient norms."""
+"""Curvature along given directions: of a matrix, of each example, and of each mini-batch along its own gradient."""
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,11 +11,10 @@ from jax.flatten_util import ravel_pytree
 from lrjax.errors import check
 from lrjax.spectra import validation
 from lrjax.spectra.bound import Bound
-from lrjax.spectra.gram import each, flat_gradient, measured
-from lrjax.spectra.operators import gradient_covariance, hessian
+from lrjax.spectra.gram import each, measured
+from lrjax.spectra.programs import Functions, compiled
+from lrjax.spectra.rules import GRADIENT_COVARIANCE, HESSIAN
 from lrjax.spectra.selection import Selection, Tree, Where
-
-CHUNK = 8
 
 
 def _scaled(vectors: jax.Array, what: str) -> jax.Array:
@@ -41,6 +39,8 @@ def quadratic_form(bound: Bound, directions: Any) -> np.ndarray:
     Raises:
         LrjaxError: a direction of zero length, or of another size.
 
+    Source: the quotient is that of Parlett, The symmetric eigenvalue problem, section 1.5.
+
     Example:
         >>> from lrjax.spectra.bound import matrix
         >>> quadratic_form(matrix(np.diag([1.0, 3.0])), [jnp.array([2.0, 0.0]), jnp.array([1.0, 1.0])]).tolist()
@@ -54,7 +54,7 @@ def quadratic_form(bound: Bound, directions: Any) -> np.ndarray:
     return np.asarray(jnp.sum(rows * bound.matmat(rows), axis=1) / jnp.sum(rows * rows, axis=1), np.float64)
 
 
-def _tangent(selection: Selection, selected: Tree, direction: Any) -> jax.Array:
+def tangent_of(selection: Selection, selected: Tree, direction: Any) -> jax.Array:
     """A direction as a flat vector: flat already, a tree of the selected parameters, or one of all parameters."""
     leaves = jax.tree.leaves(direction)
     whole = len(leaves) == len(selection.mask) and not all(selection.mask)
@@ -67,14 +67,14 @@ def _tangent(selection: Selection, selected: Tree, direction: Any) -> jax.Array:
     return vector.astype(like.dtype)
 
 
-@functools.partial(jax.jit, static_argnames=("example_loss", "selection"))
+@compiled(static=1)
 def _second_derivatives(
-    example_loss: Callable, selection: Selection, selected: Tree, rest: Tree, batch: Tree, tangent: jax.Array
+    functions: Any, selection: Selection, selected: Tree, rest: Tree, batch: Tree, tangent: jax.Array
 ) -> jax.Array:
     direction = ravel_pytree(selected)[1](tangent)
 
     def slope(p: Tree) -> jax.Array:
-        return jax.jvp(lambda q: example_loss(selection.merge(q, rest), batch), (p,), (direction,))[1]
+        return jax.jvp(lambda q: functions[0](selection.merge(q, rest), batch), (p,), (direction,))[1]
 
     return jax.jvp(slope, (selected,), (direction,))[1]
 
@@ -96,8 +96,8 @@ def curvature_along(
     passes, no backward pass.
 
     Args:
-        example_loss: `(params, batch) -> [n]`, a loss an example; pass the same function each time, the compiled program
-            is kept by function.
+        example_loss: `(params, batch) -> [n]`, a loss an example. Pass the same function each time: what is compiled is
+            kept for as long as the function lives.
         params: a pytree of any library.
         direction: flat [D], or a tree like `params`.
         batches: a list of batches, or a function that returns an iterator over them.
@@ -119,16 +119,16 @@ def curvature_along(
         [1.0, 4.0]
     """
     selection, selected, rest = measured(params, where, "curvature")
-    tangent = _tangent(selection, selected, direction)
+    tangent = tangent_of(selection, selected, direction)
     if normalise:
         tangent = _scaled(tangent, "the direction")
         tangent = tangent / jnp.linalg.norm(tangent)
-    found = []
+    functions, found = Functions(example_loss), []
     for batch, size in each(batches):
         if checks and not found:
-            validation.loss(gradient_covariance(example_loss), params, batch, size)
+            validation.loss(GRADIENT_COVARIANCE, functions, params, batch, size)
         with jax.default_matmul_precision("highest"):
-            found.append(_second_derivatives(example_loss, selection, selected, rest, batch, tangent))
+            found.append(_second_derivatives(functions, selection, selected, rest, batch, tangent))
     check(bool(found), "there are no batches: the function gave an empty iterator")
     return np.concatenate([np.asarray(part, np.float64) for part in found])
 
@@ -147,12 +147,12 @@ class BatchSharpness(NamedTuple):
     values: np.ndarray
 
 
-@functools.partial(jax.jit, static_argnames=("loss_fn", "selection"))
+@compiled(static=1)
 def _along_own_gradient(
-    loss_fn: Callable, selection: Selection, selected: Tree, rest: Tree, batch: Tree
+    functions: Any, selection: Selection, selected: Tree, rest: Tree, batch: Tree
 ) -> tuple[jax.Array, jax.Array]:
     unravel = ravel_pytree(selected)[1]
-    gradient, product = jax.linearize(jax.grad(lambda s: loss_fn(selection.merge(s, rest), batch)), selected)
+    gradient, product = jax.linearize(jax.grad(lambda s: functions[0](selection.merge(s, rest), batch)), selected)
     flat = ravel_pytree(gradient)[0]
     largest = jnp.max(jnp.abs(flat))
     flat = flat / jnp.where(largest > 0, largest, 1)
@@ -166,10 +166,14 @@ def batch_sharpness(loss_fn: Callable, params: Tree, batches: Any, *, where: Whe
     One linearised gradient a batch, which serves gradient and product alike.
 
     Args:
-        loss_fn: `(params, batch) -> scalar`, the mean over the batch's examples; pass the same function each time.
+        loss_fn: `(params, batch) -> scalar`, the mean over the batch's examples; pass the same function each time,
+            as for `curvature_along`.
         params: a pytree of any library.
         batches: a list of mini-batches of the training batch size, or a function that returns an iterator over them.
         where: which parameters: see `lrjax.spectra.selection.select`.
+
+    Returns:
+        The mean over batches with its standard error, and the value of each.
 
     Raises:
         LrjaxError: a batch whose gradient is zero or NaN, NaN parameters, or a loss that is not a scalar.
@@ -182,12 +186,12 @@ def batch_sharpness(loss_fn: Callable, params: Tree, batches: Any, *, where: Whe
         [1.0, 4.0]
     """
     selection, selected, rest = measured(params, where, "batch sharpness")
-    found, sizes = [], []
+    functions, found, sizes = Functions(loss_fn), [], []
     for batch, size in each(batches):
         if not found:
-            validation.loss(hessian(loss_fn), params, batch, size)
+            validation.loss(HESSIAN, functions, params, batch, size)
         with jax.default_matmul_precision("highest"):
-            ratio, largest = _along_own_gradient(loss_fn, selection, selected, rest, batch)
+            ratio, largest = _along_own_gradient(functions, selection, selected, rest, batch)
         found.append(ratio)
         sizes.append(largest)
     lengths = np.asarray(jnp.stack(sizes))
@@ -198,102 +202,3 @@ def batch_sharpness(loss_fn: Callable, params: Tree, batches: Any, *, where: Whe
     values = np.asarray(jnp.stack(found), np.float64)
     stderr = float(np.std(values, ddof=1) / np.sqrt(values.size)) if values.size > 1 else float("nan")
     return BatchSharpness(float(values.mean()), stderr, values)
-
-
-@functools.partial(jax.jit, static_argnames=("example_loss", "selection", "treedef", "axes"))
-def _squared_distances(
-    example_loss: Callable, selection: Selection, treedef: Any, axes: tuple, selected: Tree, rest: Tree, leaves, center
-) -> jax.Array:
-    """|g_i - center|^2 of the examples in a chunk; `axes` is 0 for leaves that hold examples, else None."""
-
-    def one(*parts: jax.Array) -> jax.Array:
-        batch = treedef.unflatten(
-            [part if axis is None else part[None] for part, axis in zip(parts, axes, strict=True)]
-        )
-        gradient = jax.grad(lambda s: example_loss(selection.merge(s, rest), batch)[0])(selected)
-        parts = jax.tree.map(lambda g, c: jnp.sum(jnp.square(g - c)), gradient, center)
-        return jnp.sum(jnp.stack(jax.tree.leaves(parts)))
-
-    return jax.vmap(one, in_axes=axes)(*leaves)
-
-
-def gradient_norms(
-    example_loss: Callable,
-    params: Tree,
-    batches: Any,
-    *,
-    where: Where = None,
-    center: Any = None,
-    chunk: int = CHUNK,
-) -> np.ndarray:
-    """Squared norms |g_i|^2 of per-example gradients, or |g_i - c|^2, with no more than `chunk` gradients in memory.
-
-    A convolution that is mapped over examples becomes a grouped one, which a CPU runs no faster: SimpleCNN took about
-    5 ms an example alone and with a chunk of 4 or 8, and 7 ms with 16. A GPU wants a larger chunk.
-
-    Args:
-        example_loss: `(params, batch) -> [n]`, a loss an example; pass the same function each time.
-        params: a pytree of any library.
-        batches: a list of batches, or a function that returns an iterator over them.
-        where: which parameters: see `lrjax.spectra.selection.select`.
-        center: c, flat [D] or a tree like `params`; zero by default.
-        chunk: gradients computed at once.
-
-    Returns:
-        [n], float64, in the order of the examples.
-
-    Raises:
-        LrjaxError: NaN parameters, or losses that are not one an example.
-
-    Example:
-        >>> gradient_norms(lambda w, x: x @ w, jnp.zeros(2), [jnp.array([[3.0, 4.0], [0.0, 2.0]])]).tolist()
-        [25.0, 4.0]
-    """
-    check(chunk >= 1, f"chunk must be 1 or more, not {chunk}")
-    selection, selected, rest = measured(params, where, "gradient")
-    like, unravel = ravel_pytree(selected)
-    middle = unravel(jnp.zeros_like(like) if center is None else _tangent(selection, selected, center))
-    found = []
-    for batch, size in each(batches):
-        if not found:
-            validation.loss(gradient_covariance(example_loss), params, batch, size)
-        leaves, treedef = jax.tree.flatten(jax.tree.map(np.asarray, batch))
-        axes = tuple(0 if leaf.ndim and leaf.shape[0] == size else None for leaf in leaves)
-        for start in range(0, size, chunk):
-            # The last chunk repeats an example to keep its shape, hence its program.
-            index = np.minimum(np.arange(start, start + chunk), size - 1)
-            taken = [leaf if axis is None else leaf[index] for leaf, axis in zip(leaves, axes, strict=True)]
-            with jax.default_matmul_precision("highest"):
-                norms = _squared_distances(example_loss, selection, treedef, axes, selected, rest, taken, middle)
-            found.append(norms[: size - start])
-    check(bool(found), "there are no batches: the function gave an empty iterator")
-    return np.concatenate([np.asarray(part, np.float64) for part in found])
-
-
-def covariance_trace(
-    example_loss: Callable, params: Tree, batches: Any, *, where: Where = None, chunk: int = CHUNK
-) -> float:
-    """The exact trace of the per-example gradient covariance, Tr K = mean_i |g_i - g|^2 = mean_i |g_i|^2 - |g|^2.
-
-    The mean gradient is subtracted before squaring, so that nothing cancels where it outweighs the noise.
-
-    Args:
-        example_loss, params, batches, where, chunk: as in `gradient_norms`; `batches` are read twice.
-
-    Raises:
-        LrjaxError: as `gradient_norms`.
-
-    Example:
-        >>> covariance_trace(lambda w, x: x @ w, jnp.zeros(2), [jnp.array([[3.0, 4.0]]), jnp.array([[1.0, 4.0]])])
-        1.0
-    """
-    selection, selected, rest = measured(params, where, "gradient covariance")
-    total, count = jnp.zeros_like(ravel_pytree(selected)[0]), 0
-    for batch, size in each(batches):
-        with jax.default_matmul_precision("highest"):
-            total += size * flat_gradient(example_loss, selection, selected, rest, batch)
-        count += size
-    check(count > 0, "there are no batches: the function gave an empty iterator")
-    center = total / count
-    norms = gradient_norms(example_loss, params, batches, where=where, center=center, chunk=chunk)
-    return float(norms.mean())

@@ -15,7 +15,8 @@ from jax.flatten_util import ravel_pytree
 
 from lrjax.errors import check
 from lrjax.spectra import validation
-from lrjax.spectra.operators import hessian
+from lrjax.spectra.programs import Functions, compiled
+from lrjax.spectra.rules import HESSIAN
 from lrjax.spectra.selection import Selection, Tree, Where, select
 
 
@@ -166,6 +167,9 @@ def gram(
         disjoint: batches share no example (slices of one permutation), rather than being drawn independently.
         k: number of eigenvectors; all by default.
 
+    Returns:
+        The `Gram`.
+
     Raises:
         LrjaxError: fewer than two gradients, NaN, too large a k, or sizes that no batches can have.
 
@@ -219,10 +223,10 @@ def each(batches: Any) -> Iterator[tuple[Tree, int]]:
         yield batch, validation.count(batch, number)
 
 
-@functools.partial(jax.jit, static_argnames=("loss_fn", "selection"))
-def flat_gradient(loss_fn: Callable, selection: Selection, selected: Tree, rest: Tree, batch: Tree) -> jax.Array:
+@compiled(static=1)
+def flat_gradient(functions: Any, selection: Selection, selected: Tree, rest: Tree, batch: Tree) -> jax.Array:
     """The gradient [D] of the mean loss of a batch; the loss may be that mean or one number an example."""
-    return ravel_pytree(jax.grad(lambda s: jnp.mean(loss_fn(selection.merge(s, rest), batch)))(selected))[0]
+    return ravel_pytree(jax.grad(lambda s: jnp.mean(functions[0](selection.merge(s, rest), batch)))(selected))[0]
 
 
 def batch_gradients(
@@ -231,8 +235,8 @@ def batch_gradients(
     """The gradient of each mini-batch: one compiled gradient, a loop on the host, L x D numbers.
 
     Args:
-        loss_fn: `(params, batch) -> scalar`, the mean over the batch's examples. The compiled program is kept by function:
-            pass the same one each time.
+        loss_fn: `(params, batch) -> scalar`, the mean over the batch's examples. Pass the same function each time: what is
+            compiled is kept for as long as the function lives.
         batches: a list of L pytrees of arrays [M, ...], of one size, or a function that returns an iterator over them.
         where: which parameters, by path: see `lrjax.spectra.selection.select`.
         checks: look at the loss first, as `bind` does.
@@ -243,18 +247,20 @@ def batch_gradients(
     Raises:
         LrjaxError: no batches, batches of different sizes, NaN parameters, or a loss that is not a scalar.
 
+    Source: Jastrzebski et al. 2020, The Break-Even Point on Optimization Trajectories, section 3.
+
     Example:
         >>> batch_gradients(lambda w, x: jnp.mean(x @ w), jnp.zeros(2), [jnp.eye(2), jnp.ones((2, 2))]).tolist()
         [[0.5, 0.5], [1.0, 1.0]]
     """
     selection, selected, rest = measured(params, where, "gradient")
-    found, sizes = [], set()
+    functions, found, sizes = Functions(loss_fn), [], set()
     for batch, size in each(batches):
         sizes.add(size)
         check(len(sizes) == 1, f"K needs batches of one size; these have {sorted(sizes)} examples: drop the short one")
         if checks and not found:
-            validation.loss(hessian(loss_fn), params, batch, size)
+            validation.loss(HESSIAN, functions, params, batch, size)
         with jax.default_matmul_precision("highest"):
-            found.append(flat_gradient(loss_fn, selection, selected, rest, batch))
+            found.append(flat_gradient(functions, selection, selected, rest, batch))
     check(bool(found), "there are no batches: the function gave an empty iterator")
     return jnp.stack(found)

@@ -12,7 +12,8 @@ from jax.sharding import Mesh
 from lrjax.devices import parallel
 from lrjax.errors import check
 from lrjax.spectra import validation
-from lrjax.spectra.operators import At, Operator, gradient
+from lrjax.spectra.programs import Functions, compiled
+from lrjax.spectra.rules import LinearizeContext, Rule, mean_gradient
 from lrjax.spectra.selection import Selection, Tree
 
 
@@ -21,19 +22,28 @@ def _complete(selection: Selection, rest: Tree) -> Callable[[Tree], Tree]:
 
 
 TANGENT_BYTES = 2**32
-_STATIC = ("operator", "selection")
 
 
-@functools.partial(jax.jit, static_argnames=_STATIC)
-def _gradient(operator: Any, selection: Selection, params: Tree, rest: Tree, batch: Tree) -> jax.Array:
-    return ravel_pytree(gradient(operator.example_loss, params, batch, _complete(selection, rest)))[0]
+@compiled(static=1)
+def _gradient(functions: Any, selection: Selection, params: Tree, rest: Tree, batch: Tree) -> jax.Array:
+    return ravel_pytree(mean_gradient(functions, params, batch, _complete(selection, rest)))[0]
 
 
-def _linear_map(operator: Any, selection: Selection, params: Tree, rest: Tree, batch: Tree, mean: Any, offset: Any):
-    return operator.linearize(params, batch, At(_complete(selection, rest), mean, offset))
+def _linear_map(
+    functions: Any,
+    rule: Rule,
+    selection: Selection,
+    params: Tree,
+    rest: Tree,
+    batch: Tree,
+    mean: Any,
+    offset: Any,
+    key: Any,
+) -> Callable:
+    return rule.linearize(functions, params, batch, LinearizeContext(_complete(selection, rest), mean, offset, key))
 
 
-_linearized = jax.jit(_linear_map, static_argnames=_STATIC)
+_linearized = compiled(static=2)(_linear_map)
 
 
 def _rows(linear: Callable, params: Tree, vectors: jax.Array, weight: Any, total: jax.Array) -> jax.Array:
@@ -47,13 +57,16 @@ def _rows(linear: Callable, params: Tree, vectors: jax.Array, weight: Any, total
     return total + weight * products
 
 
-_add_product_of = jax.jit(_rows, donate_argnames=("total",))
+@compiled(static=2, donate=("total",))
+def _add_product_of(functions, rule, selection, linear, params, vectors, weight, total):
+    """By operator too, though it calls no function: a linear map carries constants of the loss that are not arrays."""
+    return _rows(linear, params, vectors, weight, total)
 
 
-@functools.partial(jax.jit, static_argnames=_STATIC, donate_argnames=("total",))
-def add_product(operator, selection, params, rest, batch, mean, offset, vectors, weight, total):
+@compiled(static=2, donate=("total",))
+def add_product(functions, rule, selection, params, rest, batch, mean, offset, key, vectors, weight, total):
     """`total + weight * A v` for every row v, A of one batch; `total` is given up."""
-    linear = _linear_map(operator, selection, params, rest, batch, mean, offset)
+    linear = _linear_map(functions, rule, selection, params, rest, batch, mean, offset, key)
     return _rows(linear, params, vectors, weight, total)
 
 
@@ -104,23 +117,41 @@ def highest(call: Callable) -> Callable:
 class Products:
     """[k, D] -> [k, D] over all batches; linearisations that fit are kept."""
 
-    def __init__(self, operator: Operator, selection: Selection, params: Tree, rest: Tree, data: Batches, chunk, keep):
-        self.what, self.data = (operator, selection, params, rest), data
+    def __init__(
+        self,
+        matrix: tuple[Rule, Functions, jax.Array | None],
+        selection: Selection,
+        values: tuple[Tree, Tree],
+        data: Batches,
+        chunk: int | None,
+        keep: int,
+    ):
+        """matrix: rule, functions and key; values: the selected parameters and the others."""
+        rule, self.functions, self.key = matrix
+        self.selection, self.values, self.data = selection, values, data
+        # Looked up once: for a small network that would be a good part of a product.
+        self.add, self.add_of, self.linearized = (
+            program.of(self.functions, rule, selection) for program in (add_product, _add_product_of, _linearized)
+        )
         self.at_once = (lambda count: chunk) if chunk else self._fitting
-        self.mean = highest(self._mean_gradient)() if operator.centred else None
+        self.mean = highest(self._mean_gradient)() if rule.centred else None
         self.kept: dict[int, Callable] = {}
-        self.keeps = keep > 0 and self._bytes(keep) <= keep
+        # In the precision of products, so that they use what is traced here.
+        self.keeps = keep > 0 and highest(self._bytes)(keep) <= keep
 
     def _mean_gradient(self) -> Tree:
-        flat, unravel = ravel_pytree(self.what[2])
-        total = jnp.zeros_like(flat)
+        flat, unravel = ravel_pytree(self.values[0])
+        gradient, total = _gradient.of(self.functions, self.selection), jnp.zeros_like(flat)
         for _, batch, _, weight in self.data:
-            total = total + weight * _gradient(*self.what, batch)
+            total = total + weight * gradient(*self.values, batch)
         return unravel(total)
 
+    def arguments(self, batch: Tree, offset: int) -> tuple:
+        """What programs take of a batch."""
+        return *self.values, batch, self.mean, offset, self.key
+
     def _batch_bytes(self, batch: Tree, offset: int) -> int:
-        arguments = (*self.what[2:], batch, self.mean, offset)
-        shapes = jax.eval_shape(functools.partial(_linear_map, *self.what[:2]), *arguments)
+        shapes = self.linearized.eval_shape(*self.arguments(batch, offset))
         return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
 
     def _bytes(self, enough: int) -> int:
@@ -146,7 +177,7 @@ class Products:
             yield from ((self.kept[i], size / self.data.num_examples) for i, size in enumerate(self.data.sizes))
             return
         for number, batch, offset, weight in self.data:
-            linear = _linearized(*self.what, batch, self.mean, offset)
+            linear = self.linearized(*self.arguments(batch, offset))
             if self.keeps:
                 self.kept[number] = linear
             yield linear, weight
@@ -159,8 +190,8 @@ class Products:
         if len(pieces) == 1 and not self.keeps:
             total = totals[0]
             for _, batch, offset, weight in self.data:
-                total = add_product(*self.what, batch, self.mean, offset, vectors, weight, total)
+                total = self.add(*self.arguments(batch, offset), vectors, weight, total)
             return total
         for linear, weight in self._linear_maps():
-            totals = [_add_product_of(linear, self.what[2], v, weight, t) for v, t in zip(pieces, totals, strict=True)]
+            totals = [self.add_of(linear, self.values[0], v, weight, t) for v, t in zip(pieces, totals, strict=True)]
         return totals[0] if len(totals) == 1 else jnp.concatenate(totals)

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lrjax.errors import LrjaxError, check
-from lrjax.spectra.operators import Operator
+from lrjax.spectra.programs import Functions, compiled
+from lrjax.spectra.rules import Rule
 from lrjax.spectra.selection import Tree, path_of
 
 AGREEMENT = 1e-3  # relative; far above rounding, far below what a batch's own statistics change
@@ -65,21 +66,27 @@ def _few(batch: Tree, size: int, few: int) -> Tree:
     return jax.tree.map(lambda a: a[:few] if np.ndim(a) and np.shape(a)[0] == size else a, batch)
 
 
-def loss(operator: Operator, params: Tree, batch: Tree, size: int) -> None:
+@compiled(static=1)
+def _value(functions: Any, rule: Rule, params: Tree, batch: Tree) -> Any:
+    return rule.value(functions, params, batch)
+
+
+def loss(rule: Rule, functions: Functions, params: Tree, batch: Tree, size: int) -> None:
     """Refuses a loss of the wrong shape, one that changes from call to call, and coupled per-example losses.
 
     Raises:
         LrjaxError: says which.
     """
-    shapes = jax.eval_shape(operator.value, params, batch)
-    if operator.scalar:
+    # Traced once for equal functions, and never compiled: the loss itself is called below, whatever it hides from a trace.
+    shapes = _value.of(functions, rule).eval_shape(params, batch)
+    if rule.scalar:
         found = getattr(shapes, "shape", None)
         check(found == (), f"the loss must be a scalar, the mean over the batch, not of shape {found}; use jnp.mean")
-    if operator.example_loss is not None:
+    if rule.of_examples:
         found = getattr(shapes, "shape", None)
         check(found == (size,), f"example_loss must return one loss an example, shape ({size},), not {found}")
     few = _few(batch, size, 2)
-    first, again = operator.value(params, few), operator.value(params, few)
+    first, again = rule.value(functions, params, few), rule.value(functions, params, few)
     same = all(
         np.array_equal(a, b, equal_nan=True)
         for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(again), strict=True)
@@ -89,8 +96,8 @@ def loss(operator: Operator, params: Tree, batch: Tree, size: int) -> None:
         "two calls of the loss with the same arguments differ: turn dropout and other randomness off, or fix its key "
         "inside the loss, since a matrix needs one function",
     )
-    if operator.example_loss is not None and size > 1:
-        alone = operator.value(params, _few(batch, size, 1))
+    if rule.of_examples and size > 1:
+        alone = rule.value(functions, params, _few(batch, size, 1))
         if not np.allclose(alone[0], first[0], rtol=AGREEMENT, atol=AGREEMENT * float(np.max(np.abs(first)))):
             raise LrjaxError(
                 "the loss of an example depends on the others of its batch (BatchNorm with batch statistics?), so it has no "

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from lrjax.errors import LrjaxError
+from lrjax.models import layers
 from lrjax.models.layers import KINDS, FrozenDense, Norm, moments, norm_layer
 
 PEERS = {
@@ -15,6 +16,33 @@ PEERS = {
     "layer": nn.GroupNorm(num_groups=1, use_fast_variance=False, epsilon=1e-5),
     "instance": nn.InstanceNorm(use_fast_variance=False, epsilon=1e-5),
 }
+
+
+class FirstMeanOff:
+    """Values whose own mean is off by a part of it, as the order in which a machine adds may have it; their differences
+    from a number are right."""
+
+    def __init__(self, values, part):
+        self.values, self.part = values, part
+
+    def __getattr__(self, name):
+        return getattr(self.values, name)
+
+    def mean(self, axes, keepdims):
+        return (1 + self.part) * self.values.mean(axes, keepdims=keepdims)
+
+    def __sub__(self, pivot):
+        return self.values - pivot
+
+
+@pytest.fixture
+def first_mean_off(monkeypatch):
+    """A function that sets the part by which the first mean of every `Norm` is off."""
+
+    def set_part(part):
+        monkeypatch.setattr(layers, "moments", lambda x, *rest: moments(FirstMeanOff(x, part()), *rest))
+
+    return set_part
 
 
 @pytest.fixture
@@ -62,8 +90,10 @@ def test_norm_without_eps_forgets_the_scale_and_leaves_dead_channels_at_zero(kin
         np.testing.assert_array_equal(loss(x * 2.0**power)[1], y)
 
 
+@pytest.mark.parametrize("part", [0.0, 0.3])
 @pytest.mark.parametrize("kind", KINDS)
-def test_gradients_and_hessian_products_are_those_of_the_textbook_formula(kind, x):
+def test_gradients_and_hessian_products_are_those_of_the_textbook_formula(kind, part, x, first_mean_off):
+    first_mean_off(lambda: part)
     layer = Norm(kind, groups=4)
     variables = layer.init(jax.random.key(0), x, train=True)
     params = jax.tree.map(lambda p: p + jnp.linspace(0.5, 2.0, p.size), variables["params"])
@@ -103,13 +133,66 @@ def _dead(rng):
     return np.full((64, 4, 4), 0.1)
 
 
+@pytest.mark.parametrize("part", [0.0, 1e-7, -1e-6, 1e-5])
 @pytest.mark.parametrize("values", [_away_from_zero, _one_large_pixel, _dead])
-def test_the_variance_does_not_cancel(values):
-    channel = jnp.asarray(values(np.random.default_rng(0))[..., None], jnp.float32)
-    pivot, mean, var = moments(channel, (0, 1, 2))
-    exact = np.asarray(channel, np.float64)
-    np.testing.assert_allclose(pivot + mean, exact.mean((0, 1, 2), keepdims=True), rtol=1e-6)
-    np.testing.assert_allclose(var, exact.var((0, 1, 2), keepdims=True), rtol=1e-5, atol=1e-15)
+def test_the_moments_depend_neither_on_the_first_mean_nor_on_the_order(values, part):
+    rng = np.random.default_rng(0)
+    channel = np.asarray(values(rng)[..., None], np.float32)
+    for ordered in (channel, channel[::-1, ::-1, ::-1], rng.permutation(channel.ravel()).reshape(channel.shape)):
+        pivot, mean, var = moments(FirstMeanOff(jnp.asarray(ordered), part), (0, 1, 2))
+        exact = ordered.astype(np.float64)
+        # A sum of float32 is good to the rounding of its largest partial sum, which the deviations make.
+        np.testing.assert_allclose(pivot + mean, exact.mean(keepdims=True), rtol=2e-7, atol=1e-6 * exact.std())
+        np.testing.assert_allclose(var, exact.var(keepdims=True), rtol=1e-4, atol=1e-30)
+
+
+CONSTANTS = (0.1, -1 / 3, 7.7e-5, 1000.1, 3e7)
+
+
+@pytest.mark.parametrize("count", [1024, 4099])
+@pytest.mark.parametrize("kind", PEERS)
+def test_equal_numbers_give_zeros_and_finite_derivatives_however_far_off_their_first_mean(kind, count, first_mean_off):
+    layer = Norm(kind, affine=False, eps=0.0, groups=2)
+    variables = layer.init(jax.random.key(0), jnp.ones((1, count, 4)), train=True)
+    parts = iter(())
+    first_mean_off(lambda: next(parts))
+
+    def loss(x):
+        y, _ = layer.apply(variables, x, train=True, mutable=["batch_stats"])
+        return jnp.sum(jnp.exp(y)), y
+
+    for constant in CONSTANTS:
+        x = jnp.full((1, count, 4), constant)
+        for part in (0.0, 1e-7, -1e-6, 1e-5):
+            parts = iter([part])
+            (gradient, y), (product, _) = jax.jvp(jax.grad(loss, has_aux=True), (x,), (jnp.ones_like(x),))
+            np.testing.assert_array_equal(y, 0.0)
+            np.testing.assert_array_equal(gradient, 0.0)
+            np.testing.assert_array_equal(product, 0.0)
+
+
+@pytest.mark.parametrize("count", [1024, 4099, 131072])
+def test_equal_numbers_have_no_variance_where_sums_are_taken_one_by_one(count, monkeypatch):
+    def one_by_one(x, axes):
+        return jnp.asarray(np.cumsum(np.asarray(x), dtype=np.float32)[-1:] / np.float32(count))
+
+    monkeypatch.setattr(layers, "_mean", one_by_one)
+    assert one_by_one(np.full(count, 0.1, np.float32), (0,)) != np.float32(0.1)
+    for constant in CONSTANTS:
+        pivot, mean, var = moments(jnp.full(count, constant), (0,))
+        np.testing.assert_allclose(pivot + mean, constant, rtol=1e-5)
+        assert var == 0.0
+
+
+def test_a_channel_of_equal_numbers_is_dead_on_devices_that_disagree_about_its_mean(first_mean_off):
+    layer = Norm(affine=False, eps=0.0, axis_name="devices")
+    variables = layer.init(jax.random.key(0), jnp.ones((1, 64, 1)), train=True)
+    first_mean_off(lambda: 1e-6 * jax.lax.axis_index("devices"))
+    y, state = jax.vmap(
+        lambda part: layer.apply(variables, part, train=True, mutable=["batch_stats"]), axis_name="devices"
+    )(jnp.full((3, 1, 64, 1), 0.1))
+    np.testing.assert_array_equal(y, 0.0)
+    np.testing.assert_allclose(state["batch_stats"]["mean"], 0.01, rtol=1e-6)
 
 
 def test_eps_in_the_state_is_the_eps(x):

@@ -10,8 +10,8 @@ from lrjax import LrjaxError, models
 from lrjax import data as data_registry
 from lrjax.data.dataset import Source
 from lrjax.experiment.loop.resolve import resolve
+from lrjax.experiment.step import curvature_losses
 from lrjax.models.linen import batch_norm, from_linen
-from lrjax.probes import host_probe as one_by_one
 from lrjax.spectra.subset import SmallSubsetWarning
 from tests.on_devices import first_block, image_config, random_images, shapes
 from tests.probes.problem import after_one_chunk, config, dense, lane
@@ -216,8 +216,8 @@ def test_what_cannot_be_measured_is_refused_before_the_run(sentence):
 
 
 def test_a_small_subset_is_warned_of_once():
-    one_by_one.examples.cache_clear()
+    curvature_losses.examples.cache_clear()
     with pytest.warns(SmallSubsetWarning, match="measured on 100 of 1000 examples"):
-        few = one_by_one.examples(1000, 100, 0)
-    assert one_by_one.examples(1000, 100, 0) is few
-    assert one_by_one.examples(30, 100, 0).tolist() == list(range(30))
+        few = curvature_losses.examples(1000, 100, 0)
+    assert curvature_losses.examples(1000, 100, 0) is few
+    assert curvature_losses.examples(30, 100, 0).tolist() == list(range(30))

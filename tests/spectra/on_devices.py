@@ -12,7 +12,6 @@ import numpy as np
 from jax.sharding import AxisType
 
 from lrjax.spectra import bind, hessian, lanczos
-from lrjax.spectra.products import add_product
 from lrjax.spectra.values_only import extreme_values
 from tests.spectra import problems
 
@@ -35,7 +34,7 @@ def compiled(bound, batch):
     """The compiled product of one batch."""
     made = bound._matmat.__wrapped__
     rows = jnp.eye(bound.size, dtype=bound.dtype)
-    return str(add_product.lower(*made.what, batch, made.mean, 0, rows, 1.0, rows).compile().as_text())
+    return str(made.add.lower(*made.arguments(batch, 0), rows, 1.0, rows).compile().as_text())
 
 
 def operators(out):

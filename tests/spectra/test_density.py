@@ -135,13 +135,14 @@ def test_a_step_is_one_pass_over_the_data_and_chunks_change_nothing():
         return rows @ jnp.asarray(A, jnp.float32)
 
     bound = from_function(matmat, SIZE)
-    whole = density(bound, key(), num_probes=4, num_steps=10)
-    assert calls == [4] * 10
+    # From the seventh step on, where the largest eigenvalue is found, copies of it come with the rounding of the products.
+    whole = density(bound, key(), num_probes=4, num_steps=5)
+    assert calls == [4] * 5
     calls.clear()
-    pieces = density(bound, key(), num_probes=4, num_steps=10, chunk=3)
-    assert calls == [3, 1] * 10
+    pieces = density(bound, key(), num_probes=4, num_steps=5, chunk=3)
+    assert calls == [3, 1] * 5
     np.testing.assert_allclose(pieces.nodes, whole.nodes, atol=1e-3)
-    again = density(bound, key(), num_probes=4, num_steps=10)
+    again = density(bound, key(), num_probes=4, num_steps=5)
     assert np.array_equal(whole.nodes, again.nodes)
     assert np.array_equal(whole.weights, again.weights)
 

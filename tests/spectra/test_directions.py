@@ -7,13 +7,8 @@ import pytest
 
 from lrjax.errors import LrjaxError
 from lrjax.spectra.bound import bind, matrix
-from lrjax.spectra.directions import (
-    batch_sharpness,
-    covariance_trace,
-    curvature_along,
-    gradient_norms,
-    quadratic_form,
-)
+from lrjax.spectra.directions import batch_sharpness, curvature_along, quadratic_form
+from lrjax.spectra.example_gradients import covariance_trace, gradient_norms
 from lrjax.spectra.operators import hessian
 
 GENERATOR = np.random.default_rng(0)

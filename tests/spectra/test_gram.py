@@ -110,7 +110,8 @@ def test_batch_gradients_are_the_closed_form():
     for row, batch in zip(found, batches, strict=True):
         slope = 2 * (batch["x"] @ params["w"] + params["b"] - batch["y"]) / 5
         np.testing.assert_allclose(row, [slope.sum(), *(batch["x"].T @ slope)], rtol=1e-12)
-    np.testing.assert_array_equal(batch_gradients(regression_loss, params, lambda: iter(batches), "w"), found[:, 1:])
+    alone = batch_gradients(regression_loss, params, lambda: iter(batches), "w")
+    np.testing.assert_allclose(alone, found[:, 1:], rtol=1e-12)  # another program, which may add in another order
 
 
 def test_second_call_compiles_nothing():

@@ -130,7 +130,8 @@ def test_fewer_devices_than_the_run_had_give_the_same_states(finished):
     assert usual.keys() == alone.keys() == {(0, 0), (2, 0), (0, 300), (2, 300)}
     for at, point in usual.items():
         for name, leaf in point.state.params.items():
-            np.testing.assert_allclose(alone[at].state.params[name], leaf, rtol=0, atol=1e-8 if at[1] == 0 else 0)
+            atol = 1e-6 * np.abs(leaf).max() if at[1] == 0 else 0  # drawn anew by another program, and read
+            np.testing.assert_allclose(alone[at].state.params[name], leaf, rtol=0, atol=atol)
         np.testing.assert_allclose(alone[at].train["x"], point.train["x"], rtol=1e-5, atol=1e-7)
     assert not np.array_equal(usual[0, 300].state.params["inner"], usual[2, 300].state.params["inner"])
 

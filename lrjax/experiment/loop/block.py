@@ -1,7 +1,6 @@
 """A block of lanes: the compiled program it runs, and one chunk of steps of it."""
 
 import functools
-import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,12 +12,13 @@ from lrjax import data, models
 from lrjax.data.order import Orders
 from lrjax.data.streaming import Feed
 from lrjax.devices import parallel
-from lrjax.experiment.config.canonical import Config, freeze, to_json
+from lrjax.experiment.config.canonical import Config, freeze
 from lrjax.experiment.config.durations import due
 from lrjax.experiment.loop import branch, sweep
 from lrjax.experiment.loop.probe import PROBES, Probe
 from lrjax.experiment.step import representation
 from lrjax.experiment.step.engines import ENGINES
+from lrjax.experiment.step.scale import require_invariance
 from lrjax.experiment.step.train_step import Row, TrainState, init_state, row_metrics, train_step
 
 PROBED = 16  # examples on which a network must not depend on the scale of its weights
@@ -35,8 +35,7 @@ class Program(NamedTuple):
 
 
 @functools.lru_cache(maxsize=64)
-def _program(static_json: str, mesh: Mesh) -> Program:
-    static = freeze(json.loads(static_json))
+def _program(static: Config, mesh: Mesh) -> Program:
     source = data.DATASETS[static.data.name]
     engine = ENGINES[static.engine](static, static.data.num_classes, parallel.batch_sharder(mesh))
     shared = () if source.per_lane else (1,)
@@ -73,7 +72,7 @@ def program(static: Config, mesh: Mesh) -> Program:
 
     Data that all lanes share is an argument too: its settings are no part of the program.
     """
-    content = json.loads(to_json(static))
+    content = static.to_dict()
     source = data.DATASETS[static.data.name]
     if not source.per_lane:
         content["data"] = {"name": static.data.name}
@@ -82,7 +81,7 @@ def program(static: Config, mesh: Mesh) -> Program:
     content["probes"] = dict.fromkeys(content["probes"], 0)  # when to measure or save is the loop's affair
     content["checkpoint_every"] = content["keep_checkpoints"] = 0
     content["data"]["num_classes"] = source.spec(static).num_classes
-    return _program(to_json(content | {"data_dir": ""}), mesh)
+    return _program(freeze(content | {"data_dir": ""}), mesh)
 
 
 def rows_of(index: np.ndarray, tables: list["Tables"], start: int) -> Row:
@@ -161,7 +160,7 @@ class Block:
         classes = data.DATASETS[self.static.data.name].spec(self.lanes[0].config).num_classes
         model = models.configured(self.static, classes)
         few = parallel.fetch(x[:PROBED])
-        representation.require_invariance(model, params, model_state, few, self.static.representation)
+        require_invariance(model, params, model_state, few, self.static.representation)
 
     @property
     def name(self) -> str:

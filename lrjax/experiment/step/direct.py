@@ -13,6 +13,7 @@ from lrjax.experiment.config.optimizers import optimizer_of
 from lrjax.experiment.step import fine_tuning, micro_batches, representation, rules
 from lrjax.experiment.step.losses import LOSSES
 from lrjax.experiment.step.representation import NOTHING, Plan
+from lrjax.experiment.step.scale import angle, scale_of
 from lrjax.experiment.step.train_step import (
     Engine,
     HParams,
@@ -51,13 +52,13 @@ def scale_metrics(state: TrainState, hparams: HParams, row: Row, params: Tree) -
         log10_norm: log10 |theta|, in the representation of the run but not in its gauge; log10_effective_rate:
         log10 (eta / |theta|^2); angle: between the weights before and after the step, in radians.
     """
-    before, after = representation.scale_of(state.params), representation.scale_of(params)
+    before, after = scale_of(state.params), scale_of(params)
     log10_norm = jnp.log10(before.norm) - representation.gauge(state.opt_state) * jnp.log10(2.0)
     rate = row_metrics(row).get("log10_learning_rate", jnp.log10(row.learning_rate))
     return {
         "log10_norm": log10_norm,
         "log10_effective_rate": rate - 2 * log10_norm,
-        "angle": representation.angle(before.unit, after.unit),
+        "angle": angle(before.unit, after.unit),
     }
 
 

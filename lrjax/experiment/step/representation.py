@@ -5,7 +5,6 @@ step reads of the other representations is a row of tables that are made here on
 """
 
 import functools
-import json
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,10 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from lrjax.errors import check
-from lrjax.experiment.config.canonical import Config, freeze, to_json
+from lrjax.experiment.config.canonical import Config, freeze
 from lrjax.experiment.step.schedules import table
 from lrjax.transforms.gauge import gauge_rescale
-from lrjax.transforms.invariance import scale_invariance
 from lrjax.transforms.plan import WDFreeTables, wd_free_plan, wd_free_tables
 from lrjax.transforms.scaling import correct_statistics
 from lrjax.transforms.sgd import WDFreeState, buffer_like
@@ -26,8 +24,6 @@ from lrjax.transforms.texp import larger_root
 from lrjax.transforms.texp_tables import table_of, texp_tables
 
 Tree = Any
-TOLERANCE = 1e-3  # relative change of the outputs, in float32, of a network that is told to be scale invariant
-FACTORS = (0.125, 2.9)  # an eps in a normalisation shows where weights are small
 # What may be measured of weights in a changing scale; the others read gradients or curvature.
 PROBES = ("accuracy", "test_accuracy", "direction", "outputs", "truth", "predictions", "subsets")
 
@@ -189,13 +185,13 @@ def plan(config: Config, rates: np.ndarray) -> Plan:
         >>> plan(lane.config, lane.learning_rates()).tables is None
         True
     """
-    read = {key: config[key] for key in READ}
-    return _planned(to_json(read), rates.tobytes(), rates.dtype.str)
+    read = freeze({key: config[key] for key in READ})
+    return _planned(read, rates.tobytes(), rates.dtype.str)
 
 
 @functools.lru_cache(maxsize=64)  # lanes of other seeds share a plan, and it is asked for before and in the run
-def _planned(settings: str, content: bytes, dtype_of_rates: str) -> Plan:
-    config, rates = freeze(json.loads(settings)), np.frombuffer(content, dtype_of_rates)
+def _planned(config: Config, content: bytes, dtype_of_rates: str) -> Plan:
+    rates = np.frombuffer(content, dtype_of_rates)
     l2 = config.optimizer.get("l2")
     scheduled = config.l2_schedule.name != "constant"
     decay = table(config.l2_schedule, l2, config.steps) if scheduled else l2
@@ -232,76 +228,3 @@ def rescaled(state: Any) -> Any:
 def gauge(opt_state: Tree) -> jax.Array:
     """k of the stored weights 2^k theta~; 0 in the run with weight decay."""
     return getattr(opt_state, "gauge", jnp.int32(0))
-
-
-class Scale(NamedTuple):
-    """Weights as length and direction."""
-
-    norm: jax.Array  # of the stored weights
-    unit: Tree
-
-
-def scale_of(params: Tree) -> Scale:
-    """The Euclidean norm of all weights, and the weights divided by it.
-
-    Example:
-        >>> scale = scale_of({"w": jnp.array([3.0, 4.0])})
-        >>> float(scale.norm), scale.unit["w"].round(1).tolist()
-        (5.0, [0.60..., 0.80...])
-    """
-    squares = [jnp.sum(jnp.square(leaf.astype(jnp.float32))) for leaf in jax.tree.leaves(params)]
-    norm = jnp.sqrt(jnp.sum(jnp.stack(squares)))
-    return Scale(norm, jax.tree.map(lambda leaf: leaf / jnp.maximum(norm, 1e-30).astype(leaf.dtype), params))
-
-
-def angle(before: Tree, after: Tree) -> jax.Array:
-    """Angle in radians between two unit vectors, accurate where it is small: 2 arcsin(|u - u'| / 2).
-
-    Example:
-        >>> round(float(angle({"w": jnp.array([1.0, 0.0])}, {"w": jnp.array([0.0, 1.0])})), 4)
-        1.5708
-    """
-    squares = jax.tree.map(lambda a, b: jnp.sum(jnp.square((a - b).astype(jnp.float32))), before, after)
-    chord = jnp.sqrt(jnp.sum(jnp.stack(jax.tree.leaves(squares))))
-    return 2 * jnp.arcsin(jnp.minimum(chord / 2, 1.0))
-
-
-def require_invariance(model: Any, params: Tree, model_state: Tree, x: jax.Array, name: str) -> None:
-    """Refuses a network whose outputs depend on the scale of its weights, with the name of a layer.
-
-    All weights times 1/8 or 2.9 must leave the outputs of a batch, in training mode, as they are.
-
-    Raises:
-        LrjaxError: naming the arrays whose scale matters (`scale_invariance`).
-    """
-
-    # Away from the start: a bias of zero does not show that it has a scale.
-    noise = np.random.default_rng(0)
-    moved = jax.tree.map(lambda w: w + 0.05 * noise.standard_normal(w.shape).astype(w.dtype) * (1e-3 + w.std()), params)
-
-    @jax.jit
-    def outputs(factors: Tree) -> jax.Array:
-        scaled = jax.tree.map(lambda leaf, by: leaf * by.astype(leaf.dtype), moved, factors)
-        return model.apply(scaled, model_state, x, train=True, key=None)[0]
-
-    ones = jax.tree.map(lambda leaf: jnp.ones((), jnp.float32), params)
-    before = outputs(ones)
-    size = jnp.maximum(jnp.linalg.norm(before), 1e-30)
-
-    def change(factors: Tree) -> float:
-        return float(jnp.linalg.norm(outputs(factors) - before) / size)
-
-    total = max(change(jax.tree.map(lambda one, by=by: by * one, ones)) for by in FACTORS)
-    if total <= TOLERANCE:
-        return
-    weights = jnp.asarray(noise.standard_normal(before.shape), before.dtype)
-    report = scale_invariance(
-        lambda params: jnp.mean(weights * model.apply(params, model_state, x, train=True, key=None)[0]), moved
-    )
-    found = [f"{obstacle.path} ({obstacle.reason})" for obstacle in report.obstacles]
-    check(
-        False,
-        f"representation={name!r} needs a network whose outputs do not depend on the scale of its weights; a common factor "
-        f"changes them by {total:.2g}{', because of ' + ', '.join(found[:3]) if found else ''}: normalise without eps and "
-        "affine and freeze the last layer (as model.name='preresnet'), or take representation='weight_decay'",
-    )

@@ -1,0 +1,116 @@
+"""Compiled programs kept by the functions they were made from, and forgotten when one of those is gone.
+
+A static argument of `jax.jit` would keep a function, and all that it closes over, for as long as the program.
+"""
+
+import functools
+import weakref
+from collections.abc import Callable, Hashable, Iterator
+from inspect import ismethod
+from typing import Any
+
+import jax
+
+
+def _identity(function: Callable) -> tuple[int, ...]:
+    # A bound method is a new object at every access: what stays is its object and its function.
+    return (id(function.__self__), id(function.__func__)) if ismethod(function) else (id(function),)
+
+
+class Functions:
+    """Functions that a caller gave, compared by identity; those of equal `Functions` share their programs.
+
+    The same function is the same object, or the same method of the same object. A lambda, a `functools.partial` or a jitted
+    function made anew is a new function.
+
+    Example:
+        >>> Functions(abs, max) == Functions(abs, max), Functions(lambda: 0) == Functions(lambda: 0)
+        (True, False)
+    """
+
+    def __init__(self, *each: Callable):
+        self.each, self.identity = each, tuple(map(_identity, each))
+        self.own: dict[Hashable, Callable] = {}  # programs of functions that nothing can refer to weakly
+
+    def __iter__(self) -> Iterator[Callable]:
+        return iter(self.each)
+
+    def __getitem__(self, place: int) -> Callable:
+        return self.each[place]
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, Functions) and self.identity == other.identity
+
+    def __hash__(self) -> int:
+        return hash(self.identity)
+
+    def __repr__(self) -> str:
+        return f"Functions({', '.join(getattr(f, '__qualname__', repr(f)) for f in self.each)})"
+
+
+class _Weak:
+    """Calls a function without keeping it; whoever runs a program holds its functions."""
+
+    def __init__(self, function: Callable, forget: Callable[[Any], Any]):
+        self.reference = (weakref.WeakMethod if ismethod(function) else weakref.ref)(function, forget)
+
+    def __call__(self, *arguments: Any) -> Any:
+        function = self.reference()
+        assert function is not None, "a program outlived the function it was made from"
+        return function(*arguments)
+
+
+class Program:
+    """`jax.jit` of `body(functions, *static, *arrays)`, compiled once for equal `Functions` and equal static arguments.
+
+    It holds the functions weakly, and dies with the first of them that dies. Functions that cannot be referred to weakly
+    (methods of a NamedTuple) share programs only within one `Functions`. JAX keeps the rules of custom derivatives with a
+    program: one that refers back to the function it serves keeps it.
+
+    Args:
+        body: takes a sequence of functions, then the static arguments, then arrays.
+        static: how many static arguments there are.
+        donate: names of arrays that are given up.
+    """
+
+    def __init__(self, body: Callable, static: int = 1, donate: tuple[str, ...] = ()):
+        self.body, self.static, self.donate = body, static, donate
+        self.made: dict[Hashable, Callable] = {}
+        functools.update_wrapper(self, body)
+
+    def of(self, functions: Functions, *static: Hashable) -> Any:
+        """The jitted function of the arrays; hold the functions for as long as it is called."""
+        key = (self, functions.identity, static)
+        found = self.made.get(key) or functions.own.get(key)
+        if found is not None:
+            return found
+        try:
+            # An identity is used again only after its first owner is gone, hence after the program is.
+            weak = [_Weak(function, lambda _: self.made.pop(key, None)) for function in functions]
+        except TypeError:
+            found = functions.own[key] = self._jitted(functions.each, static)
+            return found
+        found = self.made[key] = self._jitted(weak, static)
+        return found
+
+    def _jitted(self, functions: Any, static: tuple[Hashable, ...]) -> Callable:
+        # Not `wraps`, which would name the body as what is jitted: JAX drops what it keeps of a function with that function.
+        call = functools.partial(self.body, functions, *static)
+        return jax.jit(call, donate_argnames=self.donate)
+
+    def __call__(self, functions: Functions, *arguments: Any) -> Any:
+        """Looks the program up and calls it with the static arguments and the arrays, in the order of the body."""
+        return self.of(functions, *arguments[: self.static])(*arguments[self.static :])
+
+
+def compiled(static: int = 1, donate: tuple[str, ...] = ()) -> Callable[[Callable], Program]:
+    """Makes a function a `Program`.
+
+    Example:
+        >>> @compiled(static=1)
+        ... def scaled(functions, factor, x):
+        ...     return factor * functions[0](x)
+        >>> scaled(Functions(abs), 2, -3.0).item()
+        6.0
+    """
+    return functools.partial(Program, static=static, donate=donate)
