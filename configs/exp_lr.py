@@ -203,7 +203,7 @@ def toy(scale: str) -> Config:
     config.model = group(dict(name="linear_direction", normalised=True))
     config.optimizer.update(learning_rate=0.1, l2=0.05)
     config.record_scale = True
-    config.probes = group(dict(truth=500))
+    config.probes = group(dict(target_angle=500))
     noisy = dict(
         loss="logistic",
         batch_size=8,
@@ -226,7 +226,7 @@ def toy(scale: str) -> Config:
     config.sweep = group(dict(seed=tuple(range({"smoke": 1, "small": 3, "paper": 10}[scale]))))
     if scale == "smoke":
         config.data.n = 1024
-        config.update(log_every=100, probes=group(dict(truth=100)), checkpoint_every=1000, steps=1000)
+        config.update(log_every=100, probes=group(dict(target_angle=100)), checkpoint_every=1000, steps=1000)
         for arm in config.arms.values():
             arm.steps = 1000
     return config

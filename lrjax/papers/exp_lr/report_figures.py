@@ -229,10 +229,15 @@ def _toy(arms: Arms) -> Figure:
         for place, (_, arrays) in enumerate(noisy[name]):
             label = name if place == 0 else None
             axes[2, 0].plot(
-                arrays["truth/step"], arrays["truth/angle"], color=colour, alpha=0.7, linewidth=0.9, label=label
+                arrays["target_angle/step"],
+                arrays["target_angle/angle"],
+                color=colour,
+                alpha=0.7,
+                linewidth=0.9,
+                label=label,
             )
     axes[2, 0].set_yscale("log")
-    axes[2, 0].set_ylabel("angle to the truth (rad)")
+    axes[2, 0].set_ylabel("angle to the target (rad)")
     axes[2, 0].set_xlabel("step")
     for axis in axes[:, 0]:
         thousands(axis)

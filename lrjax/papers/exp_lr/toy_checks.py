@@ -36,11 +36,11 @@ def exact(run: Any) -> Finding:
 
 
 def noisy(run: Any) -> Finding:
-    """With batches of a large set: both together stay further from the truth than either alone, and do not come nearer."""
+    """With batches of a large set: both together stay further from the target than either alone, and come no nearer."""
     medians: dict[str, np.ndarray] = {}
     later: dict[str, np.ndarray] = {}
     for name in ("noisy_decay", "noisy_norm", "noisy_both"):
-        angles = [arrays["truth/angle"] for _, arrays in finished(run, name)]
+        angles = [arrays["target_angle/angle"] for _, arrays in finished(run, name)]
         medians[name] = np.array([np.median(own[len(own) // 2 :]) for own in angles])
         quarters = [
             (np.median(own[len(own) // 2 : 3 * len(own) // 4]), np.median(own[3 * len(own) // 4 :])) for own in angles
