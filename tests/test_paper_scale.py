@@ -30,7 +30,7 @@ NETWORKS = {
     "resnet18": ({"width": 4}, IMAGES),
     "resnet32": ({"depth": 8, "width": 4}, IMAGES),
     "resnet50": ({"width": 4}, IMAGES),
-    "simple_cnn": ({"width": 4, "dense": 16}, IMAGES),
+    "simple_cnn": ({"width": 4}, IMAGES),
     "wide_resnet": ({"depth": 10, "widen": 1, "width": 4}, IMAGES),
 }
 DEEP = [name for name in NETWORKS if name not in ("lstm", "mlp", "simple_cnn")]

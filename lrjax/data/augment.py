@@ -1,4 +1,4 @@
-"""Random changes of a batch of images, afresh at each visit."""
+"""Random augmentation of a batch of images."""
 
 from collections.abc import Callable
 
@@ -9,12 +9,19 @@ PAD = 4
 
 
 def none(key: jax.Array, x: jax.Array) -> jax.Array:
-    """The batch as it is."""
+    """Identity."""
     return x
 
 
 def crop_flip(key: jax.Array, x: jax.Array) -> jax.Array:
-    """A crop at a random place of the image padded by 4 zero pixels, then a flip from left to right of every other image.
+    """Random crop after padding by 4 zero pixels, then a horizontal flip with probability 1/2.
+
+    Args:
+        key: of this batch.
+        x: images `[B, H, W, C]`.
+
+    Returns:
+        Images of the same shape.
 
     Example:
         >>> import jax, jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""What every part of lrjax knows of data: arrays in memory, by name."""
+"""A data set as host arrays, and a row of the registry of data sets."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ class Dataset(NamedTuple):
     """A training set and named test sets, as host arrays whose leading axis counts examples.
 
     Attributes:
-        train: "x" `[n, ...]`, "y" `[n]` int32, and what the data set adds, such as "patched" `[n]` bool.
+        train: "x" `[n, ...]`, "y" `[n]` int32, and arrays of the data set's own, such as "patched" `[n]` bool.
         tests: name -> a dict of the same kind; "test" is the usual one.
         num_classes: number of labels.
 
@@ -27,7 +27,7 @@ class Dataset(NamedTuple):
 
 
 def _nothing(config: Any) -> None:
-    """Nothing follows from other keys."""
+    """No derived keys."""
 
 
 def _no_stream(config: Any) -> None:
@@ -46,10 +46,10 @@ class Source(NamedTuple):
         arrays: dotted keys of numbers that are hparams rather than static.
         describe: the loaded data -> arrays [lanes, ...] to keep in the run directory.
         kinds: names of the values of "kind" int32 [n] in each split, where examples are of several kinds.
-        stream: config -> how training examples are read as they are needed, or None where `load` has them all. What
-            `load` then has in "train" is a part of them, for the probes.
+        stream: config -> a function that reads training examples as they are needed, or None where `load` has them all.
+            "train" of `load` is then a part of them, for the probes.
         e_per_rate: config -> e / learning rate, of data for which the normalised rate e is defined; None elsewhere.
-        size: config -> how many training examples there are, where `spec` may not say it.
+        size: config -> the number of training examples, where `spec` does not have it.
     """
 
     load: Callable
@@ -64,5 +64,5 @@ class Source(NamedTuple):
     e_per_rate: Callable[[Any], float] | None = None
 
     def num_train(self, config: Any) -> int:
-        """Training examples, without reading them."""
+        """The number of training examples, without reading them."""
         return self.size(config) if self.size else self.spec(config).train["y"].shape[0]

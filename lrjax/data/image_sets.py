@@ -1,4 +1,4 @@
-"""Images of any prepared data set: what tfds has as array_record, or a folder of images a class."""
+"""Image data sets: array_record files that tfds has prepared, or a folder of images for each class."""
 
 import functools
 from collections.abc import Callable
@@ -41,17 +41,17 @@ def resized(image: np.ndarray, edge: int, channels: int = 3) -> np.ndarray:
 
 
 class Split(NamedTuple):
-    """A split as it is stored: which of its examples are wanted, and how they are read."""
+    """A stored split: the examples of it that are used, and a function that reads them."""
 
     chosen: np.ndarray  # int64 [n], places
     read: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # places -> uint8 [m, s, s, 3], int32 [m]
 
 
 def _chosen(labels: np.ndarray | int, data: Any, split: str) -> np.ndarray:
-    """Which examples to read: the first so many of a fixed permutation, of the classes asked for.
+    """Places of the first `num_train` or `num_test` examples of the wanted classes in a fixed permutation.
 
     Args:
-        labels: of all stored examples; how many these are where all classes are wanted.
+        labels: of all stored examples; their number where all classes are wanted.
     """
     stored = labels if isinstance(labels, int) else len(labels)
     order = generator(data["subset_seed"], f"subset of {split}").permutation(stored)
@@ -102,7 +102,7 @@ def tfds_split(data: Any, data_dir: str, split: str) -> Split:
 
 
 def folder_split(data: Any, data_dir: str, split: str) -> Split:
-    """The same of `DATA_DIR/SOURCE/SPLIT/CLASS/*.jpg`; classes are numbered in the order of their names.
+    """A split of `DATA_DIR/SOURCE/SPLIT/CLASS/*.jpg`; classes are numbered in the order of their names.
 
     Raises:
         LrjaxError: the folder is not there, or empty.
@@ -179,6 +179,9 @@ def image_set(config: Any) -> Dataset:
             of which the mean and deviation are taken and which probes see, while training reads the others as it goes:
             `image_stream`).
 
+    Returns:
+        "x" float32 `[n, s, s, C]`, "y" int32 `[n]`.
+
     Raises:
         LrjaxError: the data is not there, or a number is out of range.
     """
@@ -195,6 +198,9 @@ def image_stream(config: Any) -> Stream | None:
 
     Args:
         config: as for `image_set`.
+
+    Returns:
+        Indices int `[m]` -> "x" `[m, s, s, C]`, "y" `[m]`; or None.
 
     Raises:
         LrjaxError: grain is not installed, or the data is not there, or not as large as the config says.
@@ -217,7 +223,7 @@ def image_stream(config: Any) -> Stream | None:
 
 
 def num_train(config: Any) -> int:
-    """How many training images there are, in memory or not."""
+    """The number of training images, in memory or not."""
     return config["data"]["num_train"] or config["data"]["full_train"]
 
 

@@ -1,4 +1,4 @@
-"""CIFAR-10 as float32 arrays in memory, read from what tfds has prepared, without TensorFlow."""
+"""CIFAR-10 as float32 arrays in memory, read from the array_record files of tfds, without TensorFlow."""
 
 import functools
 import json
@@ -146,7 +146,8 @@ def standardise(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.nda
     Raises:
         LrjaxError: if all training images are equal.
 
-    Source: The Break-Even Point on Optimization Trajectories, the predecessor's preprocessing.
+    References:
+        The Break-Even Point on Optimization Trajectories, the predecessor's preprocessing.
 
     Example:
         >>> x, _ = standardise(np.arange(8).reshape(2, 2, 2, 1), np.zeros((1, 2, 2, 1)))

@@ -1,4 +1,4 @@
-"""The IMDB reviews as numbers of words, in the way of Keras's imdb_lstm example, read from what tfds has prepared."""
+"""IMDB reviews as integer token sequences, encoded as in Keras's imdb_lstm example."""
 
 import functools
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Which examples a step sees: order(seed, epoch) is a pure function, so a resumed run needs seed and step alone."""
+"""Order of the training examples, a pure function of seed and epoch, so that a resumed run needs seed and step alone."""
 
 import functools
 from collections.abc import Sequence

@@ -27,7 +27,8 @@ class Patches(NamedTuple):
 def patches(num_classes: int, edge: int, seed: int) -> Patches:
     """A common Gaussian pattern of deviation 1.25 and, for each class, one uniform in [-0.1, 0.1].
 
-    Source: Li, Wei & Ma 2019 (arXiv 1907.04595), section 5, and its code.
+    References:
+        Li, Wei & Ma 2019 (arXiv 1907.04595), section 5, and its code.
 
     Example:
         >>> patches(10, 7, seed=0).own.shape
@@ -76,7 +77,8 @@ def cifar10_patches(config: Any) -> Dataset:
     Raises:
         LrjaxError: as `cifar10`, or a number is out of range.
 
-    Source: Li, Wei & Ma 2019 (arXiv 1907.04595), section 5, and its code.
+    References:
+        Li, Wei & Ma 2019 (arXiv 1907.04595), section 5, and its code.
     """
     data = config["data"]
     for key in ("patched", "patch_only"):

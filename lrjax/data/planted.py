@@ -103,7 +103,8 @@ def cifar10_planted(config: Any) -> Dataset:
     Raises:
         LrjaxError: as `cifar10`, and if rho, contrast or patch_size is out of range.
 
-    Source: ours; strong and weak features as in the data model of Benign Oscillation of SGD with Large Learning Rates.
+    References:
+        ours; strong and weak features as in the data model of Benign Oscillation of SGD with Large Learning Rates.
     """
     data = config["data"]
     clean = cifar10(config)

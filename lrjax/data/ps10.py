@@ -42,7 +42,8 @@ def pattern_complexity(pattern: ArrayLike, y: ArrayLike) -> float:
     Raises:
         LrjaxError: there is no example.
 
-    Source: How Does Learning Rate Decay Help Modern Neural Networks?, section 5.1.
+    References:
+        How Does Learning Rate Decay Help Modern Neural Networks?, section 5.1.
 
     Example:
         >>> pattern_complexity([0, 1, 2, 3], [0, 0, 1, 1])
@@ -164,7 +165,8 @@ def generate(static: Any, hparams: Any) -> dict[str, Any]:
         for a random point), "kind" (an index into `KINDS`) and "pattern" (-1 for a random point), each int32 `[n]`;
         `tests["test"]` without noise: the same patterns, fresh samples.
 
-    Source: How Does Learning Rate Decay Help Modern Neural Networks?, sections 5.1 to 5.3.
+    References:
+        How Does Learning Rate Decay Help Modern Neural Networks?, sections 5.1 to 5.3.
     """
     data, seed = static.data, hparams["seed"]
     simple_key, complex_key, sample_key, noise_key = jax.random.split(key(seed, PATTERNS), 4)

@@ -61,7 +61,7 @@ def e_per_rate(config: Any) -> float:
     return KAPPA[config.loss] * data.u_norm**2 * share / config.model.width
 
 
-WEAK_SLOTS = {  # what stands in the first patch of a weak example: (column, sign) from (label, column of extra noise)
+WEAK_SLOTS = {  # the first patch of a weak example: (column, sign) from (label, column of extra noise)
     "zero": lambda y, extra: (jnp.zeros_like(extra), jnp.zeros_like(y)),
     "second_noise": lambda y, extra: (extra, jnp.ones_like(y)),
     "second_v": lambda y, extra: (jnp.ones_like(extra), y),
@@ -123,7 +123,7 @@ def spec(config: Any) -> Dataset:
 
 
 def describe(data: dict[str, Any]) -> dict[str, jax.Array]:
-    """What a report needs: labels, which examples are strong, lengths of the features and squared lengths of the noises."""
+    """Arrays for a report: labels, mask of strong examples, norms of the features, squared norms of the noises."""
     n = data["train"]["y"].shape[1]
     lengths = jnp.diagonal(data["gram"], axis1=1, axis2=2)
     return {

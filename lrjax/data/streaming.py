@@ -1,4 +1,4 @@
-"""Training data that does not fit into memory: the examples of a chunk of steps are read while the one before it runs."""
+"""Streaming of training data that does not fit into memory: a chunk of steps is prefetched while the one before it runs."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor

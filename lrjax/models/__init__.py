@@ -10,7 +10,7 @@ from lrjax.models.densenet import densenet
 from lrjax.models.linear_direction import linear_direction
 from lrjax.models.lstm import lstm
 from lrjax.models.mlp import mlp
-from lrjax.models.model import Model, lookup, rematerialised
+from lrjax.models.model import Builder, Model, lookup, rematerialised
 from lrjax.models.preresnet import preresnet
 from lrjax.models.residual_mlp import residual_mlp
 from lrjax.models.resnet import resnet18, resnet50
@@ -37,9 +37,6 @@ MODELS: dict[str, Callable[[Any, int], Model]] = {
 }
 
 
-FULL_PRECISION = ("linear_direction", "two_layer")  # closed forms, which take no dtype
-
-
 def build_model(model_config: Any, num_classes: int) -> Model:
     """Builds the model that `model_config["name"]` names.
 
@@ -51,13 +48,16 @@ def build_model(model_config: Any, num_classes: int) -> Model:
         The model's `init` and `apply`.
 
     Raises:
-        LrjaxError: for an unknown name; the message has the nearest valid one.
+        LrjaxError: for an unknown name or option; the message has the nearest valid one.
 
     Example:
         >>> model = build_model({"name": "simple_cnn", "width": 4}, num_classes=10)
         >>> build_model({"name": "resnet-18"}, num_classes=10)
         Traceback (most recent call last):
         lrjax.errors.LrjaxError: unknown model 'resnet-18': did you mean 'resnet18'? (there is: bert, ...)
+        >>> build_model({"name": "mlp", "width": 8}, num_classes=10)
+        Traceback (most recent call last):
+        lrjax.errors.LrjaxError: model.width is no option of model 'mlp': did you mean 'widths'?
     """
     return lookup(MODELS, model_config["name"], "model")(model_config, num_classes)
 
@@ -88,9 +88,9 @@ def configured(static: Any, num_classes: int, *, training: bool = False) -> Mode
     settings = dict(static.model.items())
     if static.compute_dtype != "float32":
         name = settings["name"]
-        able = name not in FULL_PRECISION
+        builder = lookup(MODELS, name, "model")
         check(
-            able,
+            not isinstance(builder, Builder) or "dtype" in builder.options,
             f"model {name!r} computes in float32 only; set compute_dtype='float32', not {static.compute_dtype!r}",
         )
     if training and static.compute_dtype != "float32":

@@ -11,7 +11,7 @@ import numpy as np
 
 from lrjax.errors import check
 from lrjax.models.linen import from_linen, through
-from lrjax.models.model import Model, lookup
+from lrjax.models.model import Model, lookup, takes
 from lrjax.models.pretrained import bert_params, read_safetensors
 
 EPS = 1e-12  # of layer norm
@@ -90,6 +90,7 @@ class Bert(nn.Module):
         return logits[:, 0] if self.num_classes == 1 else logits
 
 
+@takes("size", "vocabulary", "positions", "weights", "dtype")
 def bert(model_config: Any, num_classes: int) -> Model:
     """BERT with a linear head on its pooled first token: 109,482,240 parameters (base) or 22,713,216 (MiniLM), and the head.
 
@@ -107,7 +108,8 @@ def bert(model_config: Any, num_classes: int) -> Model:
     Raises:
         LrjaxError: for an unknown size, or a file that is missing or of another size.
 
-    Source: Devlin et al. 2019; The Break-Even Point on Optimization Trajectories, section 4 (BERT fine-tuned on MNLI).
+    References:
+        Devlin et al. 2019; The Break-Even Point on Optimization Trajectories, section 4 (BERT fine-tuned on MNLI).
 
     Example:
         >>> model = bert({"size": "tiny", "vocabulary": 50, "positions": 8}, num_classes=3)

@@ -10,7 +10,7 @@ import jax
 from lrjax.errors import check
 from lrjax.models.layers import HEADS, Norm, norm_layer
 from lrjax.models.linen import Conv, from_linen, through
-from lrjax.models.model import Model, lookup
+from lrjax.models.model import NORM_OPTIONS, Model, lookup, takes
 
 NUM_STAGES = 3
 
@@ -101,6 +101,7 @@ class CifarResNet(nn.Module):
         return self.head(self.num_classes, "head")(x.mean(axis=(1, 2)))
 
 
+@takes("depth", "width", "activation", "head", "final_norm", *NORM_OPTIONS)
 def resnet32(model_config: Any, num_classes: int) -> Model:
     """ResNet of depth 6n + 2 for CIFAR: at depth 32 and 10 classes 466,906 parameters, 465,674 without norm.
 
@@ -122,8 +123,9 @@ def resnet32(model_config: Any, num_classes: int) -> Model:
     Raises:
         LrjaxError: for a depth that is not 6n + 2, an unknown norm, activation or head.
 
-    Source: He et al. 2015, section 4.2; The Break-Even Point on Optimization Trajectories, section 4, whose ResNet-32
-    without normalisation is `norm="none", activation="pre"`, initialised as in the predecessor's code.
+    References:
+        He et al. 2015, section 4.2; The Break-Even Point on Optimization Trajectories, section 4, whose ResNet-32
+        without normalisation is `norm="none", activation="pre"`, initialised as in the predecessor's code.
 
     Example:
         >>> import jax, jax.numpy as jnp

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from lrjax.models.conv.pooling import max_pool
 from lrjax.models.layers import Norm, norm_layer
 from lrjax.models.linen import Conv, from_linen, through
-from lrjax.models.model import Model, lookup
+from lrjax.models.model import NORM_OPTIONS, Model, lookup, takes
 
 BLOCKS = {"121": (6, 12, 24, 16), "169": (6, 12, 32, 32), "22": (3, 3, 3)}
 STEMS = ("imagenet", "small")
@@ -59,6 +59,7 @@ class DenseNet(nn.Module):
         return nn.Dense(self.num_classes, name="head")(x.mean(axis=(1, 2)))
 
 
+@takes("depth", "growth", "stem", *NORM_OPTIONS)
 def densenet(model_config: Any, num_classes: int) -> Model:
     """DenseNet-BC: 7,978,856 parameters at depth 121 with 1000 classes.
 
@@ -74,8 +75,9 @@ def densenet(model_config: Any, num_classes: int) -> Model:
     Raises:
         LrjaxError: for an unknown depth, stem or norm.
 
-    Source: Huang et al. 2017, Densely connected convolutional networks; The Break-Even Point on Optimization Trajectories,
-    section 4 (DenseNet on ImageNet; which one is not known).
+    References:
+        Huang et al. 2017, Densely connected convolutional networks; The Break-Even Point on Optimization Trajectories,
+        section 4 (DenseNet on ImageNet; which one is not known).
 
     Example:
         >>> model = densenet({"depth": 22, "growth": 4, "stem": "small"}, num_classes=10)

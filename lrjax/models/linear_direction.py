@@ -1,13 +1,14 @@
-"""A linear unit, normalised or not: the smallest model in which weight decay and normalisation meet."""
+"""A linear unit, with or without normalisation of its weights."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from lrjax.models.model import Model
+from lrjax.models.model import Model, takes
 
 
+@takes("normalised")
 def linear_direction(model_config: Any, num_classes: int) -> Model:
     r"""f(x) = <w, x> / |w|, the population form of a linear unit with BatchNorm for x ~ N(0, I); or <w, x>.
 
@@ -18,7 +19,8 @@ def linear_direction(model_config: Any, num_classes: int) -> Model:
     Returns:
         The model, from inputs `[B, m]` to outputs `[B]`; w starts as a random unit vector.
 
-    Source: Li & Arora 2020, An Exponential Learning Rate Schedule for Deep Learning, section 3.
+    References:
+        Li & Arora 2020, An Exponential Learning Rate Schedule for Deep Learning, section 3.
 
     Example:
         >>> model = linear_direction({}, 1)

@@ -1,4 +1,4 @@
-"""From a flax Linen module to (init, apply) on plain nested dicts, and the normalisation layers that models share."""
+"""Flax Linen modules as (init, apply) on plain nested dicts, and the normalisation layers that models share."""
 
 from collections.abc import Callable
 from functools import partial

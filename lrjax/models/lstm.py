@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
 from lrjax.models.linen import from_linen
-from lrjax.models.model import Model
+from lrjax.models.model import Model, takes
 
 
 def _bias(width: int) -> jax.Array:
@@ -53,6 +53,7 @@ class LSTM(nn.Module):
         return logits[:, 0] if self.num_classes == 1 else logits
 
 
+@takes("vocabulary", "embedding", "width", "dtype")
 def lstm(model_config: Any, num_classes: int) -> Model:
     """Embedding, one LSTM layer, a dense layer on its last state: 2,691,713 parameters for 20,000 words and one output.
 
@@ -67,8 +68,9 @@ def lstm(model_config: Any, num_classes: int) -> Model:
     Returns:
         The model, from token numbers `[B, T]` to logits.
 
-    Source: The Break-Even Point on Optimization Trajectories, section 4 (LSTM on IMDB), sizes after the Keras example
-    imdb_lstm.py, without its dropout.
+    References:
+        The Break-Even Point on Optimization Trajectories, section 4 (LSTM on IMDB), sizes after the Keras example
+        imdb_lstm.py, without its dropout.
 
     Example:
         >>> model = lstm({"vocabulary": 50, "embedding": 4, "width": 3}, num_classes=1)

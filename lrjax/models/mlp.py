@@ -9,7 +9,7 @@ import jax
 from lrjax.errors import check
 from lrjax.models.layers import HEADS, Norm, norm_layer
 from lrjax.models.linen import from_linen
-from lrjax.models.model import Model, lookup
+from lrjax.models.model import NORM_OPTIONS, Model, lookup, takes
 
 ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh, "gelu": nn.gelu}
 
@@ -36,6 +36,7 @@ class MLP(nn.Module):
         return self.head(self.num_classes, "head")(x)
 
 
+@takes("widths", "head", "use_bias", "activation", *NORM_OPTIONS)
 def mlp(model_config: Any, num_classes: int) -> Model:
     """Dense, norm, activation for each width, then a linear head: 266,610 parameters at 784-300-100-10 without norm.
 
@@ -55,8 +56,9 @@ def mlp(model_config: Any, num_classes: int) -> Model:
     Raises:
         LrjaxError: for an unknown norm, head or activation, or without widths.
 
-    Source: The Break-Even Point on Optimization Trajectories, appendix (MLP on FashionMNIST); An Exponential Learning
-    Rate Schedule for Deep Learning, appendix C, for what makes it scale invariant.
+    References:
+        The Break-Even Point on Optimization Trajectories, appendix (MLP on FashionMNIST); An Exponential Learning
+        Rate Schedule for Deep Learning, appendix C, for what makes it scale invariant.
 
     Example:
         >>> import jax, jax.numpy as jnp

@@ -1,11 +1,15 @@
-"""What every part of lrjax knows of a network: two functions on plain pytrees."""
+"""A network as two functions on plain pytrees, and the options of the functions that build one."""
 
 import contextvars
 import difflib
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from lrjax.errors import LrjaxError
+from lrjax.errors import LrjaxError, check, nearest
+
+# Of `lrjax.models.layers.norm_layer`.
+NORM_OPTIONS = ("norm", "affine", "eps", "eps_in_state", "groups", "axis_name", "dtype")
 
 # Whether blocks are computed again in a backward pass. Read as a model is traced: one flag for all networks, where an
 # option of each would have to be handed through its modules.
@@ -85,3 +89,41 @@ def lookup(table: Mapping[str, Any], name: str, what: str) -> Any:
         nearest = difflib.get_close_matches(str(name), table, n=1, cutoff=0.0)[0]
         raise LrjaxError(f"unknown {what} {name!r}: did you mean {nearest!r}? (there is: {', '.join(sorted(table))})")
     return table[name]
+
+
+class Builder:
+    """A function (model_config, num_classes) -> `Model` that refuses options it does not have.
+
+    Attributes:
+        options: the keys of `model_config` that it reads, beside `name`.
+    """
+
+    def __init__(self, build: Callable[[Any, int], Model], options: frozenset[str]):
+        functools.update_wrapper(self, build)
+        self.build, self.options = build, options
+
+    def __call__(self, model_config: Any, num_classes: int) -> Model:
+        """The model; raises LrjaxError for an unknown option."""
+        for key, _ in model_config.items():
+            check(
+                key == "name" or key in self.options,
+                f"model.{key} is no option of model {self.build.__name__!r}: {nearest(key, self.options)}",
+            )
+        return self.build(model_config, num_classes)
+
+
+def takes(*options: str) -> Callable[[Callable[[Any, int], Model]], Builder]:
+    """Decorator that declares the options of a model's builder, so that a misspelt one is an error.
+
+    Args:
+        *options: the keys of `model_config` that the builder reads, beside `name`.
+
+    Example:
+        >>> @takes("width")
+        ... def constant(model_config, num_classes):
+        ...     return Model(lambda key, x: ({}, {}), lambda params, state, x, *, train, key=None: (x, state))
+        >>> constant({"name": "constant", "widht": 3}, 2)
+        Traceback (most recent call last):
+        lrjax.errors.LrjaxError: model.widht is no option of model 'constant': did you mean 'width'?
+    """
+    return lambda build: Builder(build, frozenset(options))

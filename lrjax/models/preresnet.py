@@ -1,4 +1,4 @@
-"""Pre-activation ResNets of depth 6n + 2 whose loss does not depend on the scale of their weights, and the ones nearby."""
+"""Pre-activation ResNets of depth 6n + 2, scale invariant in their weights, and the variants that are not."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,7 +10,7 @@ import jax
 from lrjax.errors import check
 from lrjax.models.layers import HEADS, Norm, norm_layer
 from lrjax.models.linen import Conv, from_linen, through
-from lrjax.models.model import Model, lookup
+from lrjax.models.model import NORM_OPTIONS, Model, lookup, takes
 
 NUM_STAGES = 3
 
@@ -82,6 +82,7 @@ class PreResNet(nn.Module):
         return self.head(self.num_classes, "head")(x.mean(axis=(1, 2)))
 
 
+@takes("depth", "width", "final_affine", "shortcut", "stem_bias", "final_relu", "head", *NORM_OPTIONS)
 def preresnet(model_config: Any, num_classes: int) -> Model:
     r"""The scale-invariant PreResNet of depth 6n + 2: 463,792 trained parameters at depth 32.
 
@@ -112,8 +113,9 @@ def preresnet(model_config: Any, num_classes: int) -> Model:
     Raises:
         LrjaxError: for a depth that is not 6n + 2, an unknown norm, shortcut or head.
 
-    Source: Li & Arora 2020, An Exponential Learning Rate Schedule for Deep Learning, section 4 and appendix C; layer
-    order and initialisation after later code of the same group.
+    References:
+        Li & Arora 2020, An Exponential Learning Rate Schedule for Deep Learning, section 4 and appendix C; layer
+        order and initialisation after later code of the same group.
 
     Example:
         >>> import jax, jax.numpy as jnp

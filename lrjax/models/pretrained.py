@@ -1,4 +1,4 @@
-"""Weights that others trained: safetensors files, and the names that Hugging Face gives to the parts of BERT."""
+"""Pretrained weights: safetensors files, and Hugging Face's names of the parameters of BERT."""
 
 import re
 from collections.abc import Mapping

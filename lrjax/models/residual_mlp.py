@@ -1,4 +1,4 @@
-"""The pre-activation residual MLP: a wide ResNet's cheap stand-in on PS10 vectors."""
+"""The pre-activation residual MLP, in place of a wide ResNet on PS10 vectors."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,7 +10,7 @@ import jax
 from lrjax.errors import check
 from lrjax.models.layers import HEADS, Norm, norm_layer
 from lrjax.models.linen import from_linen, through
-from lrjax.models.model import Model, lookup
+from lrjax.models.model import NORM_OPTIONS, Model, lookup, takes
 
 LAYERS = 2  # of a block
 
@@ -49,6 +49,7 @@ class ResidualMLP(nn.Module):
         return self.head(self.num_classes, "head")(x)
 
 
+@takes("width", "blocks", "head", "use_bias", *NORM_OPTIONS)
 def residual_mlp(model_config: Any, num_classes: int) -> Model:
     """Dense stem, blocks of twice (norm, ReLU, dense) plus shortcut, norm, ReLU, head: 102,154 parameters at 6 inputs.
 
@@ -67,7 +68,8 @@ def residual_mlp(model_config: Any, num_classes: int) -> Model:
     Raises:
         LrjaxError: for an unknown norm or head, or without blocks.
 
-    Source: ours, after the wide ResNet of How Does Learning Rate Decay Help Modern Neural Networks?, section 5.
+    References:
+        ours, after the wide ResNet of How Does Learning Rate Decay Help Modern Neural Networks?, section 5.
 
     Example:
         >>> import jax, jax.numpy as jnp

@@ -9,7 +9,7 @@ import jax
 
 from lrjax.models.conv.pooling import max_pool
 from lrjax.models.linen import NORMS, Conv, batch_norm, from_linen, no_norm, through
-from lrjax.models.model import Model, lookup
+from lrjax.models.model import Model, lookup, takes
 
 STAGES = (2, 2, 2, 2)
 STAGES_50, EXPANSION = (3, 4, 6, 3), 4
@@ -75,6 +75,7 @@ class ResNet18(nn.Module):
         return nn.Dense(self.num_classes, name="head")(x)
 
 
+@takes("width", "norm", "axis_name", "dtype")
 def resnet18(model_config: Any, num_classes: int) -> Model:
     """ResNet-18 with the CIFAR stem: 11,173,962 parameters at width 64 with 10 classes.
 
@@ -93,7 +94,8 @@ def resnet18(model_config: Any, num_classes: int) -> Model:
     Raises:
         LrjaxError: for an unknown norm.
 
-    Source: He et al. 2015 with the stem used for CIFAR-10 in the large-step studies that benign oscillation refers to.
+    References:
+        He et al. 2015 with the stem used for CIFAR-10 in the large-step studies that benign oscillation refers to.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -169,6 +171,7 @@ class ResNet50(nn.Module):
         return nn.Dense(self.num_classes, name="head")(x.mean(axis=(1, 2)))
 
 
+@takes("width", "stem", "norm", "axis_name", "dtype")
 def resnet50(model_config: Any, num_classes: int) -> Model:
     """ResNet-50: 25,557,032 parameters at width 64 with 1000 classes.
 
@@ -186,8 +189,9 @@ def resnet50(model_config: Any, num_classes: int) -> Model:
     Raises:
         LrjaxError: for an unknown norm or stem.
 
-    Source: He et al. 2015, with the stride where torchvision has it. How Does Learning Rate Decay Help Modern Neural
-    Networks?, section 6, trains it on ImageNet.
+    References:
+        He et al. 2015, with the stride where torchvision has it. How Does Learning Rate Decay Help Modern Neural
+        Networks?, section 6, trains it on ImageNet.
 
     Example:
         >>> import jax, jax.numpy as jnp

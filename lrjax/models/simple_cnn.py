@@ -9,7 +9,7 @@ import jax
 
 from lrjax.models.conv.pooling import max_pool
 from lrjax.models.linen import NORMS, Conv, from_linen, no_norm
-from lrjax.models.model import Model, lookup
+from lrjax.models.model import Model, lookup, takes
 
 # name -> (units of the dense layer, times the width; dropout after convolutions and after the dense layer)
 VARIANTS = {"plain": (4, (0.0, 0.0)), "keras": (16, (0.25, 0.5))}
@@ -45,6 +45,7 @@ class SimpleCNN(nn.Module):
         return nn.Dense(self.num_classes, kernel_init=glorot, name="dense2")(x)
 
 
+@takes("width", "variant", "norm", "axis_name", "dtype")
 def simple_cnn(model_config: Any, num_classes: int) -> Model:
     """SimpleCNN: 361,898 parameters at width 32 for 32x32x3 inputs and 10 classes.
 
@@ -65,8 +66,9 @@ def simple_cnn(model_config: Any, num_classes: int) -> Model:
     Raises:
         LrjaxError: for an unknown norm or variant.
 
-    Source: The Break-Even Point on Optimization Trajectories, section 4 (after the Keras CIFAR-10 example); dense
-    width, initialisation and the absence of dropout after the predecessor's code.
+    References:
+        The Break-Even Point on Optimization Trajectories, section 4 (after the Keras CIFAR-10 example); dense
+        width, initialisation and the absence of dropout after the predecessor's code.
 
     Example:
         >>> import jax, jax.numpy as jnp

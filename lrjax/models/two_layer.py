@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from lrjax.models.linen import from_linen
-from lrjax.models.model import Model
+from lrjax.models.model import Model, takes
 
 HEAD = (1.0, -1.0)  # the fixed second layer: class +1 minus class -1
 
@@ -55,6 +55,7 @@ def planted_filters(static: Any, hparams: dict[str, jax.Array], data: dict[str, 
 INITS = {"normal": normal_filters, "planted": planted_filters}
 
 
+@takes("width", "share_filters", "init", "init_scale", "strong_start", "weak_start")
 def two_layer(settings: Any, num_classes: int) -> Model:
     """Builds `TwoLayer`; `settings` needs width and share_filters, num_classes is 2 in its single output."""
     return from_linen(TwoLayer(width=settings["width"], share_filters=settings["share_filters"]))

@@ -10,7 +10,7 @@ import jax
 from lrjax.errors import check
 from lrjax.models.layers import HEADS, Norm, norm_layer
 from lrjax.models.linen import Conv, from_linen, through
-from lrjax.models.model import Model, lookup
+from lrjax.models.model import NORM_OPTIONS, Model, lookup, takes
 
 NUM_STAGES = 3
 
@@ -85,6 +85,7 @@ class WideResNet(nn.Module):
         return self.head(self.num_classes, "head")(x.mean(axis=(1, 2)))
 
 
+@takes("depth", "widen", "width", "head", "activation_noise", *NORM_OPTIONS)
 def wide_resnet(model_config: Any, num_classes: int) -> Model:
     """WRN-d-k: at 10 classes 2,748,890 parameters for WRN-16-4, 36,479,194 for WRN-28-10.
 
@@ -105,8 +106,9 @@ def wide_resnet(model_config: Any, num_classes: int) -> Model:
     Raises:
         LrjaxError: for a depth that is not 6n + 4, an unknown norm or head.
 
-    Source: Zagoruyko & Komodakis 2016, section 2. How Does Learning Rate Decay Help Modern Neural Networks? uses it on
-    CIFAR-10 and on PS10. The noise is that of Li, Wei & Ma 2019 (their code).
+    References:
+        Zagoruyko & Komodakis 2016, section 2. How Does Learning Rate Decay Help Modern Neural Networks? uses it on
+        CIFAR-10 and on PS10. The noise is that of Li, Wei & Ma 2019 (their code).
 
     Example:
         >>> import jax, jax.numpy as jnp

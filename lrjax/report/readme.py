@@ -1,11 +1,13 @@
-"""python -m lrjax.report.readme [--check]: the README's table of results, made from docs/results/*.json.
+"""python -m lrjax.report.readme [--check]: the tables of results in README.md and docs/results.md, from docs/results/*.json.
 
-Each of those files is the claims.json of a real run, named <paper>-<experiment>.json. No number in the table is typed.
+Each of those files is the claims.json of a real run, named <paper>-<experiment>.json. No number in a table is typed. The
+README has one row a paper, docs/results.md one row a claim.
 """
 
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -24,7 +26,8 @@ TITLES = {
     "benign_osc": "Benign Oscillation",
     "exp_lr": "An Exponential Learning Rate Schedule",
 }
-_COLUMNS = ("Paper", "Claim", "Command", "Ours", "Paper reports", "Verdict", "Wall time (scale)")
+ARXIV = {"lr_decay": "1908.01878", "break_even": "2002.09572", "benign_osc": "2310.17074", "exp_lr": "1910.07454"}
+_COLUMNS = ("Claim", "Command", "Ours", "Paper reports", "Verdict", "Wall time (scale)")
 _KEYS = (
     "id",
     "paper",
@@ -39,40 +42,77 @@ _KEYS = (
 )
 
 
-def results_table(results: Path, listed: Mapping[str, Sequence[str]] = MappingProxyType({})) -> str:
-    """The Markdown table of all judged claims in a directory, in an order that depends on nothing but their content.
-
-    Args:
-        results: directory of `<paper>-<experiment>.json` files; it may be empty or missing.
-        listed: paper -> all of its experiments.
-
-    Returns:
-        One row a claim, grouped by paper in the order of `TITLES`; what was not run has a row that says so.
+def claims_of(results: Path) -> dict[str, list[dict[str, Any]]]:
+    """paper -> its judged claims in a directory of `<paper>-<experiment>.json` files, which may be empty or missing.
 
     Raises:
         LrjaxError: a file is not the claims.json that its name promises.
 
     Example:
-        >>> print(results_table(Path("no/such/directory")).splitlines()[2])
-        | How Does Learning Rate Decay Help | not run yet |  |  |  |  |  |
+        >>> claims_of(Path("no/such/directory"))["exp_lr"]
+        []
     """
     by_paper: dict[str, list[dict[str, Any]]] = {paper: [] for paper in TITLES}
     for path in sorted(results.glob("*.json")):
         for entry in _load(path):
             by_paper.setdefault(entry["paper"], []).append(entry)
-    rows = [_COLUMNS, ("---",) * len(_COLUMNS)]
-    for paper, entries in by_paper.items():
+    return by_paper
+
+
+def summary_table(results: Path) -> str:
+    """The Markdown table of the README: one row a paper, with the number of its claims under each verdict.
+
+    Args:
+        results: see `claims_of`.
+
+    Example:
+        >>> print(summary_table(Path("no/such/directory")).splitlines()[0])
+        | Paper | Supported | Contradicted | Inconclusive | Default experiment | Every claim |
+    """
+    rows: list[tuple[str, ...]] = [("Paper", *(verdict.capitalize() for verdict in VERDICTS), "Default experiment", "Every claim")]
+    rows.append(("---",) * len(rows[0]))
+    for paper, entries in claims_of(results).items():
+        counts = Counter(entry["verdict"] for entry in entries)
         title = TITLES.get(paper, paper)
-        rows += [_row(title, entry) for entry in entries]
+        linked = f"[{title}](https://arxiv.org/abs/{ARXIV[paper]})" if paper in ARXIV else title
+        command = f"`python -m lrjax.main --config=configs/{paper}.py`"
+        place = f"[results](docs/results.md#{title.lower().replace(' ', '-')})"
+        rows.append((linked, *(str(counts[verdict]) for verdict in VERDICTS), command, place))
+    return _table(rows)
+
+
+def claims_tables(results: Path, listed: Mapping[str, Sequence[str]] = MappingProxyType({})) -> str:
+    """The Markdown sections of docs/results.md: for each paper a table of its judged claims.
+
+    Args:
+        results: see `claims_of`.
+        listed: paper -> all of its experiments.
+
+    Returns:
+        One section a paper in the order of `TITLES`, one row a claim in an order that depends on nothing but the content;
+        experiments without a result are named below the table.
+
+    Raises:
+        LrjaxError: a file is not the claims.json that its name promises.
+
+    Example:
+        >>> print(claims_tables(Path("no/such/directory")).splitlines()[0])
+        ## How Does Learning Rate Decay Help
+    """
+    sections = []
+    for paper, entries in claims_of(results).items():
         missing = [name for name in listed.get(paper, ()) if name not in {entry["experiment"] for entry in entries}]
+        parts = [f"## {TITLES.get(paper, paper)}"]
+        if entries:
+            parts.append(_table([_COLUMNS, ("---",) * len(_COLUMNS), *map(_row, entries)]))
         if missing or not entries:
-            names = f": {', '.join(missing)}" if missing and entries else ""
-            rows.append((title, f"not run yet{names}", *[""] * (len(_COLUMNS) - 2)))
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+            parts.append(f"Not run yet: {', '.join(missing) or 'all experiments'}.")
+        sections.append("\n\n".join(parts))
+    return "\n\n".join(sections)
 
 
-def rewrite(readme: str, table: str) -> str:
-    """Put `table` between the two result markers of a README; all else stays as it is.
+def rewrite(text: str, tables: str, name: str = "README.md") -> str:
+    """Put `tables` between the two result markers of a file; all else stays as it is.
 
     Raises:
         LrjaxError: the markers are missing, doubled or out of order.
@@ -81,10 +121,10 @@ def rewrite(readme: str, table: str) -> str:
         >>> rewrite(f"# Title\\n{START}\\nold\\n{END}\\nrest", "new").splitlines()[1:4]
         ['<!-- results:start -->', 'new', '<!-- results:end -->']
     """
-    if readme.count(START) != 1 or readme.count(END) != 1 or readme.index(END) < readme.index(START):
-        raise LrjaxError(f"README.md must hold the line {START} once and after it the line {END} once; add them.")
-    before, after = readme.split(START)[0], readme.split(END)[1]
-    return f"{before}{START}\n{table}\n{END}{after}"
+    if text.count(START) != 1 or text.count(END) != 1 or text.index(END) < text.index(START):
+        raise LrjaxError(f"{name} must hold the line {START} once and after it the line {END} once; add them.")
+    before, after = text.split(START)[0], text.split(END)[1]
+    return f"{before}{START}\n{tables}\n{END}{after}"
 
 
 def _listed() -> dict[str, list[str]]:
@@ -119,12 +159,16 @@ def _either(words: Sequence[str]) -> str:
     return f"{', '.join(words[:-1])} or {words[-1]}"
 
 
-def _row(title: str, entry: dict[str, Any]) -> tuple[str, ...]:
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _row(entry: dict[str, Any]) -> tuple[str, ...]:
     command = f"`{_line(entry['command'])}`" if entry["command"] else ""
     took = duration(entry["wall_time_s"]) + (f" ({entry['scale']})" if entry["scale"] else "")
-    texts = (title, entry["statement"], entry["measured"], entry["paper_reports"], entry["verdict"], took)
-    paper, claim, ours, reported, verdict, took = map(_cell, texts)
-    return paper, claim, command, ours, reported, verdict, took
+    texts = (entry["statement"], entry["measured"], entry["paper_reports"], entry["verdict"], took)
+    claim, ours, reported, verdict, took = map(_cell, texts)
+    return claim, command, ours, reported, verdict, took
 
 
 def _line(text: str) -> str:
@@ -137,23 +181,30 @@ def _cell(text: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Rewrite README.md, or with --check only compare; returns the exit status."""
+    """Rewrite README.md and docs/results.md, or with --check only compare; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m lrjax.report.readme", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if README.md is out of date")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a file is out of date")
     parser.add_argument("--root", type=Path, default=Path(), help="the checkout (default: the current directory)")
     flags = parser.parse_args(argv)
-    path = flags.root / "README.md"
+    results = flags.root / "docs" / "results"
     try:
-        if not path.is_file():
-            raise LrjaxError(f"there is no file {path}; run this in the checkout, or name it with --root.")
-        old = path.read_text(encoding="utf-8")
-        new = rewrite(old, results_table(flags.root / "docs" / "results", _listed()))
-        if flags.check and new != old:
-            raise LrjaxError("README.md differs from docs/results; run: python -m lrjax.report.readme")
+        tables = {"README.md": summary_table(results), "docs/results.md": claims_tables(results, _listed())}
+        changed = {}
+        for name, content in tables.items():
+            path = flags.root / name
+            if not path.is_file():
+                raise LrjaxError(f"there is no file {path}; run this in the checkout, or name it with --root.")
+            old = path.read_text(encoding="utf-8")
+            new = rewrite(old, content, name)
+            if new != old:
+                changed[path] = new
+        if flags.check and changed:
+            names = " and ".join(path.relative_to(flags.root).as_posix() for path in changed)
+            raise LrjaxError(f"{names} differ from docs/results/*.json; run: python -m lrjax.report.readme")
     except LrjaxError as error:
         print(error, file=sys.stderr)
         return 1
-    if new != old:
+    for path, new in changed.items():
         path.write_text(new, encoding="utf-8")
     return 0
 

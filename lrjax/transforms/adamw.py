@@ -1,6 +1,8 @@
 """Adam without weight decay that equals AdamW on a scale-invariant loss."""
 
-from typing import Any, NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,34 +10,42 @@ import numpy as np
 import optax
 
 from lrjax.errors import check
-from lrjax.transforms.plan import Value, per_step, refuse_traced, split_power, wd_free_plan
-from lrjax.transforms.sgd import compensated, exp_split, leafwise
+from lrjax.transforms.log_space import compensated, exp_split
+from lrjax.transforms.plan import per_step, refuse_traced, split_power, wd_free_plan
+from lrjax.transforms.recursion import Value
+from lrjax.transforms.sgd import leafwise
 
-Tree = Any
+if TYPE_CHECKING:
+    from jaxtyping import Array, ArrayLike, Float, Int32, PyTree
 
 
 class WDFreeAdamState(NamedTuple):
     """State of `wd_free_adamw`.
 
     Attributes:
-        count: int32, updates so far.
+        count: updates so far.
         mu, nu: moments of the gradient, like the parameters.
         gauge: int32 k of `gauge_rescale`: parameters are stored as 2^k theta~, mu as 2^-k, nu as 2^-2k. 0 unless it is called.
         alpha: P_t / P_{t-1}, of the step before; 1 at the first.
         log_scale, log_scale_error: log P as a compensated sum; P is exp(log_scale + log_scale_error).
+
+    Example:
+        >>> state = wd_free_adamw(1e-3, weight_decay=0.1).init({"conv": jnp.ones((3, 3))})
+        >>> int(state.count), state.mu["conv"].shape, float(state.log_scale)
+        (0, (3, 3), 0.0)
     """
 
-    count: Any
-    mu: Tree
-    nu: Tree
-    gauge: jax.Array
-    alpha: jax.Array
-    log_scale: jax.Array
-    log_scale_error: jax.Array
+    count: Int32[ArrayLike, ""]
+    mu: PyTree
+    nu: PyTree
+    gauge: Int32[Array, ""]
+    alpha: Float[Array, ""]
+    log_scale: Float[Array, ""]
+    log_scale_error: Float[Array, ""]
 
 
 class _Row(NamedTuple):
-    """What one step reads: rate and eps are mantissa * 2^exponent."""
+    """One step of the plan; rate and eps are mantissa * 2^exponent."""
 
     rate: tuple[Any, Any]
     eps: tuple[Any, Any]  # P_t
@@ -44,9 +54,9 @@ class _Row(NamedTuple):
 
 def wd_free_adamw(
     learning_rate: Value,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
+    b1: optax.ScalarOrSchedule = 0.9,
+    b2: optax.ScalarOrSchedule = 0.999,
+    eps: optax.ScalarOrSchedule = 1e-8,
     weight_decay: Value = 1e-4,
     *,
     num_steps: int | None = None,
@@ -79,8 +89,9 @@ def wd_free_adamw(
         LrjaxError: in the table form: a traced rate or decay, the first step with learning_rate * weight_decay >= 1, the
             first step whose rate leaves the range of floats.
 
-    Source: the same argument as Li & Arora 2020, An Exponential Learning Rate Schedule for Deep Learning, Theorem 2.13, for
-    the update of Loshchilov & Hutter 2019, Decoupled Weight Decay Regularization, as `optax.adamw` has it.
+    References:
+        Loshchilov & Hutter (2019), Decoupled Weight Decay Regularization, Algorithm 2: the update, as `optax.adamw` has it.
+        Li & Arora (2020), An Exponential Learning Rate Schedule for Deep Learning, Theorem 2.13: the argument, there for SGD.
 
     Example:
         >>> tx = wd_free_adamw(optax.cosine_decay_schedule(1e-3, 100), weight_decay=0.1, num_steps=100)
@@ -91,13 +102,13 @@ def wd_free_adamw(
     """
     rows = None if num_steps is None else _table(learning_rate, weight_decay, num_steps, rescaled)
 
-    def init(params: Tree) -> WDFreeAdamState:
+    def init(params: PyTree) -> WDFreeAdamState:
         # An array each: a training step that donates its state may not be given one buffer twice.
         log_scale, error = (jnp.zeros((), float) for _ in range(2))
         mu, nu = (jax.tree.map(jnp.zeros_like, params) for _ in range(2))
         return WDFreeAdamState(jnp.int32(0), mu, nu, jnp.int32(0), jnp.ones((), float), log_scale, error)
 
-    def update(updates: Tree, state: Any, params: Tree = None, **extra_args: Any) -> tuple[Tree, Any]:
+    def update(updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any) -> tuple[PyTree, Any]:
         if rows is None:
             row, recursion = _recursion(state, learning_rate, weight_decay)
         else:
@@ -110,7 +121,7 @@ def wd_free_adamw(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _at(value: Any, count: jax.Array) -> jax.Array:
+def _at(value: Any, count: ArrayLike) -> jax.Array:
     return jnp.asarray(value(count) if callable(value) else value, float)
 
 
@@ -141,8 +152,8 @@ def _recursion(state: WDFreeAdamState, learning_rate: Any, weight_decay: Any) ->
 
 
 def _adam(
-    gradient: Tree, state: WDFreeAdamState, row: _Row, count: Any, b1: jax.Array, b2: jax.Array, eps: jax.Array
-) -> tuple[Tree, Tree, Tree]:
+    gradient: PyTree, state: WDFreeAdamState, row: _Row, count: Any, b1: jax.Array, b2: jax.Array, eps: jax.Array
+) -> tuple[PyTree, PyTree, PyTree]:
     # In a gauge k gradients are 2^-k g~: eps shrinks with them, the rate grows with the weights.
     rate = jnp.ldexp(row.rate[0], row.rate[1] + state.gauge)
     eps = eps * jnp.ldexp(row.eps[0], row.eps[1] - state.gauge)

@@ -1,6 +1,8 @@
-"""Switching a run in the middle between its two representations: with weight decay, and without."""
+"""Conversion of a checkpoint between the two representations of a run: with weight decay, and without."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -13,14 +15,18 @@ from lrjax.transforms.plan import WDFreePlan
 from lrjax.transforms.sgd import OpenWDFreeState
 from lrjax.transforms.texp import TEXPState
 
-Tree = Any
+if TYPE_CHECKING:
+    from jaxtyping import PyTree
+
 LN2 = float(np.log(2.0))
 FAR = 32  # octaves between weights of the two runs from which on a gauge is set
 BUFFERS = {"trace": 1, "mu": 1, "nu": 2}  # field of an optimizer state -> power of Q_t that it is multiplied by
 
 
-def to_wd_free(params: Tree, opt_state: Tree, plan: WDFreePlan, step: int, into: Tree) -> tuple[Tree, Tree]:
-    r"""A run with weight decay, before its step `step`, as the run without that computes the same functions from here on.
+def to_wd_free(
+    params: optax.Params, opt_state: optax.OptState, plan: WDFreePlan, step: int, into: optax.OptState
+) -> tuple[optax.Params, optax.OptState]:
+    r"""Converts a run with weight decay, before its step `step`, to the run without that computes the same functions.
 
     .. math::
         \tilde\theta = \theta / P_t, \qquad \tilde v = Q_t (v - \kappa_t \theta)
@@ -29,7 +35,7 @@ def to_wd_free(params: Tree, opt_state: Tree, plan: WDFreePlan, step: int, into:
     gauge (`WDFreeState`, `OpenWDFreeState`); so they stay in range at any step, and the rates follow by themselves.
 
     Args:
-        params: weights that the plan is for.
+        params: weights that the plan is for, floating-point arrays of any shapes.
         opt_state: state of the optimizer with weight decay, such as `chain(add_decayed_weights(wd), sgd(lr, momentum))` or
             `optax.adamw`, whose plan is `wd_free_plan(lr, wd, None, num_steps, decay="decoupled")`; under
             `optax.partition`, the `inner_states[label]` of the group.
@@ -39,13 +45,15 @@ def to_wd_free(params: Tree, opt_state: Tree, plan: WDFreePlan, step: int, into:
             and dtypes are kept; buffer, counters and scale are replaced.
 
     Returns:
-        (params, opt_state) to go on with. Weights that are masked out of the state stay as they are.
+        params and opt_state of the run without weight decay. Weights that are masked out of the state stay as they are.
 
     Raises:
         LrjaxError: a step beyond the plan; a state with more than one buffer, of `texp`, or of Adam with a plan of SGD's;
             gradients half accumulated by `MultiSteps`.
 
-    Source: the equivalence of states in Li & Arora 2020, An Exponential Learning Rate Schedule for Deep Learning, section 2.
+    References:
+        Li & Arora (2020), An Exponential Learning Rate Schedule for Deep Learning, section 2: the equivalence of
+        states.
 
     Example:
         >>> from lrjax.transforms import wd_free_plan, wd_free_sgd
@@ -76,8 +84,10 @@ def to_wd_free(params: Tree, opt_state: Tree, plan: WDFreePlan, step: int, into:
     return new_params, _filled(into, new_buffers, step, plan, gauge)
 
 
-def from_wd_free(params: Tree, opt_state: Tree, plan: WDFreePlan, step: int, into: Tree) -> tuple[Tree, Tree]:
-    r"""The inverse of `to_wd_free`: a run without weight decay as its equal with weight decay.
+def from_wd_free(
+    params: optax.Params, opt_state: optax.OptState, plan: WDFreePlan, step: int, into: optax.OptState
+) -> tuple[optax.Params, optax.OptState]:
+    r"""Converts a run without weight decay to its equal with weight decay; the inverse of `to_wd_free`.
 
     .. math::
         \theta = P_t \tilde\theta, \qquad v = \tilde v / Q_t + \kappa_t \theta
@@ -89,12 +99,23 @@ def from_wd_free(params: Tree, opt_state: Tree, plan: WDFreePlan, step: int, int
         into: what `init` of the optimizer with weight decay returned; its buffer and counters are replaced.
 
     Returns:
-        (params, opt_state) to go on with.
+        params and opt_state of the run with weight decay.
 
     Raises:
         LrjaxError: as `to_wd_free`.
 
-    Example: see `to_wd_free`.
+    References:
+        Li & Arora (2020), An Exponential Learning Rate Schedule for Deep Learning, section 2.
+
+    Example:
+        >>> from lrjax.transforms import wd_free_plan, wd_free_sgd
+        >>> with_decay = optax.chain(optax.add_decayed_weights(0.01), optax.sgd(0.2, momentum=0.9))
+        >>> free, params = wd_free_sgd(0.2, 0.01, 0.9, num_steps=20), jnp.array([3.0, 4.0])
+        >>> updates, state = free.update(jnp.array([-0.4, 0.3]), free.init(params))
+        >>> plan = wd_free_plan(0.2, 0.01, 0.9, num_steps=20)
+        >>> decayed, _ = from_wd_free(params + updates, state, plan, 1, with_decay.init(params))
+        >>> decayed.round(3).tolist()  # 0.998 * (3, 4) - 0.2 * (-0.4, 0.3)
+        [3.07..., 3.93...]
     """
     scale, buffer_scale, kappa = _at(plan, step)
     _check_between_updates(opt_state)
@@ -116,17 +137,17 @@ def _at(plan: WDFreePlan, step: int) -> tuple[float, float, float]:
     return float(plan.log_scale[step]), float(plan.log_buffer_scale[step]), float(plan.kappa[step])
 
 
-def _found(state: Tree, name: str) -> list[Any]:
+def _found(state: PyTree, name: str) -> list[Any]:
     return [value for _, value in optax.tree.get_all_with_path(state, name)]
 
 
-def _gauge(state: Tree) -> int | None:
+def _gauge(state: PyTree) -> int | None:
     values = {int(value) for value in _found(state, "gauge")}
     check(len(values) <= 1, f"the state holds {len(values)} gauges; convert a group at a time, from its inner state")
     return values.pop() if values else None
 
 
-def _buffers(state: Tree, plan: WDFreePlan) -> dict[str, Tree]:
+def _buffers(state: PyTree, plan: WDFreePlan) -> dict[str, PyTree]:
     check(
         not any(map(_is_texp, jax.tree.leaves(state, is_leaf=_is_texp))),
         "a state of texp has no plan of wd_free_plan: its scale has jumps of its own; convert from and into wd_free_sgd, "
@@ -147,7 +168,7 @@ def _buffers(state: Tree, plan: WDFreePlan) -> dict[str, Tree]:
     return known
 
 
-def _check_between_updates(state: Tree) -> None:
+def _check_between_updates(state: PyTree) -> None:
     check(
         all(int(value) == 0 for value in _found(state, "mini_step")),
         "MultiSteps is in the middle of an update; convert the state after its last mini-step",
@@ -165,7 +186,7 @@ def _times(leaf: jax.Array, factor: tuple[float, int]) -> jax.Array:
     return jnp.ldexp(wide * jnp.asarray(factor[0], wide.dtype), factor[1]).astype(leaf.dtype)
 
 
-def _all(params: Tree, buffers: dict[str, Tree], weight: Any, buffer: Any) -> tuple[Tree, dict[str, Tree]]:
+def _all(params: PyTree, buffers: dict[str, PyTree], weight: Any, buffer: Any) -> tuple[PyTree, dict[str, PyTree]]:
     # Weights that a partition masks out of the buffer belong to another group.
     if not buffers:
         return jax.tree.map(weight, params), {}
@@ -184,7 +205,7 @@ def _all(params: Tree, buffers: dict[str, Tree], weight: Any, buffer: Any) -> tu
     return new_params, new_buffers
 
 
-def _filled(into: Tree, buffers: dict[str, Tree], step: int, plan: WDFreePlan, gauge: int) -> Tree:
+def _filled(into: PyTree, buffers: dict[str, PyTree], step: int, plan: WDFreePlan, gauge: int) -> PyTree:
     old = _buffers(into, plan)
     for name in buffers:
         if name not in old:

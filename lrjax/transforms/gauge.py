@@ -1,25 +1,30 @@
-"""Powers of two between chunks of steps, so that weights that grow without end stay in the range of floats."""
+"""Rescaling by powers of two between chunks of steps, so that weights that grow without end stay in the range of floats."""
+
+from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from lrjax.errors import check
 
-Tree = Any
+if TYPE_CHECKING:
+    from jaxtyping import Array, ArrayLike, Float, Int32, PyTree
+
 Powers = Callable[[str], int] | Mapping[str, int]
 
 # Field of an optimizer state -> power of c that it is multiplied by when parameters are: gradients are of degree -1.
 FIELDS = {"trace": -1, "acc_grads": -1, "mu": -1, "nu": -2}
 
-# What the activations before a normalisation are of degree one in: names of leaves of flax's collections.
+# Homogeneity degree of each running statistic: collection -> name of a leaf -> power of c.
 STATISTICS = {"batch_stats": {"mean": 1, "var": 2}, "norm_eps": {"eps": 2}}
 
 
 def statistic_power(path: str) -> int:
-    """Power of c that an array of model state is multiplied by when the parameters before its normalisation are.
+    """Homogeneity degree of an array of model state in the parameters before its normalisation.
 
     For normalisation whose input has degree 1 in the scaled parameters, as in a network without affine.
 
@@ -29,6 +34,9 @@ def statistic_power(path: str) -> int:
     Returns:
         1 for a running mean, 2 for a running variance and for eps, 0 for all else.
 
+    References:
+        Li & Arora (2020), An Exponential Learning Rate Schedule for Deep Learning, appendix C.
+
     Example:
         >>> [statistic_power(path) for path in ("batch_stats/norm1/var", "norm_eps/norm1/eps", "frozen/head/kernel")]
         [2, 2, 0]
@@ -37,20 +45,27 @@ def statistic_power(path: str) -> int:
     return STATISTICS.get(collection, {}).get(name, 0)
 
 
-def times_power_of_two(x: jax.Array, k: Any) -> jax.Array:
+def times_power_of_two(x: Float[Array, ...], k: ArrayLike) -> Float[Array, ...]:
     """x * 2^k, exact unless the result leaves the range of normal numbers.
 
     Args:
-        x: floating point.
+        x: floating point, any shape.
         k: int32 scalar, within twice the range of exponents of x.
 
     Returns:
-        Like x.
+        Shape and dtype of x.
+
+    Raises:
+        LrjaxError: x is not floating point.
+
+    References:
+        IEEE 754: a power of two changes the exponent alone.
 
     Example:
         >>> float(times_power_of_two(jnp.float32(1.5), 3)), bool(times_power_of_two(jnp.float32(2.0**-100), 200) == 2.0**100)
         (12.0, True)
     """
+    check(jnp.issubdtype(x.dtype, jnp.floating), f"x must be floating point, not {x.dtype}")
     info = jnp.finfo(x.dtype)
     integer = jnp.dtype(f"int{info.bits}")
     k = jnp.asarray(k, jnp.int32)
@@ -62,17 +77,17 @@ def times_power_of_two(x: jax.Array, k: Any) -> jax.Array:
 
 
 def gauge_rescale(
-    params: Tree,
-    opt_state: Tree,
-    model_state: Tree = None,
+    params: optax.Params,
+    opt_state: optax.OptState,
+    model_state: PyTree = None,
     *,
-    labels: Any = None,
+    labels: PyTree[str] | Callable[[optax.Params], PyTree[str]] | None = None,
     group: str = "si",
-    k: Any = None,
+    k: ArrayLike | None = None,
     statistics: Powers = statistic_power,
     fields: Mapping[str, int] = FIELDS,
-) -> tuple[Tree, Tree, Tree, jax.Array]:
-    r"""Multiplies scale-invariant parameters by a power of two, and all that depends on their scale by its own.
+) -> tuple[optax.Params, optax.OptState, PyTree, Int32[Array, ""]]:
+    r"""Multiplies scale-invariant parameters by a power of two, and optimizer and model state by the power that follows.
 
     .. math::
         \theta \leftarrow 2^k \theta, \quad v \leftarrow 2^{-k} v, \quad \eta \leftarrow 2^{2k} \eta, \quad
@@ -84,9 +99,9 @@ def gauge_rescale(
     2^(2k), for Adam by 2^k and its eps by 2^-k.
 
     Args:
-        params: pytree of floating-point arrays.
+        params: pytree of floating-point arrays of any shapes.
         opt_state: of an optax transformation, chains, partitions, masks, MultiSteps and hyperparameters included.
-        model_state: what holds running statistics; None if there is none.
+        model_state: pytree with running statistics; None if there is none.
         labels: tree of labels like params, or a function from params to it, as for `optax.partition`; None scales all.
         group: the label of the parameters that scale. Parameters that are only invariant jointly belong to one group.
         k: int; None takes the largest absolute weight of the group to [1/2, 1).
@@ -95,16 +110,16 @@ def gauge_rescale(
         fields: power of c for each field of optimizer states that holds arrays like the parameters.
 
     Returns:
-        params, opt_state, model_state, and k, an int32 scalar. Under jit and vmap, too: a lane, a k.
+        params, opt_state, model_state, and k. Works under jit, and under vmap with one k a lane.
 
     Raises:
         LrjaxError: opt_state holds arrays whose power is not known, or that are not like the parameters.
 
-    Source: the equivalent scaling (c, c^2, c) of Li & Arora 2020, An Exponential Learning Rate Schedule for Deep Learning,
-    with c = 2^k.
+    References:
+        Li & Arora (2020), An Exponential Learning Rate Schedule for Deep Learning, section 2: the equivalent scaling
+        (c, c^2, c), with c = 2^k.
 
     Example:
-        >>> import optax
         >>> params = {"conv": jnp.array([3e20, 4e20])}
         >>> opt_state = optax.TraceState({"conv": jnp.array([1e-20, 2e-20])})
         >>> params, opt_state, _, k = gauge_rescale(params, opt_state)
@@ -116,7 +131,7 @@ def gauge_rescale(
         k = _power_of(params, chosen)
     k = jnp.asarray(k, jnp.int32)
 
-    def scaled(power: int, tree: Tree) -> Tree:
+    def scaled(power: int, tree: PyTree) -> PyTree:
         def one(path: Any, leaf: jax.Array) -> jax.Array:
             name = _name(path)
             check(name in chosen, f"the optimizer state holds an array {name!r} that is not among the parameters")
@@ -139,7 +154,7 @@ def _name(path: Any) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def _chosen(params: Tree, labels: Any, group: str) -> dict[str, bool]:
+def _chosen(params: PyTree, labels: Any, group: str) -> dict[str, bool]:
     paths = [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     if labels is None:
         return dict.fromkeys(paths, True)
@@ -150,7 +165,7 @@ def _chosen(params: Tree, labels: Any, group: str) -> dict[str, bool]:
     return {path: label == group for path, label in zip(paths, full, strict=True)}
 
 
-def _power_of(params: Tree, chosen: Mapping[str, bool]) -> jax.Array:
+def _power_of(params: PyTree, chosen: Mapping[str, bool]) -> jax.Array:
     leaves = [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params) if chosen[_name(path)]]
     # Not the Euclidean norm: its squares would be the first to leave range.
     largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)).astype(jnp.result_type(*leaves)) for leaf in leaves]))
@@ -158,7 +173,7 @@ def _power_of(params: Tree, chosen: Mapping[str, bool]) -> jax.Array:
     return jnp.where(usable, -jnp.frexp(jnp.where(usable, largest, 1))[1], 0)
 
 
-def _covers(tree: Tree, chosen: Mapping[str, bool]) -> bool:
+def _covers(tree: PyTree, chosen: Mapping[str, bool]) -> bool:
     names = [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
     inside = [chosen[name] for name in names if name in chosen]
     check(
@@ -175,17 +190,17 @@ def _covers(tree: Tree, chosen: Mapping[str, bool]) -> bool:
 
 
 def _walk(
-    node: Tree,
+    node: PyTree,
     scaled: Callable,
     fields: Mapping[str, int],
     k: jax.Array,
     group: str | None,
     covers: Callable,
     name: str = "the state",
-) -> Tree:
+) -> PyTree:
     """The state with its buffers scaled and its gauges moved; `group` is None where all parameters scale."""
 
-    def deeper(child: Tree, name: str = name) -> Tree:
+    def deeper(child: PyTree, name: str = name) -> PyTree:
         return _walk(child, scaled, fields, k, group, covers, name)
 
     if hasattr(node, "inner_states"):  # optax.partition: labels are known, also where a state has no buffer to tell

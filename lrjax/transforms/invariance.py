@@ -1,133 +1,34 @@
-"""Does a network qualify: which of its weights may grow without a change of the loss, and what is in the way."""
+"""Scale-invariant parameter groups of a network, measured, with the reason for each array that is in none."""
+
+from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from lrjax.errors import check
+from lrjax.transforms.invariance_report import InvarianceReport, Obstacle, ScaleGroup, path_name
 from lrjax.transforms.scale_groups import Relations, finest_groups, largest_group, nearest_exponents, relations
 
-Tree = Any
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, PyTree
+
 FACTORS = (0.5, 1.7, 2.9)
 
 
-class ScaleGroup(NamedTuple):
-    """Arrays that may be multiplied by one c > 0, together, without a change of the loss.
-
-    Attributes:
-        paths: of the arrays.
-        angle: the largest |<dL/dw, w>| / (|dL/dw| |w|) that was seen.
-        change: the largest relative change of the loss under scaling by 0.5, 1.7 and 2.9.
-    """
-
-    paths: tuple[str, ...]
-    angle: float
-    change: float
-
-
-class Obstacle(NamedTuple):
-    """An array that no group holds, and why; `angle` and `change` as in `ScaleGroup`, for this array alone."""
-
-    path: str
-    angle: float
-    change: float
-    reason: str
-
-
-class InvarianceReport(NamedTuple):
-    """What `scale_invariance` found; `print` it, `require` it, take `labels` for `optax.partition` from it.
-
-    Attributes:
-        groups: the smallest groups that may be scaled together. Scaling all of them by one c keeps the loss too.
-        obstacles: the arrays that are in no group; () if the network is scale invariant.
-        paths: all arrays.
-        relations: the exponents d for which scaling array i by c^d_i keeps the loss.
-    """
-
-    groups: tuple[ScaleGroup, ...]
-    obstacles: tuple[Obstacle, ...]
-    paths: tuple[str, ...]
-    relations: Relations
-
-    @property
-    def invariant(self) -> bool:
-        """Whether the loss does not change when all arrays are scaled by one c."""
-        return not self.obstacles
-
-    def __str__(self) -> str:
-        """One line a group and a line an obstacle."""
-        lines = [
-            "scale invariant" if self.invariant else f"not scale invariant: {len(self.obstacles)} arrays in the way"
-        ]
-        for group in self.groups:
-            alone = "alone" if len(group.paths) == 1 else "jointly"
-            lines.append(f"  {alone:8}{', '.join(group.paths)}  (angle {group.angle:.0e}, change {group.change:.0e})")
-        lines += [
-            f"  broken  {o.path}  (angle {o.angle:.0e}, change {o.change:.0e}): {o.reason}" for o in self.obstacles
-        ]
-        return "\n".join(lines)
-
-    def require(self, only: Callable[[str], bool] | None = None) -> None:
-        """Refuses a conversion that would change what is trained.
-
-        Args:
-            only: of a path, whether the array is converted; None for all. Those converted together must be invariant
-                together.
-
-        Raises:
-            LrjaxError: naming the layer and the reason.
-        """
-        chosen = [only is None or bool(only(path)) for path in self.paths]
-        check(any(chosen), f"only() chooses none of the arrays {', '.join(self.paths)}")
-        if self.relations.holds(np.asarray(chosen, float)):
-            return
-        converted = {path for path, take in zip(self.paths, chosen, strict=True) if take}
-        for obstacle in self.obstacles:
-            check(
-                obstacle.path not in converted,
-                f"the loss depends on the scale of {obstacle.path}: {obstacle.reason}; mend the network, or restrict the "
-                f"conversion to the other arrays (report.labels and optax.partition)",
-            )
-        for group in self.groups:
-            apart = [path for path in group.paths if path not in converted]
-            inside = [path for path in group.paths if path in converted]
-            check(
-                not (apart and inside),
-                f"{', '.join(inside)} may only be converted together with {', '.join(apart)}: the loss is invariant to "
-                "their joint scale alone",
-            )
-
-    def labels(self, params: Tree, *, group: str = "si", other: str = "other") -> Tree:
-        """Labels for `optax.partition`: which arrays may be converted, with one common plan.
-
-        Args:
-            params: the parameters that were checked.
-            group, other: the two labels.
-
-        Returns:
-            A tree like params.
-        """
-        broken = {obstacle.path for obstacle in self.obstacles}
-        return jax.tree_util.tree_map_with_path(lambda p, _: other if path_name(p) in broken else group, params)
-
-
-def path_name(path: Any) -> str:
-    """`("conv1", "kernel")` as "conv1/kernel"."""
-    return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
 def scale_invariance(
-    loss_fn: Callable[..., jax.Array],
-    params: Tree,
-    *args: Any,
-    outputs: Callable[..., jax.Array] | None = None,
+    loss_fn: Callable[..., Float[Array, ""]],
+    params: optax.Params,
+    *args: PyTree,
+    outputs: Callable[..., Float[Array, ...]] | None = None,
     tolerance: float | None = None,
     seed: int = 0,
 ) -> InvarianceReport:
-    r"""Says which parameters the loss does not depend on the scale of, which only jointly, and why others fail.
+    r"""Find scale-invariant parameter groups.
 
     .. math::
         L(c^{d_1} w_1, \ldots, c^{d_n} w_n) = L(w) \ \forall c > 0
@@ -135,29 +36,30 @@ def scale_invariance(
 
     The inner products are measured at n + 4 points around params, so that all exponents d follow from one null space;
     groups are its vectors of zeros and ones. Each group is then scaled by 0.5, 1.7 and 2.9. float64 makes the verdict sharp;
-    float32 suffices for networks that are not very deep.
+    float32 suffices for networks that are not very deep. Matrices are multiplied in full precision on every device.
 
     Args:
         loss_fn: `loss_fn(params, *args) -> scalar`, in training mode, smooth almost everywhere, the same at each call.
         params: any pytree of arrays; what is frozen belongs into args.
-        *args: passed on.
+        *args: pytrees of arrays that both functions take after params, such as a batch.
         outputs: `outputs(params, *args) -> array`, the logits, say; with it, reasons state their degree of homogeneity.
-        tolerance: relative size below which a change is rounding; None for 1e-9 in float64, 3e-4 in float32.
+        tolerance: relative size below which products and changes are rounding; None for 1e-9 in float64, 3e-4 in float32.
         seed: draws the points.
 
     Returns:
-        `InvarianceReport`.
+        The groups, and the arrays that are in none, with the reason.
 
     Raises:
-        LrjaxError: the loss is not a finite scalar.
+        LrjaxError: the loss is not finite, or it is not the same at each call.
 
-    Source: Li & Arora 2020, An Exponential Learning Rate Schedule for Deep Learning, appendix C, for the idea of degrees of
-    homogeneity; the table of degrees and the measurement are ours.
+    References:
+        Li & Arora (2020), An Exponential Learning Rate Schedule for Deep Learning, appendix C: degrees of homogeneity.
+        The table of degrees and the measurement are ours.
 
     Example:
         >>> def loss(params, x):
         ...     h = x @ params["hidden"]
-        ...     h = jax.nn.relu((h - h.mean(0)) / h.std(0))
+        ...     h = jax.nn.relu((h - h.mean(0, keepdims=True)) / h.std(0, keepdims=True))
         ...     return jnp.mean((h @ params["head"] - 1) ** 2)
         >>> x = jax.random.normal(jax.random.key(0), (32, 4))
         >>> report = scale_invariance(loss, {"head": jnp.ones(3), "hidden": jnp.eye(4, 3) + 0.1}, x)
@@ -173,18 +75,21 @@ def scale_invariance(
     wide = all(leaf.dtype == jnp.float64 for leaf in leaves)
     tolerance = (1e-9 if wide else 3e-4) if tolerance is None else tolerance
     points = _points(params, len(paths) + 4, seed)
-    measured = _measure(loss_fn, points, args)
-    found = relations(measured.products, measured.sizes, tolerance)
-    together = largest_group(found, np.asarray([leaf.size for leaf in leaves], float))
-    scan = _Scan(_scaled(loss_fn), outputs and _scaled(outputs), points[:2], args, measured, paths, tolerance)
-    groups = tuple(scan.group(members) for members in finest_groups(found, together))
-    obstacles = tuple(scan.obstacle(found, int(i), together) for i in np.flatnonzero(~together))
+    # An accelerator multiplies matrices in TF32 or bfloat16 unless told otherwise: its rounding alone, some 1e-3 of the loss,
+    # is more than the tolerance.
+    with jax.default_matmul_precision("highest"):
+        measured = _measure(loss_fn, points, args)
+        found = relations(measured.products, measured.sizes, tolerance)
+        together = largest_group(found, np.asarray([leaf.size for leaf in leaves], float))
+        scan = _Scan(_scaled(loss_fn), outputs and _scaled(outputs), points[:2], args, measured, paths, tolerance)
+        groups = tuple(scan.group(members) for members in finest_groups(found, together))
+        obstacles = tuple(scan.obstacle(found, int(i), together) for i in np.flatnonzero(~together))
     return InvarianceReport(groups, obstacles, paths, found)
 
 
 def _scaled(function: Callable[..., jax.Array]) -> Callable[..., np.ndarray]:
     @jax.jit
-    def at(params: Tree, args: tuple[Any, ...], factors: np.ndarray) -> jax.Array:
+    def at(params: PyTree, args: tuple[Any, ...], factors: np.ndarray) -> jax.Array:
         leaves, structure = jax.tree.flatten(params)
         by = jnp.asarray(factors, leaves[0].dtype)
         return function(structure.unflatten([leaf * by[i] for i, leaf in enumerate(leaves)]), *args)
@@ -197,7 +102,7 @@ class _Measured(NamedTuple):
     sizes: np.ndarray  # [m, n]
 
 
-def _points(params: Tree, number: int, seed: int) -> list[Tree]:
+def _points(params: PyTree, number: int, seed: int) -> list[PyTree]:
     # Weights at zero (a bias, say) would be invariant to scaling there, and arrays at their initial scale need not be generic.
     rng = np.random.default_rng(seed)
 
@@ -210,9 +115,9 @@ def _points(params: Tree, number: int, seed: int) -> list[Tree]:
     return [jax.tree.map(near, params) for _ in range(number)]
 
 
-def _measure(loss_fn: Callable[..., jax.Array], points: list[Tree], args: tuple[Any, ...]) -> _Measured:
+def _measure(loss_fn: Callable[..., jax.Array], points: list[PyTree], args: tuple[Any, ...]) -> _Measured:
     @jax.jit
-    def at(params: Tree, args: tuple[Any, ...]) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def at(params: PyTree, args: tuple[Any, ...]) -> tuple[jax.Array, jax.Array, jax.Array]:
         loss, gradient = jax.value_and_grad(loss_fn)(params, *args)
         pairs = list(zip(jax.tree.leaves(gradient), jax.tree.leaves(params), strict=True))
         products = jnp.stack([jnp.sum(g * w) for g, w in pairs])
@@ -233,7 +138,7 @@ def _measure(loss_fn: Callable[..., jax.Array], points: list[Tree], args: tuple[
 class _Scan(NamedTuple):
     loss: Callable[..., np.ndarray]
     outputs: Callable[..., np.ndarray] | None
-    points: list[Tree]
+    points: list[PyTree]
     args: tuple[Any, ...]
     measured: _Measured
     paths: tuple[str, ...]

@@ -1,19 +1,23 @@
 """From an exponential learning rate back to a learning rate with weight decay."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from lrjax.errors import check
 
-Numbers = Any  # a float, or float64 with one entry a phase
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float64
+    from numpy.typing import ArrayLike
 
 
 def to_weight_decay(
-    growth: Any, learning_rate: Any, momentum: float = 0.0, *, boundaries: Sequence[int] = ()
-) -> tuple[Numbers, Numbers]:
-    r"""The constant learning rate and weight decay, per phase, that an exponential learning rate stands for.
+    growth: ArrayLike, learning_rate: ArrayLike, momentum: float = 0.0, *, boundaries: Sequence[int] = ()
+) -> tuple[float, float] | tuple[Float64[np.ndarray, " K"], Float64[np.ndarray, " K"]]:
+    r"""Constant learning rate and weight decay, per phase, of the run that equals one with an exponential learning rate.
 
     .. math::
         \alpha = r^{-1/2}, \qquad \eta = \alpha P^2 \tilde\eta, \qquad \lambda = (1 - \alpha)(1 - \gamma / \alpha) / \eta
@@ -23,10 +27,10 @@ def to_weight_decay(
     at t = 0, as `texp` does.
 
     Args:
-        growth: r, factor of the rate per step, at least 1; with boundaries one a phase.
-        learning_rate: rate of the exponential run at its first step; with boundaries at the first step of each phase.
+        growth: r, factor of the rate per step, at least 1; with boundaries [K], one a phase.
+        learning_rate: rate of the exponential run at its first step; with boundaries [K], at the first step of each phase.
         momentum: of both runs, heavy ball.
-        boundaries: first steps of phases 1, 2, ..., as for `texp_schedule`.
+        boundaries: [K - 1], first steps of phases 1, 2, ..., as for `texp_schedule`.
 
     Returns:
         (learning_rate, weight_decay): floats, or float64 [K] with boundaries.
@@ -34,8 +38,9 @@ def to_weight_decay(
     Raises:
         LrjaxError: a growth below 1, or beyond 1 / momentum, where the equal run would not follow the larger root.
 
-    Source: Li & Arora 2020, An Exponential Learning Rate Schedule for Deep Learning, Theorems 2.9 and 2.12, solved for
-    rate and decay.
+    References:
+        Li & Arora (2020), An Exponential Learning Rate Schedule for Deep Learning, Theorems 2.9 and 2.12,
+        solved for rate and decay.
 
     Example:
         >>> learning_rate, weight_decay = to_weight_decay(1.0010050, 0.10005025, momentum=0.9)  # 1.4812 in 391 steps
@@ -68,17 +73,27 @@ class WeightDecayPath(NamedTuple):
 
     Attributes:
         learning_rate, weight_decay: [T].
-        kappa: [T + 1]; the run starts with the buffer kappa[0] * theta_0 (0, so an empty buffer).
-        log_scale: [T + 1], log P_t: theta_t = P_t * theta~_t.
+        kappa: the share of the weights in the buffer, [T + 1]; kappa[0] is 0, an empty buffer.
+        log_scale: log P_t, [T + 1]: theta_t = P_t * theta~_t.
+
+    References:
+        Li & Arora (2020), An Exponential Learning Rate Schedule for Deep Learning, Theorem 2.13.
+
+    Example:
+        >>> path = weight_decay_path(np.log([0.1, 0.2]), np.array([1.0, 0.5]))
+        >>> path.learning_rate.round(3).tolist(), path.weight_decay.round(3).tolist()
+        ([0.1, 0.1], [0.0, 5.0])
     """
 
-    learning_rate: np.ndarray
-    weight_decay: np.ndarray
-    kappa: np.ndarray
-    log_scale: np.ndarray
+    learning_rate: Float64[np.ndarray, " T"]
+    weight_decay: Float64[np.ndarray, " T"]
+    kappa: Float64[np.ndarray, " T+1"]
+    log_scale: Float64[np.ndarray, " T+1"]
 
 
-def weight_decay_path(log_lr: np.ndarray, alpha: np.ndarray, momentum: Any = 0.0) -> WeightDecayPath:
+def weight_decay_path(
+    log_lr: Float[np.ndarray, " T"], alpha: Float[np.ndarray, " T"], momentum: ArrayLike = 0.0
+) -> WeightDecayPath:
     r"""Learning rates and weight decays, step by step, for a run without weight decay and a path of the scale.
 
     The equal run with weight decay is not unique: its scale P_t may follow any positive path, a choice of gauge. Given
@@ -99,7 +114,9 @@ def weight_decay_path(log_lr: np.ndarray, alpha: np.ndarray, momentum: Any = 0.0
     Raises:
         LrjaxError: the first step with alpha not positive, or a rate that is not.
 
-    Source: the recursion of Li & Arora 2020, Theorem 2.13, solved for rate and decay.
+    References:
+        Li & Arora (2020), An Exponential Learning Rate Schedule for Deep Learning, the recursion of Theorem 2.13,
+        solved for rate and decay.
 
     Example:
         >>> from lrjax.transforms.plan import wd_free_plan
@@ -123,17 +140,21 @@ def weight_decay_path(log_lr: np.ndarray, alpha: np.ndarray, momentum: Any = 0.0
     return WeightDecayPath(eta, (1 - alpha) / eta - gamma * kappa[:-1], kappa, log_scale)
 
 
-def constant_norm(norms: np.ndarray) -> np.ndarray:
+def constant_norm(norms: Float[np.ndarray, " T+1"]) -> Float64[np.ndarray, " T"]:
     """The alpha of `weight_decay_path` along which the weights of the run with weight decay keep their norm.
 
     Args:
-        norms: [T + 1], norms of the weights of the run without weight decay, before the first step and after each.
+        norms: [T + 1], Euclidean norms of the weights of the run without weight decay, before the first step and after each.
 
     Returns:
         [T], float64.
 
     Raises:
         LrjaxError: a norm that is not positive and finite.
+
+    References:
+        Li & Arora (2020), An Exponential Learning Rate Schedule for Deep Learning, section 2: the scale P_t is a
+        choice of gauge.
 
     Example:
         >>> constant_norm(np.array([1.0, 2.0, 2.5])).tolist()

@@ -1,111 +1,89 @@
 """The plan of a run without weight decay: host arrays in float64, and the tables that a compiled step reads."""
 
+from __future__ import annotations
+
 import math
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.core import Tracer
 
 from lrjax.errors import check
+from lrjax.transforms.recursion import DECAYS, Value, next_step, no_momentum
 
-Value = optax.ScalarOrSchedule | np.ndarray | None
-
-DECAYS = ("l2", "decoupled")
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, Float64, Int32
 
 
 class WDFreePlan(NamedTuple):
-    """Everything that turns a run with weight decay into one without, step by step.
+    """The conversion of a run with weight decay into one without, step by step; float64, on the host.
 
     With P_t = exp(log_scale[t]), before step t of both runs on the same batches:
 
         theta_t = P_t * theta~_t,    v~_t = Q_t * (v_t - kappa_t * theta_t),    Q_t = exp(log_buffer_scale[t]).
 
-    Attributes (T steps, float64, on the host):
-        log_lr: [T], log of the rate of the run without weight decay; -inf where the rate is 0.
-        log_scale: [T + 1], log P_t.
-        alpha: [T], P_{t+1} / P_t.
-        kappa: [T + 1], the share of the weights in the buffer of the run with weight decay; 0 where decay is decoupled.
-        log_buffer_scale: [T + 1], log Q_t: log P_t for L2 decay, log P_{t-1} where decay is decoupled.
-        momentum: [T], what the buffer is multiplied by; None without momentum.
-        gain: [T], what the gradient is multiplied by on its way into the buffer; None where it is 1.
-        ahead: ([T], [T]), the shares of old buffer and gradient in Nesterov's step; None where the step is the new buffer.
+    Attributes:
+        log_lr: log of the rate of the run without weight decay, [T]; -inf where the rate is 0.
+        log_scale: log P_t, [T + 1].
+        alpha: P_{t+1} / P_t, [T].
+        kappa: the share of the weights in the buffer of the run with weight decay, [T + 1]; 0 where decay is decoupled.
+        log_buffer_scale: log Q_t, [T + 1]: log P_t for L2 decay, log P_{t-1} where decay is decoupled.
+        momentum: factor of the buffer, [T]; None without momentum.
+        gain: factor of the gradient on its way into the buffer, [T]; None where it is 1.
+        ahead: the shares of old buffer and gradient in Nesterov's step, [T] each; None where the step is the new buffer.
+
+    References:
+        Li & Arora (2020), An Exponential Learning Rate Schedule for Deep Learning, Theorem 2.13.
+
+    Example:
+        >>> plan = wd_free_plan(0.1, 5e-4, 0.9, num_steps=3)
+        >>> plan.alpha.round(6).tolist(), plan.log_scale.shape
+        ([0.99995, 0.999905, 0.999864], (4,))
     """
 
-    log_lr: np.ndarray
-    log_scale: np.ndarray
-    alpha: np.ndarray
-    kappa: np.ndarray
-    log_buffer_scale: np.ndarray
-    momentum: np.ndarray | None
-    gain: np.ndarray | None
-    ahead: tuple[np.ndarray, np.ndarray] | None
+    log_lr: Float64[np.ndarray, " T"]
+    log_scale: Float64[np.ndarray, " T+1"]
+    alpha: Float64[np.ndarray, " T"]
+    kappa: Float64[np.ndarray, " T+1"]
+    log_buffer_scale: Float64[np.ndarray, " T+1"]
+    momentum: Float64[np.ndarray, " T"] | None
+    gain: Float64[np.ndarray, " T"] | None
+    ahead: tuple[Float64[np.ndarray, " T"], Float64[np.ndarray, " T"]] | None
 
 
 class WDFreeTables(NamedTuple):
-    """What a compiled step reads of a plan: arrays [T] that may be traced, stacked and vmapped, one plan a grid point.
+    """Tables of a plan, a row a step, as a compiled step reads them; may be traced, stacked and vmapped, one plan a grid point.
 
-    The rate is mantissa * 2^exponent, so that a change of gauge by powers of two changes no bit of what it multiplies. So is
-    `correction`, a pair: what the buffer loses of the parameters before the step (`texp_tables`); None where it loses nothing.
+    Attributes:
+        mantissa, exponent: the rate as mantissa * 2^exponent, [T] each, so that a change of gauge by powers of two changes no
+            bit of the product.
+        momentum: factor of the buffer, [T]; None without momentum.
+        gain: factor of the gradient on its way into the buffer, [T]; None where it is 1.
+        ahead: the shares of old buffer and gradient in Nesterov's step, [T] each; None where the step is the new buffer.
+        correction: share of the parameters that the buffer loses before the step (`texp_tables`), as mantissa and exponent,
+            [T] each; None where it loses nothing.
+
+    References:
+        Li & Arora (2020), An Exponential Learning Rate Schedule for Deep Learning, Theorems 2.12 and 2.13.
+
+    Example:
+        >>> tables = wd_free_tables(wd_free_plan(0.1, 5e-4, 0.9, num_steps=3))
+        >>> tables.mantissa.shape, tables.exponent.tolist(), tables.gain
+        ((3,), [-4, -4, -4], None)
     """
 
-    mantissa: Any
-    exponent: Any
-    momentum: Any
-    gain: Any = None
-    ahead: Any = None
-    correction: Any = None
-
-
-class Step(NamedTuple):
-    """One step of the recursion: alpha_{t+1} = 1 - shrink, kappa_{t+1} = c / alpha_{t+1}, and the use of the buffer."""
-
-    shrink: Any
-    c: Any
-    momentum: Any
-    gain: Any
-    ahead: Any
-
-
-def no_momentum(momentum: Any) -> bool:
-    """Whether no buffer is needed: None or a plain 0, not an array or a schedule."""
-    return momentum is None or (isinstance(momentum, int | float) and momentum == 0)
-
-
-def next_step(
-    kappa: Any,
-    alpha: Any,
-    learning_rate: Any,
-    weight_decay: Any,
-    momentum: Any,
-    nesterov: bool,
-    decay: str,
-) -> Step:
-    """The recursion of TEXP++ (Li & Arora 2020, Theorem 2.13) for one step; floats on the host, arrays in a compiled step.
-
-    With c = gamma kappa + lambda: alpha' = 1 - eta c and kappa' = c / alpha'. This is the paper's
-    alpha' = 1 - lambda eta + gamma (eta / eta_before) (1 - 1 / alpha), without its division by a rate that may be 0.
-
-    Args:
-        kappa, alpha: of the step before; 0 and 1 at the first.
-        learning_rate, weight_decay, momentum: of this step, in the run with weight decay.
-        nesterov, decay: the update rule of that run.
-    """
-    eta, lam, gamma = learning_rate, weight_decay, momentum
-    if decay == "decoupled":
-        buffer = gamma * alpha
-        return Step(eta * lam, 0 * kappa, buffer, None, (gamma * buffer, 1 + gamma) if nesterov else None)
-    c = gamma * kappa + lam
-    if not nesterov:
-        return Step(eta * c, c, gamma, None, None)
-    kept = 1 - eta * lam
-    return Step(eta * (lam + gamma * c), c, gamma * kept, kept + eta * c, (gamma * gamma, 1 + gamma))
+    mantissa: Float[Array | np.ndarray, "*T"]
+    exponent: Int32[Array | np.ndarray, "*T"]
+    momentum: Float[Array | np.ndarray, "*T"] | None
+    gain: Float[Array | np.ndarray, "*T"] | None = None
+    ahead: tuple[Float[Array | np.ndarray, "*T"], Float[Array | np.ndarray, "*T"]] | None = None
+    correction: tuple[Float[Array | np.ndarray, "*T"], Int32[Array | np.ndarray, "*T"]] | None = None
 
 
 def refuse_traced(where: str, **values: Any) -> None:
-    """Raises LrjaxError for a value that only a running program knows."""
+    """Raises LrjaxError for a traced value."""
     for name, value in values.items():
         check(
             not isinstance(value, Tracer),
@@ -117,10 +95,19 @@ def refuse_traced(where: str, **values: Any) -> None:
 def per_step(value: Value, num_steps: int, name: str) -> np.ndarray:
     """A scalar, schedule or table as float64 [num_steps], evaluated on the host even inside a traced function.
 
+    Args:
+        value: a scalar, a schedule, an array with num_steps numbers or more, or None for 0.
+        num_steps: steps of the run.
+        name: of the setting, for messages.
+
+    Returns:
+        A number a step.
+
     Raises:
         LrjaxError: traced, shorter than num_steps, or not finite.
 
     Example:
+        >>> import optax
         >>> per_step(optax.linear_schedule(0.0, 0.1, 4), 3, "learning_rate")
         array([0.   , 0.025, 0.05 ])
     """
@@ -161,7 +148,7 @@ def wd_free_plan(
     nesterov: bool = False,
     decay: str = "l2",
 ) -> WDFreePlan:
-    r"""Plans the run without weight decay that equals SGD with weight decay on a scale-invariant loss (TEXP++).
+    r"""Plan of the run without weight decay that equals SGD with weight decay on a scale-invariant loss (TEXP++).
 
     .. math::
         c_t = \gamma_t \kappa_t + \lambda_t, \quad \alpha_{t+1} = 1 - \eta_t c_t, \quad
@@ -171,21 +158,22 @@ def wd_free_plan(
 
     Args:
         learning_rate, weight_decay, momentum: of the run with weight decay; each a scalar, an `optax.Schedule`, or an array
-            with a number a step. Schedules are evaluated on the host in float64.
+            [T] with a number a step. Schedules are evaluated on the host in float64.
         num_steps: T, optimizer steps of the run; with gradient accumulation, real updates.
         nesterov: as in `optax.sgd`.
         decay: "l2" for `chain(add_decayed_weights(wd), sgd(lr, momentum))`; "decoupled" for SGDW,
             `chain(trace(momentum), add_decayed_weights(wd), scale_by_learning_rate(lr))`.
 
     Returns:
-        `WDFreePlan`, float64.
+        The plan, float64.
 
     Raises:
         LrjaxError: a traced value; a table shorter than the run; or the first step at which no positive alpha exists,
             because learning_rate * weight_decay was too long beyond (1 - sqrt(momentum))^2, or for Nesterov's momentum
             beyond ((1 - momentum) / (1 + momentum))^2.
 
-    Source: Li & Arora 2020, An Exponential Learning Rate Schedule for Deep Learning, Theorem 2.13 (heavy ball, L2).
+    References:
+        Li & Arora (2020), An Exponential Learning Rate Schedule for Deep Learning, Theorem 2.13 (heavy ball, L2).
 
     Example:
         >>> plan = wd_free_plan(0.1, 5e-4, 0.9, num_steps=1000)
@@ -247,10 +235,10 @@ def _check_alpha(t: int, alpha: float, eta: float, lam: float, gamma: float, nes
 
 
 def wd_free_tables(plan: WDFreePlan, *, rescaled: bool = False) -> WDFreeTables:
-    """The arrays that a compiled step reads of a plan, in JAX's default float.
+    """Tables of a plan, in JAX's default float.
 
     Args:
-        plan: of `wd_free_plan`.
+        plan: of `wd_free_plan`, T steps.
         rescaled: True where the loop calls `gauge_rescale` between chunks, so that the rate may leave the range of floats.
 
     Returns:
@@ -258,6 +246,9 @@ def wd_free_tables(plan: WDFreePlan, *, rescaled: bool = False) -> WDFreeTables:
 
     Raises:
         LrjaxError: the first step whose rate is beyond the largest float, unless rescaled.
+
+    References:
+        Li & Arora (2020), An Exponential Learning Rate Schedule for Deep Learning, Theorem 2.13.
 
     Example:
         >>> tables = wd_free_tables(wd_free_plan(0.1, 5e-4, 0.9, num_steps=3))

@@ -1,27 +1,38 @@
-"""Which arrays must be scaled together: the linear algebra behind `scale_invariance`. Host arrays, float64."""
+"""Linear algebra of scale-invariant parameter groups, behind `scale_invariance`. Host arrays, float64."""
+
+from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Float64, Int
 
 DENOMINATOR = 12  # exponents are looked for among the multiples of 1/12
 NEAR = 5e-3  # how far a measured exponent may lie from such a number
 
 
 class Relations(NamedTuple):
-    """All exponents d for which scaling array i by c^d_i, for every i, leaves the loss as it is.
+    """The space of exponents d for which scaling array i by c^d_i, for every i, leaves the loss as it is.
 
     Attributes:
         basis: [k, n], rows span the space of these d; reduced, so that `basis[:, pivots]` is the identity.
         pivots: [k], a column of each row.
     """
 
-    basis: np.ndarray
-    pivots: np.ndarray
+    basis: Float64[np.ndarray, "k n"]
+    pivots: Int[np.ndarray, " k"]
 
-    def holds(self, exponents: np.ndarray) -> bool:
+    def holds(self, exponents: Float[np.ndarray, " n"]) -> bool:
         """Whether scaling by c^exponents leaves the loss as it is.
+
+        Args:
+            exponents: one an array.
+
+        Returns:
+            True if they lie in the span of the basis.
 
         Example:
             >>> Relations(np.array([[1.0, 1.0, 0.0]]), np.array([0])).holds(np.array([2.0, 2.0, 0.0]))
@@ -30,7 +41,7 @@ class Relations(NamedTuple):
         return bool(np.allclose(exponents[self.pivots] @ self.basis, exponents, atol=1e-6))
 
 
-def relations(products: np.ndarray, sizes: np.ndarray, tolerance: float) -> Relations:
+def relations(products: Float[np.ndarray, "m n"], sizes: Float[np.ndarray, "m n"], tolerance: float) -> Relations:
     """The null space of the inner products <dL/dw_i, w_i> at several points, as small rational exponents.
 
     Since dL/dlog c = sum_i d_i <dL/dw_i, w_i> for w_i scaled by c^d_i, the loss is invariant exactly for the d that
@@ -42,7 +53,7 @@ def relations(products: np.ndarray, sizes: np.ndarray, tolerance: float) -> Rela
         tolerance: below which a product is zero, relative to its size.
 
     Returns:
-        `Relations`.
+        A basis of the null space.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -119,12 +130,15 @@ def _equations(found: Relations) -> np.ndarray:
     return equations
 
 
-def largest_group(found: Relations, counts: np.ndarray) -> np.ndarray:
-    """The set of arrays, with the most numbers in it, that may be scaled together by one c; bool [n].
+def largest_group(found: Relations, counts: Float[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+    """The set of arrays, with the most numbers in it, that may be scaled together by one c.
 
     Args:
         found: of `relations`.
-        counts: [n], how many numbers an array holds.
+        counts: how many numbers an array holds.
+
+    Returns:
+        Which arrays are in the set.
 
     Example:
         >>> found = Relations(np.array([[1.0, 0.0, 1.0], [0.0, 1.0, -1.0]]), np.array([0, 1]))
@@ -134,12 +148,15 @@ def largest_group(found: Relations, counts: np.ndarray) -> np.ndarray:
     return _chosen(found, -counts / counts.sum(), np.zeros_like(counts), np.ones_like(counts))
 
 
-def finest_groups(found: Relations, members: np.ndarray) -> Iterator[np.ndarray]:
-    """Splits a set that may be scaled together into the smallest sets that may; yields bool [n] each.
+def finest_groups(found: Relations, members: Bool[np.ndarray, " n"]) -> Iterator[Bool[np.ndarray, " n"]]:
+    """Splits a set that may be scaled together into the smallest sets that may.
 
     Args:
         found: of `relations`.
-        members: bool [n], of `largest_group`.
+        members: of `largest_group`.
+
+    Returns:
+        An iterator over the sets.
 
     Example:
         >>> found = Relations(np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]]), np.array([0, 1]))
@@ -151,7 +168,7 @@ def finest_groups(found: Relations, members: np.ndarray) -> Iterator[np.ndarray]
         first = int(np.flatnonzero(left)[0])
         low = np.zeros(left.size)
         low[first] = 1
-        # Without a found set, the rest is also one: both conditions are linear.
+        # Without such a set, the rest is also one: both conditions are linear.
         group = _chosen(found, np.ones(left.size), low, left.astype(float))
         yield group
         left = left & ~group
@@ -170,8 +187,15 @@ def _chosen(found: Relations, cost: np.ndarray, low: Any, high: Any) -> np.ndarr
     return np.round(solution.x).astype(bool) if solution.x is not None else low.astype(bool)
 
 
-def nearest_exponents(found: Relations, array: int) -> np.ndarray | None:
-    """Exponents that keep the loss, 1 for `array`, and as near to 1 as they can for all others; None if there are none.
+def nearest_exponents(found: Relations, array: int) -> Float64[np.ndarray, " n"] | None:
+    """Exponents that keep the loss, 1 for one array and as near to 1 as possible for all others.
+
+    Args:
+        found: of `relations`.
+        array: its number.
+
+    Returns:
+        The exponents, multiples of 1/12; None if there are none.
 
     Example:
         >>> found = Relations(np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 2.0]]), np.array([0, 1]))

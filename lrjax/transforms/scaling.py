@@ -1,7 +1,9 @@
-"""What must follow the scale of the weights so that a run without weight decay stays equal: eps, statistics, clipping."""
+"""Normalisation eps, running statistics and clipping thresholds that follow the scale of the weights."""
+
+from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,33 +12,41 @@ import optax
 
 from lrjax.errors import check
 from lrjax.transforms.gauge import STATISTICS, Powers, statistic_power
+from lrjax.transforms.log_space import exp_split
 from lrjax.transforms.plan import split_power
-from lrjax.transforms.sgd import exp_split
 
-Tree = Any
+if TYPE_CHECKING:
+    from jaxtyping import Array, ArrayLike, Float, Int32, PyTree
 
 
 class ClipState(NamedTuple):
-    """State of `clip_by_scaled_norm`: updates so far, and the k of `gauge_rescale`."""
+    """State of `clip_by_scaled_norm`.
 
-    count: Any
-    gauge: jax.Array
+    Attributes:
+        count: updates so far.
+        gauge: k of `gauge_rescale`.
+    """
+
+    count: Int32[ArrayLike, ""]
+    gauge: Int32[Array, ""]
 
 
-def scaled_eps(eps: Any, log_scale: Any, gauge: Any = 0) -> jax.Array:
+def scaled_eps(eps: ArrayLike, log_scale: ArrayLike, gauge: ArrayLike = 0) -> Float[Array, ""]:
     """The eps of a normalisation in the run without weight decay: eps / P_t^2, times 4^gauge.
 
     With sigma~ = sigma / P, (x~ - mean~) / sqrt(sigma~^2 + eps / P^2) is what the run with weight decay computes.
 
     Args:
-        eps: of the run with weight decay.
+        eps: of the run with weight decay, a scalar.
         log_scale: log P_t, of the weights that step t reads (`WDFreePlan.log_scale[t]`).
         gauge: sum of the k of `gauge_rescale`.
 
     Returns:
         A scalar; P_t itself need not be in range.
 
-    Source: derived here. Networks of Li & Arora 2020 have eps = 0, with which nothing needs to follow.
+    References:
+        Derived here. The networks of Li & Arora (2020), An Exponential Learning Rate Schedule for Deep Learning, have
+        eps = 0, which needs no scaling.
 
     Example:
         >>> round(float(scaled_eps(1e-5, jnp.log(0.1))), 8), round(float(scaled_eps(1e-5, -69.3147, gauge=-100)), 7)
@@ -46,15 +56,21 @@ def scaled_eps(eps: Any, log_scale: Any, gauge: Any = 0) -> jax.Array:
     return jnp.ldexp(mantissa, exponent + 2 * jnp.asarray(gauge, jnp.int32))
 
 
-def scale_eps(model_state: Tree, eps: Any, log_scale: Any, gauge: Any = 0) -> Tree:
+def scale_eps(model_state: PyTree, eps: ArrayLike, log_scale: ArrayLike, gauge: ArrayLike = 0) -> PyTree:
     """Sets the eps of every normalisation that keeps it in model_state (models with `eps_in_state=True`) to `scaled_eps`.
 
     Args:
         model_state: with the collection "norm_eps".
         eps, log_scale, gauge: as for `scaled_eps`. Set it before step t to the value for log P_t.
 
+    Returns:
+        model_state with the new eps.
+
     Raises:
         LrjaxError: model_state has no such collection.
+
+    References:
+        Derived here, as `scaled_eps`.
 
     Example:
         >>> scale_eps({"norm_eps": {"norm1": {"eps": jnp.float32(1e-5)}}}, 1e-5, jnp.log(0.1))
@@ -68,7 +84,7 @@ def scale_eps(model_state: Tree, eps: Any, log_scale: Any, gauge: Any = 0) -> Tr
     return {**model_state, "norm_eps": jax.tree.map(lambda leaf: value.astype(leaf.dtype), model_state["norm_eps"])}
 
 
-def correct_statistics(model_state: Tree, alpha: Any, statistics: Powers = statistic_power) -> Tree:
+def correct_statistics(model_state: PyTree, alpha: ArrayLike, statistics: Powers = statistic_power) -> PyTree:
     """Takes running statistics to the scale of the next step's weights: mean / alpha, variance / alpha^2.
 
     An average over steps mixes weights of different scale: uncorrected, the variance lags by 1 % at decay 0.9, by 9 % at
@@ -80,7 +96,11 @@ def correct_statistics(model_state: Tree, alpha: Any, statistics: Powers = stati
         statistics: power of c by path, as for `gauge_rescale`. eps in model_state is set by `scale_eps` instead.
 
     Returns:
-        model_state.
+        model_state with the corrected statistics.
+
+    References:
+        Derived here from theta_t = P_t theta~_t of Li & Arora (2020), An Exponential Learning Rate Schedule for Deep Learning,
+        section 2.
 
     Example:
         >>> correct_statistics({"batch_stats": {"n": {"mean": jnp.ones(1), "var": jnp.ones(1)}}}, 0.5)
@@ -96,12 +116,17 @@ def correct_statistics(model_state: Tree, alpha: Any, statistics: Powers = stati
 
 
 def recompute_statistics(
-    apply: Callable, params: Tree, model_state: Tree, batches: Iterable[jax.Array], *, decay: float = 0.9
-) -> Tree:
+    apply: Callable[..., tuple[PyTree, PyTree]],
+    params: optax.Params,
+    model_state: PyTree,
+    batches: Iterable[Float[Array, "B ..."]],
+    *,
+    decay: float = 0.9,
+) -> PyTree:
     """Replaces running statistics by those of the present weights over some batches, for an evaluation.
 
     Means and variances are those of all examples together: the mean of the batch variances plus the variance of the
-    batch means. Batches have the same size. What `lrjax.data` gives as training batches will do.
+    batch means. Batches have the same size, such as the training batches of `lrjax.data`.
 
     Args:
         apply: `apply(params, model_state, x, *, train) -> (outputs, model_state)` of a `Model`; jit it before.
@@ -110,10 +135,13 @@ def recompute_statistics(
         decay: of the running averages in `apply`.
 
     Returns:
-        model_state.
+        model_state with the new statistics.
 
     Raises:
         LrjaxError: no batch, or a model without running statistics.
+
+    References:
+        Ioffe & Szegedy (2015), Batch Normalization, Algorithm 2: population statistics from several batches.
 
     Example:
         >>> def apply(params, state, x, *, train):
@@ -134,7 +162,7 @@ def recompute_statistics(
         rows.append(jax.tree.map(lambda leaf: leaf / (1 - decay), state["batch_stats"]))
     check(len(rows) > 0, "recompute_statistics needs at least one batch")
 
-    def total(layer: Tree) -> Tree:
+    def total(layer: PyTree) -> PyTree:
         if isinstance(layer, Mapping) and set(layer) == set(STATISTICS["batch_stats"]):
             return {"mean": layer["mean"].mean(0), "var": layer["var"].mean(0) + layer["mean"].var(0)}
         return {name: total(part) for name, part in layer.items()}
@@ -143,16 +171,22 @@ def recompute_statistics(
 
 
 def statistic_powers(
-    apply: Callable, params: Tree, model_state: Tree, x: jax.Array, labels: Any = None, group: str = "si"
-):
-    """Measures by which power of c each running statistic scales when a group of parameters is multiplied by c.
+    apply: Callable[..., tuple[PyTree, PyTree]],
+    params: optax.Params,
+    model_state: PyTree,
+    x: Float[Array, "B ..."],
+    labels: PyTree[str] | Callable[[optax.Params], PyTree[str]] | None = None,
+    group: str = "si",
+) -> dict[str, int]:
+    """Homogeneity degree of each running statistic in a group of parameters, measured.
 
     A mean before whose normalisation the activations have degree d scales by c^d, a variance by c^2d. Without affine
     d = 1; behind trained scales and biases d may be 2, and 0 where no parameter of the group stands before.
 
     Args:
         apply: `apply(params, model_state, x, *, train) -> (outputs, model_state)`.
-        params, model_state, x: any; generic values.
+        params, model_state: generic values, neither zero nor one.
+        x: a batch of inputs `[B, ...]`.
         labels, group: which parameters scale, as for `gauge_rescale`.
 
     Returns:
@@ -160,6 +194,9 @@ def statistic_powers(
 
     Raises:
         LrjaxError: naming a statistic that is no power of c.
+
+    References:
+        Li & Arora (2020), An Exponential Learning Rate Schedule for Deep Learning, appendix C: degrees of homogeneity.
 
     Example:
         >>> def apply(params, state, x, *, train):
@@ -191,18 +228,24 @@ def statistic_powers(
     return powers
 
 
-def clip_by_scaled_norm(max_norm: float, log_scale: np.ndarray) -> optax.GradientTransformationExtraArgs:
-    """`optax.clip_by_global_norm` for the run without weight decay: its gradients are P_t g, so it clips at P_t * max_norm.
+def clip_by_scaled_norm(max_norm: float, log_scale: Float[np.ndarray, " T+1"]) -> optax.GradientTransformationExtraArgs:
+    """`optax.clip_by_global_norm` for the run without weight decay, whose gradients are P_t g: it clips at P_t * max_norm.
 
     For a chain that clips the gradient before weight decay is added to it: `chain(clip_by_global_norm(c),
     add_decayed_weights(wd), sgd(...))` becomes `chain(clip_by_scaled_norm(c, plan.log_scale), wd_free_sgd(...))`.
 
     Args:
-        max_norm: c, of the run with weight decay.
+        max_norm: c, of the run with weight decay; positive.
         log_scale: [T + 1], `WDFreePlan.log_scale`.
 
     Returns:
         An optax transformation with state `ClipState`, which `gauge_rescale` keeps up to date. Beyond the table NaN.
+
+    Raises:
+        LrjaxError: max_norm is not positive.
+
+    References:
+        Pascanu et al. (2013), On the Difficulty of Training Recurrent Neural Networks, Algorithm 1; the scale is derived here.
 
     Example:
         >>> clip = clip_by_scaled_norm(1.0, np.log([1.0, 0.5, 0.25]))
@@ -212,14 +255,15 @@ def clip_by_scaled_norm(max_norm: float, log_scale: np.ndarray) -> optax.Gradien
         >>> float(jnp.linalg.norm(first).round(5)), float(jnp.linalg.norm(second).round(5))
         (1.0, 0.5)
     """
+    check(max_norm > 0, f"max_norm must be positive, not {max_norm}")
     log2 = (np.log(max_norm) + np.asarray(log_scale, np.float64)) / np.log(2.0)
     mantissa, exponent = (jnp.asarray(a) for a in split_power(log2))
     mantissa = mantissa.astype(float)
 
-    def init(params: Tree) -> ClipState:
+    def init(params: PyTree) -> ClipState:
         return ClipState(jnp.int32(0), jnp.int32(0))
 
-    def update(updates: Tree, state: Any, params: Tree = None, **extra_args: Any) -> tuple[Tree, Any]:
+    def update(updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any) -> tuple[PyTree, Any]:
         # In a gauge k gradients are 2^-k P g.
         row = jnp.take(mantissa, state.count, mode="fill"), jnp.take(exponent, state.count, mode="clip")
         threshold = jnp.ldexp(row[0], row[1] - state.gauge)

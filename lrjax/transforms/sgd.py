@@ -1,57 +1,62 @@
 """SGD without weight decay that equals SGD with weight decay on a scale-invariant loss."""
 
-import math
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from lrjax.errors import check
-from lrjax.transforms.plan import (
-    DECAYS,
-    Value,
-    WDFreeTables,
-    next_step,
-    no_momentum,
-    refuse_traced,
-    wd_free_plan,
-    wd_free_tables,
-)
+from lrjax.transforms.log_space import compensated, exp_split
+from lrjax.transforms.plan import WDFreeTables, refuse_traced, wd_free_plan, wd_free_tables
+from lrjax.transforms.recursion import DECAYS, Value, next_step, no_momentum
 
-Tree = Any
+if TYPE_CHECKING:
+    from jaxtyping import Array, ArrayLike, Float, Int32, PyTree
 
 
 class WDFreeState(NamedTuple):
     """State of the table forms.
 
     Attributes:
-        count: int32, updates so far.
+        count: updates so far.
         trace: the buffer, like the parameters; () without momentum.
-        gauge: int32 k of `gauge_rescale`: parameters are stored as 2^k theta~, the buffer as 2^-k v~. 0 unless it is called.
+        gauge: k of `gauge_rescale`: parameters are stored as 2^k theta~, the buffer as 2^-k v~. 0 unless it is called.
+
+    Example:
+        >>> wd_free_sgd(0.1, 5e-4, 0.9, num_steps=10).init({"conv": jnp.ones(2)}).trace
+        {'conv': Array([0., 0.], dtype=float32)}
     """
 
-    count: Any
-    trace: Tree
-    gauge: jax.Array
+    count: Int32[ArrayLike, ""]
+    trace: PyTree
+    gauge: Int32[Array, ""]
 
 
 class OpenWDFreeState(NamedTuple):
     """State of the open-ended form: as `WDFreeState`, and the recursion of `wd_free_plan` at step `count`.
 
     Attributes:
+        count, trace, gauge: as in `WDFreeState`.
         kappa, alpha: of the step before; 0 and 1 at the first.
         log_scale, log_scale_error: log P as a compensated sum; P is exp(log_scale + log_scale_error).
+
+    Example:
+        >>> state = wd_free_sgd(0.1, 5e-4, 0.9).init({"conv": jnp.ones(2)})
+        >>> float(state.kappa), float(state.alpha), float(state.log_scale)
+        (0.0, 1.0, 0.0)
     """
 
-    count: Any
-    trace: Tree
-    gauge: jax.Array
-    kappa: jax.Array
-    alpha: jax.Array
-    log_scale: jax.Array
-    log_scale_error: jax.Array
+    count: Int32[ArrayLike, ""]
+    trace: PyTree
+    gauge: Int32[Array, ""]
+    kappa: Float[Array, ""]
+    alpha: Float[Array, ""]
+    log_scale: Float[Array, ""]
+    log_scale_error: Float[Array, ""]
 
 
 def wd_free_sgd(
@@ -97,7 +102,8 @@ def wd_free_sgd(
         LrjaxError: in the table form: a traced value, the first step without a positive alpha, the first step whose rate
             leaves the range of floats.
 
-    Source: Li & Arora 2020, An Exponential Learning Rate Schedule for Deep Learning, Theorem 2.13 (heavy ball, L2).
+    References:
+        Li & Arora (2020), An Exponential Learning Rate Schedule for Deep Learning, Theorem 2.13 (heavy ball, L2).
 
     Example:
         >>> tx = wd_free_sgd(optax.cosine_decay_schedule(0.1, 100), 5e-4, momentum=0.9, num_steps=100)
@@ -115,13 +121,19 @@ def wd_free_sgd(
 
 
 def follow_plan(tables: WDFreeTables) -> optax.GradientTransformationExtraArgs:
-    """The table form of `wd_free_sgd` for tables at hand, which may be traced: a grid of plans is one vmapped program.
+    """SGD along given tables, which may be traced: a grid of plans is one vmapped program.
 
     Args:
         tables: of `wd_free_tables`; stack those of several plans and `jax.vmap` over them.
 
     Returns:
         An optax transformation with state `WDFreeState`; updates are NaN beyond the end of the tables.
+
+    Raises:
+        LrjaxError: in `update`, tables with a correction and no `params`.
+
+    References:
+        Li & Arora (2020), An Exponential Learning Rate Schedule for Deep Learning, Theorems 2.12 and 2.13.
 
     Example:
         >>> plans = [wd_free_plan(lr, 5e-4, 0.9, num_steps=10) for lr in (0.1, 0.2)]
@@ -134,7 +146,7 @@ def follow_plan(tables: WDFreeTables) -> optax.GradientTransformationExtraArgs:
     """
     tables = jax.tree.map(jnp.asarray, tables)
 
-    def update(updates: Tree, state: Any, params: Tree = None, **extra_args: Any) -> tuple[Tree, Any]:
+    def update(updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any) -> tuple[PyTree, Any]:
         row = jax.tree.map(lambda a: jnp.take(a, state.count, mode="fill"), tables)
         return follow_row(row).update(updates, state, params)
 
@@ -150,6 +162,12 @@ def follow_row(row: WDFreeTables) -> optax.GradientTransformationExtraArgs:
     Returns:
         An optax transformation with state `WDFreeState`; with a correction its `update` needs `params`.
 
+    Raises:
+        LrjaxError: in `update`, a row with a correction and no `params`.
+
+    References:
+        Li & Arora (2020), An Exponential Learning Rate Schedule for Deep Learning, Theorems 2.12 and 2.13.
+
     Example:
         >>> tables = wd_free_tables(wd_free_plan(0.1, 5e-4, 0.9, num_steps=10))
         >>> tx = follow_row(jax.tree.map(lambda a: a[0], tables))
@@ -157,10 +175,10 @@ def follow_row(row: WDFreeTables) -> optax.GradientTransformationExtraArgs:
         -0.1
     """
 
-    def init(params: Tree) -> WDFreeState:
+    def init(params: PyTree) -> WDFreeState:
         return WDFreeState(jnp.int32(0), buffer_like(params, row.momentum is not None), jnp.int32(0))
 
-    def update(updates: Tree, state: Any, params: Tree = None, **extra_args: Any) -> tuple[Tree, Any]:
+    def update(updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any) -> tuple[PyTree, Any]:
         trace = state.trace
         if row.correction is not None and row.momentum is not None:
             check(
@@ -176,13 +194,13 @@ def follow_row(row: WDFreeTables) -> optax.GradientTransformationExtraArgs:
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def buffer_like(params: Tree, has_momentum: bool) -> Tree:
-    """A buffer of zeros, or none."""
+def buffer_like(params: PyTree, has_momentum: bool) -> PyTree:
+    """Zeros like the parameters, or () without momentum."""
     return jax.tree.map(jnp.zeros_like, params) if has_momentum else ()
 
 
-def leafwise(function: Callable, tree: Tree, *rest: Tree) -> Tree:
-    """The function of each leaf of several trees; computed in float32 at least, kept in the dtype of the first.
+def leafwise(function: Callable, tree: PyTree, *rest: PyTree) -> PyTree:
+    """Map a function over the leaves of several trees, in float32 at least; the dtype of the first tree is kept.
 
     A leaf stays as it is where one of them is None.
     """
@@ -197,9 +215,23 @@ def leafwise(function: Callable, tree: Tree, *rest: Tree) -> Tree:
 
 
 def sgd_step(
-    updates: Tree, trace: Tree, learning_rate: Any, momentum: Any, gain: Any = None, ahead: Any = None
-) -> tuple[Tree, Tree]:
-    """(updates, buffer) of one step. A leaf whose gradient is None keeps its buffer."""
+    updates: PyTree,
+    trace: PyTree,
+    learning_rate: ArrayLike,
+    momentum: ArrayLike | None,
+    gain: ArrayLike | None = None,
+    ahead: tuple[ArrayLike, ArrayLike] | None = None,
+) -> tuple[PyTree, PyTree]:
+    """One step of SGD; a leaf whose gradient is None keeps its buffer.
+
+    Args:
+        updates, trace: gradient and buffer.
+        learning_rate: a scalar.
+        momentum, gain, ahead: a row of `WDFreeTables`.
+
+    Returns:
+        Updates and the new buffer.
+    """
     if momentum is None:
         return leafwise(lambda g: -_like(g, learning_rate) * g, updates), ()
 
@@ -230,13 +262,13 @@ def _open_ended(
 
     plain = no_momentum(momentum)
 
-    def init(params: Tree) -> OpenWDFreeState:
+    def init(params: PyTree) -> OpenWDFreeState:
         # An array each: a training step that donates its state may not be given one buffer twice.
         kappa, log_scale, error = (jnp.zeros((), float) for _ in range(3))
         trace = buffer_like(params, not plain)
         return OpenWDFreeState(jnp.int32(0), trace, jnp.int32(0), kappa, jnp.ones((), float), log_scale, error)
 
-    def update(updates: Tree, state: Any, params: Tree = None, **extra_args: Any) -> tuple[Tree, Any]:
+    def update(updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any) -> tuple[PyTree, Any]:
         eta, lam = value(learning_rate, state.count), value(weight_decay, state.count)
         gamma = value(0.0 if plain else momentum, state.count)
         step = next_step(state.kappa, state.alpha, eta, lam, gamma, nesterov, decay)
@@ -251,22 +283,3 @@ def _open_ended(
         return updates, OpenWDFreeState(count, trace, state.gauge, step.c / alpha, alpha, log_scale, error)
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-def compensated(total: jax.Array, error: jax.Array, increment: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """`total + increment` and what its rounding lost (Knuth's two-sum), with what was lost before."""
-    increment = increment + error
-    new = total + increment
-    back = new - total
-    return new, (total - (new - back)) + (increment - back)
-
-
-def exp_split(large: jax.Array, small: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """exp(large + small) as a number near 1 and a power of two.
-
-    The product of `power` with the first 12 bits of ln 2 is exact, so the digits of `large` that matter survive.
-    """
-    power = jnp.round(large / math.log(2.0))
-    head = round(math.log(2.0) * 4096) / 4096
-    rest = (large - power * head) - power * (math.log(2.0) - head)
-    return jnp.exp(rest + small), power.astype(jnp.int32)

@@ -1,8 +1,10 @@
 """TEXP: the tapered exponential schedule that equals step decay with weight decay."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +13,13 @@ import optax
 from jax.core import Tracer
 
 from lrjax.errors import check, refuse
-from lrjax.transforms.plan import no_momentum, refuse_traced, split_power
+from lrjax.transforms.plan import refuse_traced, split_power
+from lrjax.transforms.recursion import no_momentum
 from lrjax.transforms.sgd import buffer_like, leafwise, sgd_step
+from lrjax.transforms.texp_rate import rate_at, rate_tables
 
-BITS = 12  # of a step number that are multiplied at once: their products with 12 bits of a slope are exact in float32
+if TYPE_CHECKING:
+    from jaxtyping import Array, ArrayLike, Float64, Int32, Int64, PyTree
 
 
 class Phases(NamedTuple):
@@ -28,31 +33,53 @@ class Phases(NamedTuple):
         log_lr: log of the rate at T_I; it grows by -2 log_alpha a step.
     """
 
-    starts: np.ndarray
-    alpha: np.ndarray
-    log_alpha: np.ndarray
-    kappa: np.ndarray
-    log_scale: np.ndarray
-    log_lr: np.ndarray
+    starts: Int64[np.ndarray, " K"]
+    alpha: Float64[np.ndarray, " K"]
+    log_alpha: Float64[np.ndarray, " K"]
+    kappa: Float64[np.ndarray, " K"]
+    log_scale: Float64[np.ndarray, " K"]
+    log_lr: Float64[np.ndarray, " K"]
 
 
 class TEXPState(NamedTuple):
-    """State of `texp`: the fields of `WDFreeState`."""
+    """State of `texp`.
 
-    count: Any
-    trace: Any
-    gauge: jax.Array
+    Attributes:
+        count: updates so far.
+        trace: the buffer, like the parameters; () without momentum.
+        gauge: k of `gauge_rescale`, as in `WDFreeState`.
+
+    Example:
+        >>> state = texp((100,), (0.1, 0.01), 5e-4, momentum=0.9).init(jnp.ones(2))
+        >>> int(state.count), state.trace.tolist(), int(state.gauge)
+        (0, [0.0, 0.0], 0)
+    """
+
+    count: Int32[ArrayLike, ""]
+    trace: PyTree
+    gauge: Int32[Array, ""]
 
 
-def larger_root(learning_rate: Any, weight_decay: Any, momentum: float) -> tuple[np.ndarray, np.ndarray]:
-    """(1 - alpha, kappa) for constant values, without cancellation; NaN where the roots are complex.
+def larger_root(
+    learning_rate: ArrayLike, weight_decay: ArrayLike, momentum: float
+) -> tuple[Float64[np.ndarray, "*K"], Float64[np.ndarray, "*K"]]:
+    """Fixed point (1 - alpha, kappa) of the recursion for constant values, without cancellation.
+
+    Args:
+        learning_rate, weight_decay: numbers or arrays [K].
+        momentum: of the heavy ball.
+
+    Returns:
+        1 - alpha, with alpha the larger root of x^2 - (1 + gamma - lambda eta) x + gamma, and kappa = (1 / alpha - 1) / eta;
+        NaN where the roots are complex.
 
     Example:
         >>> shrink, kappa = larger_root(0.1, 5e-4, 0.9)
         >>> round(float(shrink), 9), round(float(kappa), 7)
         (0.000502272, 0.0050252)
     """
-    d = np.asarray(learning_rate * np.asarray(weight_decay), np.float64)
+    weight_decay = np.asarray(weight_decay, np.float64)
+    d = np.asarray(learning_rate, np.float64) * weight_decay
     with np.errstate(invalid="ignore", divide="ignore"):
         divisor = 1 - momentum + d + np.sqrt((1 - momentum) ** 2 - 2 * (1 + momentum) * d + d * d)
         shrink = 2 * d / divisor
@@ -66,7 +93,16 @@ def texp_phases(
     momentum: float,
     instant_drop: bool = True,
 ) -> Phases:
-    """The exponential phases that equal step decay with weight decay; see `texp_schedule` for arguments and errors.
+    """Exponential phases that equal step decay with weight decay.
+
+    Args:
+        boundaries, learning_rates, weight_decay, momentum, instant_drop: as for `texp_schedule`.
+
+    Returns:
+        The phases, float64.
+
+    Raises:
+        LrjaxError: as `texp_schedule`, but for the range of floats.
 
     Example:
         >>> phases = texp_phases((10,), (0.1, 0.01), 5e-4, 0.9)
@@ -115,7 +151,7 @@ def texp_schedule(
     starts, which `texp` does. Called with a plain number or array it computes in float64.
 
     Args:
-        boundaries: [K - 1], first steps of phases 1, 2, ...: the step taken at a boundary already uses the next rate.
+        boundaries: [K - 1], in steps, the first of phases 1, 2, ...: the step taken at a boundary already uses the next rate.
         learning_rates: [K], positive, of the run with weight decay.
         weight_decay: of that run; one value, or one a phase.
         momentum: of both runs, heavy ball.
@@ -129,7 +165,8 @@ def texp_schedule(
         LrjaxError: the first step at which learning_rate * weight_decay is beyond (1 - sqrt(momentum))^2; the step at which
             the rate leaves float32 (float64 where JAX has it enabled), if a boundary, num_steps or a call lies beyond it.
 
-    Source: Li & Arora 2020, An Exponential Learning Rate Schedule for Deep Learning, Theorem 2.12; TEXP--: its experiments.
+    References:
+        Li & Arora (2020), An Exponential Learning Rate Schedule for Deep Learning, Theorem 2.12; its experiments for TEXP--.
 
     Example:
         >>> schedule = texp_schedule((80 * 391, 120 * 391), (0.1, 0.01, 0.001), 5e-4, 0.9)
@@ -142,11 +179,11 @@ def texp_schedule(
     phases = texp_phases(boundaries, learning_rates, weight_decay, momentum, instant_drop)
     beyond = _first_beyond(phases)
     _check_in_range(beyond, max(int(phases.starts[-1]), (num_steps or 1) - 1))
-    tables = _tables(phases)
+    tables = rate_tables(phases.starts, phases.log_lr, phases.log_alpha)
 
     def schedule(count: Any) -> jax.Array:
         if isinstance(count, Tracer):
-            rate, power = _rate(tables, count)[:2]
+            rate, power = rate_at(tables, count)[:2]
             return jnp.ldexp(rate, power)
         steps = np.asarray(count)
         _check_in_range(beyond, int(np.max(steps, initial=0)))
@@ -188,9 +225,10 @@ def texp(
         runs in range that are too long for `texp_schedule`.
 
     Raises:
-        LrjaxError: as `texp_schedule`, but for the range of floats.
+        LrjaxError: as `texp_schedule`, but for the range of floats; in `update`, a correction without `params`.
 
-    Source: Li & Arora 2020, An Exponential Learning Rate Schedule for Deep Learning, Theorem 2.12 (heavy ball, L2).
+    References:
+        Li & Arora (2020), An Exponential Learning Rate Schedule for Deep Learning, Theorem 2.12 (heavy ball, L2).
 
     Example:
         >>> tx = texp((100, 200), (0.1, 0.01, 0.001), 5e-4, momentum=0.9)
@@ -200,7 +238,7 @@ def texp(
         -0.0996
     """
     phases = texp_phases(boundaries, learning_rates, weight_decay, momentum, instant_drop)
-    tables = _tables(phases)
+    tables = rate_tables(phases.starts, phases.log_lr, phases.log_alpha)
     plain = no_momentum(momentum)
     change = np.diff(phases.kappa, prepend=0.0) * np.where(phases.starts == 0, correct_start, correct_phases)
     corrects = not plain and bool((change != 0).any())
@@ -208,11 +246,11 @@ def texp(
     amount, exponent = split_power(2 * phases.log_scale / math.log(2.0))
     amount = amount * change
 
-    def init(params: Any) -> TEXPState:
+    def init(params: PyTree) -> TEXPState:
         return TEXPState(jnp.int32(0), buffer_like(params, not plain), jnp.int32(0))
 
-    def update(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> tuple[Any, Any]:
-        rate, power, phase = _rate(tables, state.count)
+    def update(updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any) -> tuple[PyTree, Any]:
+        rate, power, phase = rate_at(tables, state.count)
         trace = state.trace
         if corrects:
             if params is None:
@@ -225,47 +263,6 @@ def texp(
         return updates, TEXPState(optax.safe_increment(state.count), trace, state.gauge)
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-class _Slope(NamedTuple):
-    # A slope per step as whole + head + rest: head has BITS bits behind the point, so small integers times it are exact.
-    whole: np.ndarray
-    head: np.ndarray
-    rest: np.ndarray
-
-
-class _Tables(NamedTuple):
-    starts: np.ndarray
-    mantissa: np.ndarray
-    exponent: np.ndarray
-    fine: _Slope  # log2 of the growth in one step
-    coarse: _Slope  # in 2^BITS steps
-
-
-def _slope(log2: np.ndarray) -> _Slope:
-    whole = np.floor(log2)
-    head = np.floor((log2 - whole) * 2**BITS) / 2**BITS
-    return _Slope(whole.astype(np.int32), head, log2 - whole - head)
-
-
-def _tables(phases: Phases) -> _Tables:
-    slope = -2 * phases.log_alpha / math.log(2.0)
-    start = split_power(phases.log_lr / math.log(2.0))
-    return _Tables(phases.starts.astype(np.int32), *start, _slope(slope), _slope(slope * 2**BITS))
-
-
-def _rate(tables: _Tables, count: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
-    # (rate, power, phase): the learning rate is rate * 2^power. One float32 product of step and slope would lose five digits.
-    phase = jnp.searchsorted(jnp.asarray(tables.starts), count, side="right") - 1
-    row = jax.tree.map(lambda a: jnp.asarray(a)[phase], tables)
-    steps = count - row.starts
-    power, rest = row.exponent, jnp.zeros((), row.mantissa.dtype)
-    for part, slope in ((steps >> BITS, row.coarse), (steps & (2**BITS - 1), row.fine)):
-        number = part.astype(rest.dtype)
-        product = number * slope.head
-        power = power + part * slope.whole + jnp.floor(product).astype(jnp.int32)
-        rest = rest + (product - jnp.floor(product)) + number * slope.rest
-    return row.mantissa * jnp.exp2(rest), power, phase
 
 
 def _first_beyond(phases: Phases) -> float:

@@ -1,13 +1,20 @@
-"""TEXP as arrays with a row a step: what a compiled loop reads, stacks and vmaps."""
+"""TEXP as arrays with a row a step, for a compiled loop to read, stack and vmap."""
+
+from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
 
-from lrjax.transforms.plan import WDFreeTables, no_momentum, split_power
+from lrjax.transforms.plan import WDFreeTables, split_power
+from lrjax.transforms.recursion import no_momentum
 from lrjax.transforms.texp import Phases, texp_phases
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, Float64, Int32
 
 
 def texp_tables(
@@ -20,8 +27,8 @@ def texp_tables(
     instant_drop: bool = True,
     correct_start: bool = True,
     correct_phases: bool = True,
-) -> tuple[WDFreeTables, np.ndarray]:
-    """The rates and buffer corrections of `texp`, step by step, for `follow_plan`.
+) -> tuple[WDFreeTables, Float64[np.ndarray, " T+1"]]:
+    """Rates and buffer corrections of `texp`, step by step, for `follow_plan`.
 
     Args:
         boundaries, learning_rates, weight_decay, momentum, instant_drop, correct_start, correct_phases: as for `texp`.
@@ -33,7 +40,8 @@ def texp_tables(
     Raises:
         LrjaxError: as `texp`.
 
-    Source: Li & Arora 2020, An Exponential Learning Rate Schedule for Deep Learning, Theorem 2.12.
+    References:
+        Li & Arora (2020), An Exponential Learning Rate Schedule for Deep Learning, Theorem 2.12.
 
     Example:
         >>> tables, log_scale = texp_tables((2,), (0.1, 0.01), 5e-4, 0.9, num_steps=4)
@@ -53,8 +61,21 @@ def texp_tables(
     return table_of(log_lr, momentum, correction), log_scale
 
 
-def rates_of(phases: Phases, num_steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """(log of the rate [T], log P [T + 1]) of phases, in float64."""
+def rates_of(phases: Phases, num_steps: int) -> tuple[Float64[np.ndarray, " T"], Float64[np.ndarray, " T+1"]]:
+    """Log of the rate [T] and log P [T + 1] of phases.
+
+    Args:
+        phases: of `texp_phases`.
+        num_steps: T, steps of the run.
+
+    Returns:
+        Both in float64.
+
+    Example:
+        >>> log_lr, log_scale = rates_of(texp_phases((2,), (0.1, 0.01), 5e-4, 0.9), 4)
+        >>> np.exp(log_lr).round(4).tolist(), log_scale.shape
+        ([0.1001, 0.1002, 0.01, 0.01], (5,))
+    """
     steps = np.arange(num_steps + 1)
     phase = np.searchsorted(phases.starts, steps, side="right") - 1
     since = (steps - phases.starts[phase]) * phases.log_alpha[phase]
@@ -62,9 +83,19 @@ def rates_of(phases: Phases, num_steps: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def table_of(
-    log_lr: np.ndarray, momentum: float, correction: tuple[np.ndarray, np.ndarray] | None = None
+    log_lr: Float64[np.ndarray, " T"],
+    momentum: float,
+    correction: tuple[Float[Array | np.ndarray, " T"], Int32[Array | np.ndarray, " T"]] | None = None,
 ) -> WDFreeTables:
-    """Rates given by their logarithms, a constant momentum and what the buffer loses, as tables.
+    """Tables of rates at a constant momentum.
+
+    Args:
+        log_lr: log of the rates.
+        momentum: of the heavy ball; no buffer at 0.
+        correction: as in `WDFreeTables`.
+
+    Returns:
+        Host arrays [T] in JAX's default float.
 
     Example:
         >>> table_of(np.log([0.1, 0.2]), 0.9).momentum.round(3).tolist() == np.full(2, 0.9, "float32").tolist()

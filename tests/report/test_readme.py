@@ -5,7 +5,7 @@ import pytest
 
 from lrjax.errors import LrjaxError
 from lrjax.report.listing import list_experiments
-from lrjax.report.readme import END, START, TITLES, main, results_table, rewrite
+from lrjax.report.readme import ARXIV, END, START, TITLES, claims_tables, main, rewrite, summary_table
 
 
 def entry(**changes):
@@ -33,12 +33,16 @@ def store(root, *entries, name="benign_osc-CLEAR"):
 
 
 def rows(root):
-    return results_table(root / "docs" / "results").splitlines()[2:]
+    """The rows of claims of all papers."""
+    lines = claims_tables(root / "docs" / "results").splitlines()
+    return [line for line in lines if line.startswith("| ") and not line.startswith(("| Claim", "| ---"))]
 
 
 @pytest.fixture
 def checkout(tmp_path):
-    (tmp_path / "README.md").write_text(f"# lrjax\n\nBefore.\n\n{START}\n{END}\n\nAfter.\n", encoding="utf-8")
+    (tmp_path / "docs").mkdir()
+    for name in ("README.md", "docs/results.md"):
+        (tmp_path / name).write_text(f"# lrjax\n\nBefore.\n\n{START}\n{END}\n\nAfter.\n", encoding="utf-8")
     store(tmp_path, entry(), entry(id="prop_6", verdict="contradicted", measured="accuracy 0.41"))
     return tmp_path
 
@@ -47,55 +51,74 @@ def run(checkout, *flags):
     return main([f"--root={checkout}", *flags])
 
 
-def test_the_table_has_one_row_a_claim_and_one_for_each_paper_not_run(checkout):
-    lines = rows(checkout)
-    assert [line.split(" | ")[0].removeprefix("| ") for line in lines] == [
-        TITLES["lr_decay"],
-        TITLES["break_even"],
-        TITLES["benign_osc"],
-        TITLES["benign_osc"],
-        TITLES["exp_lr"],
-    ]
-    assert [("not run yet" in line) for line in lines] == [True, True, False, False, True]
+def test_each_paper_has_a_section_with_one_row_a_claim(checkout):
+    tables = claims_tables(checkout / "docs" / "results")
+    assert [line[3:] for line in tables.splitlines() if line.startswith("## ")] == list(TITLES.values())
+    assert tables.count("Not run yet: all experiments.") == 3
+    assert len(rows(checkout)) == 2
 
 
 def test_a_row_holds_claim_command_numbers_verdict_and_wall_time(checkout):
-    assert rows(checkout)[2] == (
-        "| Benign Oscillation | The weak feature is learned for e > 1 only. | "
-        "`python -m lrjax.main --config=configs/benign_osc.py` | accuracy 0.998 | "
-        "not published in a form we could read | supported | 38 s (small) |"
+    assert rows(checkout)[0] == (
+        "| The weak feature is learned for e > 1 only. | `python -m lrjax.main --config=configs/benign_osc.py` | "
+        "accuracy 0.998 | not published in a form we could read | supported | 38 s (small) |"
     )
-    assert "| accuracy 0.41 |" in rows(checkout)[3]
-    assert "| contradicted |" in rows(checkout)[3]
+    assert "| accuracy 0.41 |" in rows(checkout)[1]
+    assert "| contradicted |" in rows(checkout)[1]
 
 
-def test_the_generator_is_idempotent_and_leaves_the_rest_of_the_readme_alone(checkout):
+def test_the_readme_counts_the_verdicts_of_each_paper_and_links_paper_command_and_claims(checkout):
+    lines = summary_table(checkout / "docs" / "results").splitlines()
+    assert len(lines) == 2 + len(TITLES)
+    assert set(ARXIV) == set(TITLES)
+    assert lines[4] == (
+        "| [Benign Oscillation](https://arxiv.org/abs/2310.17074) | 1 | 1 | 0 | "
+        "`python -m lrjax.main --config=configs/benign_osc.py` | [results](docs/results.md#benign-oscillation) |"
+    )
+
+
+FILES = ("README.md", "docs/results.md")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_generator_is_idempotent_and_leaves_the_rest_of_a_file_alone(checkout, name):
     assert run(checkout) == 0
-    once = (checkout / "README.md").read_bytes()
+    once = (checkout / name).read_bytes()
     assert run(checkout) == 0
-    assert (checkout / "README.md").read_bytes() == once
+    assert (checkout / name).read_bytes() == once
     assert once.startswith(b"# lrjax\n\nBefore.\n\n<!--")
     assert once.endswith(b"-->\n\nAfter.\n")
 
 
-def test_check_passes_on_a_fresh_readme_and_fails_in_one_sentence_on_a_changed_number(checkout, capsys):
+def test_check_passes_on_fresh_files_and_fails_in_one_sentence_on_a_changed_verdict(checkout, capsys):
     run(checkout)
     assert run(checkout, "--check") == 0
-    store(checkout, entry(measured="accuracy 0.997"))
-    before = (checkout / "README.md").read_bytes()
+    store(checkout, entry(verdict="inconclusive"))
+    before = [(checkout / name).read_bytes() for name in FILES]
     assert run(checkout, "--check") == 1
     out, err = capsys.readouterr()
-    assert "differs" in err
+    assert "README.md and docs/results.md differ" in err
     assert err.count("\n") == 1
     assert not out
-    assert (checkout / "README.md").read_bytes() == before
+    assert [(checkout / name).read_bytes() for name in FILES] == before
 
 
-def test_a_number_typed_into_the_readme_by_hand_is_found(checkout):
+@pytest.mark.parametrize(
+    ("name", "old", "new"), [("README.md", "| 1 | 1 |", "| 2 | 0 |"), ("docs/results.md", "998", "9")]
+)
+def test_a_number_typed_by_hand_is_found(checkout, name, old, new):
     run(checkout)
-    readme = checkout / "README.md"
-    readme.write_text(readme.read_text(encoding="utf-8").replace("0.998", "0.999"), encoding="utf-8")
+    path = checkout / name
+    assert old in path.read_text(encoding="utf-8")
+    path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
     assert run(checkout, "--check") == 1
+
+
+def test_nothing_is_written_where_one_of_the_files_cannot_be(checkout):
+    (checkout / "docs" / "results.md").write_text("no markers", encoding="utf-8")
+    before = (checkout / "README.md").read_bytes()
+    assert run(checkout) == 1
+    assert (checkout / "README.md").read_bytes() == before
 
 
 @pytest.mark.parametrize("key", ["statement", "command", "measured", "paper_reports"])
@@ -103,18 +126,18 @@ def test_pipes_and_line_breaks_do_not_break_the_row(tmp_path, key):
     store(tmp_path, entry(**{key: "|v| at\nmost 0.1 |u|"}))
     (row,) = [line for line in rows(tmp_path) if "most" in line]
     assert r"\|v\| at most 0.1 \|u\|" in row
-    assert row.replace(r"\|", "").count("|") == 8
+    assert row.replace(r"\|", "").count("|") == 7
 
 
 def test_text_that_looks_like_markup_is_shown_as_text(tmp_path):
     store(tmp_path, entry(measured="<e> is *large* and <script>"))
-    assert r"&lt;e> is \*large\* and &lt;script>" in rows(tmp_path)[2]
+    assert r"&lt;e> is \*large\* and &lt;script>" in rows(tmp_path)[0]
 
 
 def test_experiments_come_in_the_order_of_their_names_whatever_the_disk_says(tmp_path):
     for experiment in ("phase", "CLEAR", "E2"):
         store(tmp_path, entry(experiment=experiment, measured=f"of {experiment}"), name=f"benign_osc-{experiment}")
-    assert [line.split(" | ")[3] for line in rows(tmp_path)[2:5]] == ["of CLEAR", "of E2", "of phase"]
+    assert [line.split(" | ")[2] for line in rows(tmp_path)] == ["of CLEAR", "of E2", "of phase"]
 
 
 def test_an_unknown_verdict_is_refused(checkout, capsys):
@@ -147,7 +170,7 @@ def test_a_readme_without_its_markers_is_refused(readme):
         rewrite(readme, "table")
 
 
-def test_a_missing_readme_is_answered_in_one_sentence(tmp_path, capsys):
+def test_a_missing_file_is_answered_in_one_sentence(tmp_path, capsys):
     assert run(tmp_path) == 1
     err = capsys.readouterr().err
     assert "README.md" in err
@@ -157,17 +180,17 @@ def test_a_missing_readme_is_answered_in_one_sentence(tmp_path, capsys):
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_table_of_this_repository_is_what_its_results_say():
+def test_the_tables_of_this_repository_are_what_its_results_say():
     assert main(["--check", "--root", str(ROOT)]) == 0
 
 
 def test_experiments_without_a_result_are_named_as_not_run(tmp_path):
     store(tmp_path, entry())
-    table = results_table(tmp_path / "docs" / "results", {"benign_osc": ["CLEAR", "E1", "E2"], "exp_lr": ["E1"]})
-    assert f"| {TITLES['benign_osc']} | not run yet: E1, E2 |" in table
-    assert f"| {TITLES['exp_lr']} | not run yet |" in table
-    complete = results_table(tmp_path / "docs" / "results", {"benign_osc": ["CLEAR"]})
-    assert f"| {TITLES['benign_osc']} | not run yet" not in complete
+    tables = claims_tables(tmp_path / "docs" / "results", {"benign_osc": ["CLEAR", "E1", "E2"], "exp_lr": ["E1"]})
+    assert "Not run yet: E1, E2." in tables
+    assert "Not run yet: E1." in tables
+    complete = claims_tables(tmp_path / "docs" / "results", {"benign_osc": ["CLEAR"]})
+    assert "Not run yet" not in complete.split("## Benign Oscillation")[1].split("## ")[0]
 
 
 def test_results_are_those_of_real_runs_of_listed_experiments_at_small_scale():

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from lrjax.errors import LrjaxError
-from lrjax.transforms import angular_update, headroom, time_to_equilibrium, wd_free_plan
+from lrjax.transforms import angular_update, limit_fraction, time_to_equilibrium, wd_free_plan
 
 RATE, DECAY = 0.05, 0.1
 
@@ -60,7 +60,7 @@ def test_long_weights_shrink_by_e_in_the_time_to_equilibrium():
 
 
 def test_a_share_beyond_one_has_no_exponential_twin():
-    assert headroom(0.1, 5e-4, 0.9) < 1 < headroom(1.0, 6e-3, 0.9)
+    assert limit_fraction(0.1, 5e-4, 0.9) < 1 < limit_fraction(1.0, 6e-3, 0.9)
     wd_free_plan(0.1, 5e-4, 0.9, num_steps=1000)
     with pytest.raises(LrjaxError, match="no exponential schedule"):
         wd_free_plan(1.0, 6e-3, 0.9, num_steps=1000)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from lrjax.experiment.rundir.lanes import Arrays, Lanes, NotMeasured, by_arm, lane_config, lanes, recorded
 from lrjax.experiment.rundir.metrics import RunResult
-from lrjax.transforms.equilibrium import angular_update, headroom, time_to_equilibrium
+from lrjax.transforms.equilibrium import angular_update, limit_fraction, time_to_equilibrium
 
 
 def arms_of(run: RunResult, *names: str) -> dict[str, Lanes]:
@@ -96,7 +96,7 @@ def observations(run: Any) -> list[dict[str, Any]]:
         if values.l2:
             record |= {
                 "steps_to_equilibrium": time_to_equilibrium(*values),
-                "share_of_the_limit": headroom(*values),
+                "share_of_the_limit": limit_fraction(*values),
                 "expected_angle": float(angular_update(*values)),
             }
         if len(arrays.get("accuracy/test_accuracy", ())):

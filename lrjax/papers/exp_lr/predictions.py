@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from lrjax.experiment.step.representation import log10_rate
-from lrjax.transforms.equilibrium import angular_update, headroom, time_to_equilibrium
+from lrjax.transforms.equilibrium import angular_update, limit_fraction, time_to_equilibrium
 
 
 def before(groups: list[Any]) -> str:
@@ -29,7 +29,7 @@ def _expected(lane: Any) -> str:
     with np.errstate(divide="ignore"):  # a rate of 0, as at the end of a cosine
         used = np.log10(lane.learning_rates()) if tables is None else np.asarray(log10_rate(tables))
     finite = used[np.isfinite(used)]
-    limit = f"{headroom(rate, l2, momentum):.3f} of the limit" if momentum else f"eta lambda = {rate * l2:.2g}"
+    limit = f"{limit_fraction(rate, l2, momentum):.3f} of the limit" if momentum else f"eta lambda = {rate * l2:.2g}"
     return (
         f"{limit}, {math.ceil(time_to_equilibrium(rate, l2, momentum))} steps, "
         f"{float(angular_update(rate, l2, momentum)):.4f} rad, 10^{finite.min():.1f} to 10^{finite.max():.1f}"
