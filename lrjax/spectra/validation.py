@@ -10,7 +10,8 @@ import numpy as np
 from lrjax.errors import LrjaxError, check
 from lrjax.spectra.programs import Functions, compiled
 from lrjax.spectra.rules import Rule
-from lrjax.spectra.selection import Tree, path_of
+from lrjax.spectra.selection import Tree
+from lrjax.trees import path_of
 
 AGREEMENT = 1e-3  # relative; far above rounding, far below what a batch's own statistics change
 

@@ -11,6 +11,7 @@ import optax
 
 from lrjax.errors import check
 from lrjax.transforms.scale_groups import Relations
+from lrjax.trees import path_of
 
 if TYPE_CHECKING:
     from jaxtyping import PyTree
@@ -156,9 +157,4 @@ class InvarianceReport(NamedTuple):
             {'w': 'si'}
         """
         broken = {obstacle.path for obstacle in self.obstacles}
-        return jax.tree_util.tree_map_with_path(lambda p, _: other if path_name(p) in broken else group, params)
-
-
-def path_name(path: jax.tree_util.KeyPath) -> str:
-    """`("conv1", "kernel")` as "conv1/kernel"."""
-    return jax.tree_util.keystr(path, simple=True, separator="/")
+        return jax.tree_util.tree_map_with_path(lambda p, _: other if path_of(p) in broken else group, params)
