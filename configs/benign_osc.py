@@ -194,27 +194,14 @@ LARGE = dict(name="large_step", growth=1.05)
 
 def images(scale: str) -> Config:
     """Keys of the CIFAR-10 experiments. The paper's settings are unknown; these are ours."""
-    config = common.base()
+    config = common.on_cifar10(common.base(), 2048, 2000)
     config.update(
         paper="benign_osc",
-        step_loop="host",
-        lane_loop="single",
-        lanes_per_device=1,
         batch_size=32,
         steps=300,
         log_every=10,
         checkpoint_every=100,
     )
-    config.data = group(
-        dict(
-            name="cifar10",
-            num_train=placeholder(int),
-            num_test=placeholder(int),
-            classes=placeholder(tuple),
-            subset_seed=0,
-        )
-    )
-    config.data.update(num_train=2048, num_test=2000)
     config.model = group(dict(name="simple_cnn", width=32))
     config.probes = group(dict(accuracy=100))
     if scale == "smoke":
@@ -231,22 +218,26 @@ def images(scale: str) -> Config:
     return config
 
 
+def _large_and_small(scale: str) -> dict[str, dict]:
+    """Arms: SimpleCNN and ResNet-18, each at a large and at a small rate."""
+    widths = {"smoke": (4, 4), "small": (32, 16), "paper": (32, 64)}[scale]
+    simple, resnet = dict(name="simple_cnn", width=widths[0]), dict(name="resnet18", width=widths[1])
+    return dict(
+        simple_cnn_large=dict(model=simple, optimizer=dict(learning_rate=0.02), schedule=LARGE),
+        simple_cnn_small=dict(model=simple, optimizer=dict(learning_rate=0.01)),
+        resnet18_large=dict(model=resnet, optimizer=dict(learning_rate=0.75), schedule=LARGE),
+        resnet18_small=dict(model=resnet, optimizer=dict(learning_rate=0.01)),
+    )
+
+
 def cifar10(scale: str) -> Config:
     """E0: natural images, large against small rate."""
     config = images(scale)
-    widths = {"smoke": (4, 4), "small": (32, 16), "paper": (32, 64)}[scale]
-    simple, resnet = dict(name="simple_cnn", width=widths[0]), dict(name="resnet18", width=widths[1])
-    config.arms = group(
-        dict(
-            simple_cnn_large=dict(model=simple, optimizer=dict(learning_rate=0.02), schedule=LARGE),
-            simple_cnn_small=dict(model=simple, optimizer=dict(learning_rate=0.01)),
-            resnet18_large=dict(model=resnet, optimizer=dict(learning_rate=0.75), schedule=LARGE),
-            resnet18_small=dict(model=resnet, optimizer=dict(learning_rate=0.01)),
-        )
-    )
+    arms = _large_and_small(scale)
+    config.arms = group(arms)
     if scale == "paper":
         config.sweep = group(dict(seed=(0, 1, 2)))
-        augmented = dict(model=resnet, augment="crop_flip")
+        augmented = dict(model=arms["resnet18_small"]["model"], augment="crop_flip")
         for name, rate in (("augmented_large", 0.05), ("augmented_small", 0.002)):
             config.arms[name] = group(augmented | dict(optimizer=dict(learning_rate=rate, momentum=0.9, l2=5e-4)))
     return config
@@ -256,15 +247,7 @@ def planted(scale: str) -> Config:
     """E0_planted: a class-coded patch on a fraction 1 - rho of the training images; tested without it. Ours."""
     config = images(scale)
     config.data.update(name="cifar10_planted", rho=0.1, contrast=2.0, patch_size=4)
-    widths = {"smoke": (4, 4), "small": (32, 16), "paper": (32, 64)}[scale]
-    simple, resnet = dict(name="simple_cnn", width=widths[0]), dict(name="resnet18", width=widths[1])
-    arms = dict(
-        simple_cnn_large=dict(model=simple, optimizer=dict(learning_rate=0.02), schedule=LARGE),
-        simple_cnn_small=dict(model=simple, optimizer=dict(learning_rate=0.01)),
-        resnet18_large=dict(model=resnet, optimizer=dict(learning_rate=0.75), schedule=LARGE),
-        resnet18_small=dict(model=resnet, optimizer=dict(learning_rate=0.01)),
-    )
-    config.arms = group(arms)
+    config.arms = group(_large_and_small(scale))
     if scale == "paper":
         config.sweep = group(dict(seed=(0, 1, 2), data=dict(rho=(0.01, 0.1, 0.3), contrast=(1.0, 2.0, 4.0))))
     return config

@@ -1,7 +1,5 @@
 """Experiments of `break_even` with SimpleCNN and ResNet-32 on CIFAR-10, and the keys that all of its experiments share."""
 
-from ml_collections.config_dict import placeholder
-
 from . import common
 from .common import Config, group
 
@@ -27,14 +25,8 @@ def measured(config: Config, scale: str) -> Config:
 
 def images(scale: str) -> Config:
     """SimpleCNN on CIFAR-10 by plain SGD: the keys of most experiments."""
-    config = measured(common.base(), scale)
+    config = common.on_cifar10(measured(common.base(), scale), 10_000, 1000)
     config.update(batch_size=128, steps=1000, log_every=10, checkpoint_every=500)
-    config.update(step_loop="host", lane_loop="single", lanes_per_device=1)
-    config.data = group(
-        dict(name="cifar10", num_train=placeholder(int), num_test=placeholder(int), classes=placeholder(tuple))
-    )
-    config.data.subset_seed = 0
-    config.data.update(num_train=10_000, num_test=1000)
     config.model = group(dict(name="simple_cnn", width=32, norm="none"))
     config.probes = group(dict(break_even=100, predictions=50, accuracy=250))
     if scale == "smoke":

@@ -109,3 +109,24 @@ def base() -> Config:
             arms=group(),  # name -> overrides; each arm is crossed with the sweep
         )
     )
+
+
+def on_cifar10(config: Config, num_train: int | None, num_test: int | None) -> Config:
+    """CIFAR-10, or a subset of it, with a network that convolves: one lane a device, steps from the host.
+
+    Args:
+        config: changed in place.
+        num_train, num_test: images of each; None for all.
+    """
+    config.update(step_loop="host", lane_loop="single", lanes_per_device=1)
+    config.data = group(
+        dict(
+            name="cifar10",
+            num_train=placeholder(int),
+            num_test=placeholder(int),
+            classes=placeholder(tuple),
+            subset_seed=0,
+        )
+    )
+    config.data.update(num_train=num_train, num_test=num_test)
+    return config

@@ -17,8 +17,6 @@ twins | the first 20 steps in float32: the same functions, step by step | smoke,
 E7 | the toy: weight decay or normalisation alone converge, both together do not | smoke, small, paper | 25 s
 """
 
-from ml_collections.config_dict import placeholder
-
 from . import common
 from .common import Config, group
 
@@ -40,28 +38,15 @@ def images(scale: str) -> Config:
     first phase (31 in the paper), 0.3 and 0.03 in the others (1.6 and 0.7). The rate itself is small, which only means
     that the first weights are long: a gentle start, in which float32 runs stay close for the first steps.
     """
-    config = common.base()
+    config = common.on_cifar10(common.base(), 5120, None)
     config.update(
         paper="exp_lr",
-        step_loop="host",
-        lane_loop="single",
-        lanes_per_device=1,
         record_scale=True,
         batch_size=32,
         log_every=20,
         checkpoint_every=400,
     )
     config.optimizer.update(learning_rate=0.005, momentum=0.9, l2=0.1)
-    config.data = group(
-        dict(
-            name="cifar10",
-            num_train=placeholder(int),
-            num_test=placeholder(int),
-            classes=placeholder(tuple),
-            subset_seed=0,
-        )
-    )
-    config.data.num_train = 5120
     config.model = group(dict(name="preresnet", depth=8, width=8, norm="batch"))
     with config.ignore_type():
         config.probes = group(dict(accuracy=320, direction=160, outputs="20 until 20, 160"))
@@ -203,7 +188,7 @@ def toy(scale: str) -> Config:
     config.model = group(dict(name="linear_direction", normalised=True))
     config.optimizer.update(learning_rate=0.1, l2=0.05)
     config.record_scale = True
-    config.probes = group(dict(truth=500))
+    config.probes = group(dict(target_angle=500))
     noisy = dict(
         loss="logistic",
         batch_size=8,
@@ -226,7 +211,7 @@ def toy(scale: str) -> Config:
     config.sweep = group(dict(seed=tuple(range({"smoke": 1, "small": 3, "paper": 10}[scale]))))
     if scale == "smoke":
         config.data.n = 1024
-        config.update(log_every=100, probes=group(dict(truth=100)), checkpoint_every=1000, steps=1000)
+        config.update(log_every=100, probes=group(dict(target_angle=100)), checkpoint_every=1000, steps=1000)
         for arm in config.arms.values():
             arm.steps = 1000
     return config

@@ -25,21 +25,19 @@ def rate(value: float, **more) -> dict:
     return dict(optimizer=dict(learning_rate=value), **more)
 
 
+def decayed_at(*steps: int) -> dict[str, dict]:
+    """Arms: a constant rate, and runs that go on with it from each of the steps at a tenth of the rate."""
+    arms = dict(constant=rate(0.1))
+    for number, step in enumerate(steps, start=1):
+        arms[f"decay_{number}"] = rate(0.1, schedule=step_decay(step), start=dict(arm="constant", at=step))
+    return arms
+
+
 def images(scale: str) -> Config:
     """CIFAR-10 and a wide ResNet: WRN-28-10 at scale=paper, WRN-10-1 on a subset below."""
-    config = base(scale)
-    config.update(step_loop="host", lane_loop="single", lanes_per_device=1, batch_size=128)
-    config.data = group(
-        dict(
-            name="cifar10",
-            num_train=placeholder(int),
-            num_test=placeholder(int),
-            classes=placeholder(tuple),
-            subset_seed=0,
-        )
-    )
+    config = common.on_cifar10(base(scale), 2048, 1000)
+    config.batch_size = 128
     config.model = group(dict(name="wide_resnet", depth=10, widen=1, width=16))
-    config.data.update(num_train=2048, num_test=1000)
     config.update(steps=30 * 16, log_every=16, checkpoint_every=160)
     config.probes = group(dict(accuracy=16))
     if scale == "smoke":
@@ -59,10 +57,7 @@ def sgd_decay(scale: str) -> Config:
     """L2: decay at several epochs; each run goes on with the undecayed one, which is the control."""
     config = images(scale)
     at = {"smoke": (4, 8), "small": (10 * 16, 20 * 16), "paper": (60 * 390, 100 * 390, 140 * 390)}[scale]
-    arms = dict(constant=rate(0.1))
-    for number, step in enumerate(at, start=1):
-        arms[f"decay_{number}"] = rate(0.1, schedule=step_decay(step), start=dict(arm="constant", at=step))
-    config.arms = group(arms)
+    config.arms = group(decayed_at(*at))
     if scale == "paper":
         config.sweep = group(dict(seed=(0, 1, 2)))
     return config
@@ -82,10 +77,7 @@ def full_batch(scale: str) -> Config:
         config.probes.accuracy = log
     config.batch_statistics = "micro_batch"
     at = {"smoke": (4, 8), "small": (50, 100), "paper": (200, 400, 600)}[scale]
-    arms = dict(constant=rate(0.1))
-    for number, step in enumerate(at, start=1):
-        arms[f"decay_{number}"] = rate(0.1, schedule=step_decay(step), start=dict(arm="constant", at=step))
-    config.arms = group(arms)
+    config.arms = group(decayed_at(*at))
     return config
 
 

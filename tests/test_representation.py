@@ -19,7 +19,7 @@ SETTINGS = {
     "arms": None, "sweep.seed": (0,), "data.name": "halfspace", "data.dim": 20, "data.n": 4096, "loss": "logistic",
     "batch_size": 8, "steps": 300, "log_every": 25, "checkpoint_every": 100, "optimizer.learning_rate": 0.2,
     "optimizer.l2": 0.01, "optimizer.momentum": 0.9, "schedule.name": "step_decay", "schedule.milestones": (100, 200),
-    "lane_loop": "map", "probes.truth": 25,
+    "lane_loop": "map", "probes.target_angle": 25,
 }  # fmt: skip
 FORMS = ("weight_decay", "wd_free", "texp")
 

@@ -12,20 +12,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TextIO
 
+import numpy as np
+
+from lrjax.experiment.rundir.lanes import NotMeasured
+
 VERDICTS = ("supported", "contradicted", "inconclusive")
 NOT_PUBLISHED = "not published in a form we could read"
 
 _ANSI = {"supported": "\x1b[1;32m", "contradicted": "\x1b[1;31m", "inconclusive": "\x1b[1;33m"}
 _ANSI_END = "\x1b[0m"
-
-
-class NotMeasured(Exception):
-    """Raised by a check that lacks what it needs: a lane diverged, a probe was off. `judge` makes it "inconclusive".
-
-    Example:
-        >>> def check(run):
-        ...     raise NotMeasured("lane 3 (e = 1.5) diverged at step 120")
-    """
 
 
 class Finding(NamedTuple):
@@ -63,6 +58,37 @@ class Claim:
     expected: str
     check: Callable[[Any], Finding]
     paper_reports: str | None = None
+
+
+def decided(ok: bool | np.bool_) -> str:
+    """The verdict of a check that is met or not met.
+
+    Example:
+        >>> decided(True), decided(False)
+        ('supported', 'contradicted')
+    """
+    return "supported" if ok else "contradicted"
+
+
+def claim_of(
+    paper: str,
+    id: str,
+    experiments: tuple[str, ...],
+    check: Callable[[Any], Finding],
+    statement: str,
+    source: str,
+    expected: str,
+    paper_reports: str | None = None,
+) -> Claim:
+    """A `Claim` in the order in which a paper's table of claims reads; a paper binds the first argument.
+
+    Example:
+        >>> from functools import partial
+        >>> claim = partial(claim_of, "benign_osc")
+        >>> claim("switch", ("CLEAR",), lambda run: Finding("supported", ""), "...", "section 4.2", "...").paper
+        'benign_osc'
+    """
+    return Claim(id, paper, experiments, statement, source, expected, check, paper_reports)
 
 
 def judge(claims: Iterable[Claim], run: Any) -> list[dict[str, Any]]:

@@ -13,8 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
-Arrays = dict[str, NDArray[Any]]
-
 WIDTH = 5.0
 STYLE: dict[Any, Any] = {
     "font.size": 10,

@@ -18,6 +18,7 @@ from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.posthoc.checkpoints import Point, Stored, lanes_of, open_run, points, steps_of
 from lrjax.posthoc.measuring import PROBES, Extras, Row, measure
 from lrjax.posthoc.output import arrays_of, footnotes, heading, lines, write
+from lrjax.probes.spectrum import cos_hk
 from lrjax.spectra.density import Density
 from lrjax.spectra.subset import SmallSubsetWarning
 
@@ -95,9 +96,8 @@ class _Findings:
         self._vectors[lane] = self._vectors.get(lane, {}) | vectors
         self.rates[lane] = point.lane.learning_rates()
         self.densities |= {(lane, step, name): m.density for name, m in found.items() if m.density is not None}
-        if {"hessian", "gradient_covariance"} <= vectors.keys():
-            tops = [vectors[name][0].astype(np.float64) for name in ("hessian", "gradient_covariance")]
-            self.cosines[lane, step] = min(1.0, abs(float(np.dot(*tops))))
+        if cosine := cos_hk(vectors):
+            self.cosines[lane, step] = cosine["cos_hk"]
         rows = [m.row for m in found.values()]
         self.rows += rows
         return rows

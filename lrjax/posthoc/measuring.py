@@ -4,7 +4,6 @@ import functools
 import json
 import time
 from collections.abc import Callable, Mapping
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
@@ -13,17 +12,18 @@ import numpy as np
 
 from lrjax import data
 from lrjax.devices import parallel
-from lrjax.errors import LrjaxError, check
+from lrjax.errors import check
 from lrjax.experiment.config.canonical import freeze, to_json
 from lrjax.experiment.step.curvature_losses import MATRICES, examples, model_losses
 from lrjax.experiment.step.engines import ENGINES
 from lrjax.keys import key
 from lrjax.posthoc.checkpoints import Point
-from lrjax.probes.spectrum import adam_diagonal
+from lrjax.probes.host_probe import View
+from lrjax.probes.spectrum import NotFinite, leading_pairs, operator_at
 from lrjax.spectra.bound import Bound
 from lrjax.spectra.density import Density, density
-from lrjax.spectra.lanczos import Eigen, check_request, lanczos
-from lrjax.spectra.operators import Operator, preconditioned
+from lrjax.spectra.lanczos import Eigen
+from lrjax.spectra.operators import Operator
 from lrjax.spectra.subset import batches_of, spread
 from lrjax.spectra.trace import trace
 from lrjax.spectra.training_edge import training_edge
@@ -113,14 +113,12 @@ def measure(point: Point, before: Mapping[str, np.ndarray], extras: Extras) -> l
     params = made.weights(point.state.params, hparams, point.data)
     at_once = settings.batch_size or parallel.examples_at_once(params, settings.batch_statistics)
     variables = jax.tree.map(jnp.asarray, {"params": params, "model_state": point.state.model_state})
-    optimizer: Any = SimpleNamespace(variables=variables, opt_state=point.state.opt_state, hparams=hparams)
+    view = View(variables, [], count, point.state.opt_state, hparams, point.step, finite=True, first=False)
     found = []
     for name in settings.matrices:
-        operator = made.operator(name)
-        if name == "preconditioned_hessian":
-            if point.step == 0:
-                continue
-            operator = preconditioned(operator, adam_diagonal(made.static, optimizer))
+        operator = operator_at(name, made.operator(name), made.static, view)
+        if operator is None:
+            continue
 
         def bound_on(chosen: np.ndarray, operator: Operator = operator, name: str = name) -> Bound:
             batches = jax.tree.map(jnp.asarray, batches_of(train, chosen, at_once))
@@ -146,13 +144,10 @@ def _matrix(
 ) -> Measured:
     begun = time.monotonic()
     bound = bound_on(index)
-    check_request(bound, settings.k, "LA", settings.max_steps)
     row: Row = {"examples": bound.num_examples, "parameters": bound.size}
     try:
-        pairs = _top(bound, settings.k, start, settings)
-    except (
-        LrjaxError
-    ) as error:  # what was asked for is checked above: a product is not finite, the lane about to diverge
+        pairs = leading_pairs(bound, start, settings)
+    except NotFinite as error:
         none = [None] * settings.k
         row |= {"values": none, "residuals": none, "converged": [False] * settings.k, "products": bound.products}
         return Measured(row | {"seconds": time.monotonic() - begun, "problem": str(error)}, None, None)
@@ -164,11 +159,6 @@ def _matrix(
     if extras.spread:
         more["spread"] = _spread(bound_on, vectors[0], (index.size, count), settings, extras.spread)
     return Measured(row | more, vectors, found)
-
-
-def _top(bound: Bound, k: int, start: Any, settings: Any) -> Eigen:
-    seed = key(settings.seed, "probe")
-    return lanczos(bound, k, tol=settings.tol, max_steps=settings.max_steps, start=start, key=seed)
 
 
 def _extras(bound: Bound, pairs: Eigen, settings: Any, extras: Extras) -> tuple[Row, Density | None]:
@@ -192,7 +182,7 @@ def _spread(bound_on: Callable, top: np.ndarray, sizes: tuple[int, int], setting
     size, count = sizes
     seed = jax.random.fold_in(key(settings.seed, "probe"), 3)
     found = spread(
-        lambda index: float(_top(bound_on(index), 1, top, settings).values[0]),
+        lambda index: float(leading_pairs(bound_on(index), top, settings, k=1).values[0]),
         count,
         size=size,
         resamples=resamples,

@@ -18,7 +18,7 @@ from lrjax.probes.evaluation import accuracy
 from lrjax.probes.explained import explained
 from lrjax.probes.outputs import outputs
 from lrjax.probes.subsets import subsets
-from lrjax.probes.target_angle import truth
+from lrjax.probes.target_angle import target_angle
 
 __all__ = ["PROBES", "Probe"]
 
@@ -35,7 +35,7 @@ PROBES |= {
     "accuracy": accuracy,
     "direction": direction,
     "outputs": outputs,
-    "truth": truth,
+    "target_angle": target_angle,
     "subsets": subsets,
     "explained": explained,
     "spectrum": _of_spectra("spectrum"),

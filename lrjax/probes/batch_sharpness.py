@@ -10,7 +10,7 @@ from lrjax.errors import LrjaxError
 from lrjax.experiment.loop.probe import Probe
 from lrjax.experiment.step.curvature_losses import model_losses
 from lrjax.experiment.step.train_step import Engine
-from lrjax.probes.host_probe import View, one_by_one
+from lrjax.probes.host_probe import View, host_probe
 from lrjax.spectra import directions
 
 
@@ -33,4 +33,4 @@ def batch_sharpness(static: Any, engine: Engine, mesh: Mesh) -> Probe:
             return {}, {}
         return {"value": found.value, "stderr": found.stderr}, {}
 
-    return one_by_one(static, engine, mesh, pick, measure_one, {"value": np.nan, "stderr": np.nan})
+    return host_probe(static, engine, mesh, pick, measure_one, {"value": np.nan, "stderr": np.nan})

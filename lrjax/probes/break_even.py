@@ -1,4 +1,4 @@
-"""What the break-even point is about, at one state: the top of H, the noise K, and how the two lie to each other."""
+"""The curvature H and the gradient noise K at one state: their top eigenpairs, and the alignment of their top eigenvectors."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,6 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 
 from lrjax import models
-from lrjax.data.images import generator
 from lrjax.devices import parallel
 from lrjax.experiment.loop.probe import Probe
 from lrjax.experiment.step import micro_batches
@@ -18,12 +17,12 @@ from lrjax.experiment.step.curvature_losses import model_losses
 from lrjax.experiment.step.losses import LOSSES
 from lrjax.experiment.step.train_step import Engine
 from lrjax.probes import noise, spectrum
-from lrjax.probes.batch_sizes import batch_sizes
-from lrjax.probes.host_probe import View, one_by_one
+from lrjax.probes.batch_sizes import batch_sizes, example_order
+from lrjax.probes.host_probe import View, host_probe
 from lrjax.spectra.directions import curvature_along
 from lrjax.spectra.gram import Gram, gram
 from lrjax.spectra.operators import hessian
-from lrjax.spectra.subset import AT_LEAST, FRACTION, batches_of, warn_if_small
+from lrjax.spectra.subset import batches_of, subset_size, warn_if_small
 
 TOP = 5  # eigenvectors of K that a gradient is projected on
 NUMBERS = (
@@ -41,16 +40,6 @@ NUMBERS = (
     "train_loss",
     "train_accuracy",
 )
-
-
-def hessian_examples(num_train: int, asked: int) -> int:
-    """How many examples H is measured on: as asked, or 5 % of the training set but 4096 at least; never more than there are.
-
-    Example:
-        >>> hessian_examples(10_000, 512), hessian_examples(10_000, 0), hessian_examples(100, 0)
-        (512, 4096, 100)
-    """
-    return min(num_train, asked or max(round(FRACTION * num_train), AT_LEAST))
 
 
 def break_even(static: Any, engine: Engine, mesh: Mesh) -> Probe:
@@ -79,9 +68,9 @@ def break_even(static: Any, engine: Engine, mesh: Mesh) -> Probe:
 
     def pick(num_train: int, params: Any) -> tuple[np.ndarray, int]:
         count, size = batch_sizes(num_train, settings.noise_batches, settings.noise_batch_size)
-        needed = hessian_examples(num_train, settings.examples)
+        needed = subset_size(num_train, settings.examples)
         warn_if_small(needed, num_train)
-        return generator(settings.seed, "break even").permutation(num_train)[: max(count * size, needed)], size
+        return example_order(num_train, settings)[: max(count * size, needed)], size
 
     def measure_one(view: View, memory: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         count, size = batch_sizes(view.num_train, settings.noise_batches, settings.noise_batch_size)
@@ -98,7 +87,7 @@ def break_even(static: Any, engine: Engine, mesh: Mesh) -> Probe:
 
     def _of_hessian(view: View, start: np.ndarray) -> tuple[dict[str, Any], dict[str, Any]]:
         at_once = settings.batch_size or parallel.examples_at_once(view.variables["params"], settings.batch_statistics)
-        batches = resplit(view, hessian_examples(view.num_train, settings.examples), at_once)
+        batches = resplit(view, subset_size(view.num_train, settings.examples), at_once)
         bound = operator.bind(view.variables, batches, "params", checks=view.first)
         pairs = spectrum.top(bound, start, settings)
         if pairs is None or pairs.vectors is None:
@@ -116,7 +105,7 @@ def break_even(static: Any, engine: Engine, mesh: Mesh) -> Probe:
     k = int(settings.k)
     nothing = dict.fromkeys(NUMBERS, np.nan) | {"hessian_products": 0}
     nothing |= {name: np.full(k, np.nan) for name in ("hessian_values", "hessian_residuals")}
-    return one_by_one(static, engine, mesh, pick, measure_one, nothing, {"hessian": k})
+    return host_probe(static, engine, mesh, pick, measure_one, nothing, {"hessian": k})
 
 
 _SUMMED = ((1, "train_loss"), (2, "train_accuracy"))
@@ -168,14 +157,13 @@ def _of_noise(covariance: Gram, rows: jax.Array) -> dict[str, float]:
 
 
 def _joint(found: dict[str, Any], covariance: Gram, vectors: dict[str, Any]) -> dict[str, float]:
-    """What needs H and K alike: the angle between their top eigenvectors and the ratio of their eigenvalues."""
+    """Numbers of H and K together: the angle between their top eigenvectors and the ratio of their eigenvalues."""
     if "hessian" not in vectors:
         return {}
-    tops = vectors["hessian"][0].astype(np.float64), np.asarray(covariance.vectors[0], np.float64)
     ratios = {
         f"alpha_ratio_{scale}": found[f"lambda_k1_{scale}"] / found["lambda_h1"] for scale in ("raw", "per_example")
     }
-    return {"cos_hk": min(1.0, abs(float(np.dot(*tops))))} | ratios
+    return {"cos_hk": spectrum.alignment(vectors["hessian"][0], covariance.vectors[0])} | ratios
 
 
 def gamma_norm(variables: Any) -> float:

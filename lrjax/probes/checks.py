@@ -33,9 +33,7 @@ def spectrum(config: Config, num_train: int) -> None:
         "set it to False, or measure the noise of mini-batches with probes.noise",
     )
     likely = "fisher" not in settings.matrices or config.loss in LIKELIHOODS
-    check(
-        likely, f"loss {config.loss!r} is no -log p(y | x), so there is no fisher; name ggn in spectra.matrices instead"
-    )
+    check(likely, f"Fisher needs a likelihood loss, not {config.loss!r}; name ggn in spectra.matrices instead")
     moments = "preconditioned_hessian" not in settings.matrices or config.optimizer.name in ADAMS
     check(
         moments, f"preconditioned_hessian needs one of {', '.join(ADAMS)}; optimizer.name is {config.optimizer.name!r}"

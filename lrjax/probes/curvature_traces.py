@@ -8,18 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from lrjax.data.images import generator
 from lrjax.devices import parallel
 from lrjax.errors import LrjaxError, check
 from lrjax.experiment.loop.probe import Probe
 from lrjax.experiment.step.curvature_losses import LIKELIHOODS, model_losses
 from lrjax.experiment.step.train_step import Engine
 from lrjax.keys import key
-from lrjax.probes.batch_sizes import batch_sizes
-from lrjax.probes.break_even import hessian_examples
-from lrjax.probes.host_probe import View, one_by_one
+from lrjax.probes.batch_sizes import batch_sizes, example_order
+from lrjax.probes.host_probe import View, host_probe
 from lrjax.spectra.distributions import DISTRIBUTIONS
 from lrjax.spectra.operators import hessian
+from lrjax.spectra.subset import subset_size
 from lrjax.spectra.trace import trace
 
 
@@ -35,8 +34,7 @@ def hessian_trace(static: Any, engine: Engine, mesh: Mesh) -> Probe:
 
     def pick(num_train: int, params: Any) -> tuple[np.ndarray, int]:
         at_once = settings.batch_size or parallel.examples_at_once(params, settings.batch_statistics)
-        order = generator(settings.seed, "break even").permutation(num_train)
-        return order[: hessian_examples(num_train, settings.examples)], at_once
+        return example_order(num_train, settings)[: subset_size(num_train, settings.examples)], at_once
 
     def measure_one(view: View, memory: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         bound = operator.bind(view.variables, view.batches, "params", checks=view.first)
@@ -46,7 +44,7 @@ def hessian_trace(static: Any, engine: Engine, mesh: Mesh) -> Probe:
             return {}, {}
         return {"value": found.value, "stderr": found.stderr}, {}
 
-    return one_by_one(static, engine, mesh, pick, measure_one, {"value": np.nan, "stderr": np.nan})
+    return host_probe(static, engine, mesh, pick, measure_one, {"value": np.nan, "stderr": np.nan})
 
 
 def fisher_trace(static: Any, engine: Engine, mesh: Mesh) -> Probe:
@@ -59,12 +57,12 @@ def fisher_trace(static: Any, engine: Engine, mesh: Mesh) -> Probe:
     """
     settings = static.spectra
     known = static.loss in LIKELIHOODS
-    check(known, f"loss {static.loss!r} is no -log p(y | x), so there is no fisher_trace; remove that probe")
+    check(known, f"Fisher needs a likelihood loss, not {static.loss!r}; remove the probe fisher_trace")
     score = _score(model_losses(static).predict, LIKELIHOODS[static.loss])
 
     def pick(num_train: int, params: Any) -> tuple[np.ndarray, int]:
         count, size = batch_sizes(num_train, settings.noise_batches, settings.noise_batch_size)
-        return generator(settings.seed, "break even").permutation(num_train)[: count * size], size
+        return example_order(num_train, settings)[: count * size], size
 
     def measure_one(view: View, memory: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         keys = jax.random.split(key(settings.seed, "probe", view.step), len(view.batches))
@@ -73,7 +71,7 @@ def fisher_trace(static: Any, engine: Engine, mesh: Mesh) -> Probe:
         )
         return {"value": norms.mean(), "stderr": norms.std(ddof=1) / np.sqrt(norms.size)}, {}
 
-    return one_by_one(static, engine, mesh, pick, measure_one, {"value": np.nan, "stderr": np.nan})
+    return host_probe(static, engine, mesh, pick, measure_one, {"value": np.nan, "stderr": np.nan})
 
 
 def _score(predict: Callable, name: str) -> Callable[[Any, Any, jax.Array], jax.Array]:

@@ -1,5 +1,6 @@
-"""How well a network does on the test sets."""
+"""Evaluation of a network in batches, and its loss and accuracy on the test sets."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,46 +19,83 @@ from lrjax.experiment.step.train_step import Engine, TrainState, Tree
 EVAL_BATCH = 256
 
 
+def in_batches(function: Callable, static: Any, mesh: Mesh) -> Callable[..., list[dict[str, np.ndarray]]]:
+    """Compiles a function of one lane and a batch, to be evaluated on a whole data set.
+
+    Args:
+        function: `(state, batch, *rest) -> arrays`; the batch has "x", "y" and "weight" [B], zero where it is filled up
+            with copies of the last example.
+        static: whose data set says whether each lane has examples of its own.
+        mesh: of the block.
+
+    Returns:
+        `(state, split, size, *rest) -> results`: what the function gave for each `size` examples, on the host and with
+        a leading lane axis.
+    """
+    per_lane = DATASETS[static.data.name].per_lane
+    compiled = parallel.lanes(function, mesh, static.lane_loop, shared=() if per_lane else (1,))
+
+    def evaluate(state: TrainState, split: Any, size: int, *rest: Any) -> list[dict[str, np.ndarray]]:
+        return [parallel.fetch(compiled(state, batch, *rest)) for batch in _batches(split, size, mesh, per_lane)]
+
+    return evaluate
+
+
+def number_of(split: Any, static: Any) -> int:
+    """How many examples a split of a lane has."""
+    return split["y"].shape[1 if DATASETS[static.data.name].per_lane else 0]
+
+
+def first_examples(split: Any, count: int, static: Any) -> dict[str, Any]:
+    """The first examples of a split, all where there are fewer."""
+    per_lane = DATASETS[static.data.name].per_lane
+    return {name: split[name][:, :count] if per_lane else split[name][:count] for name in ("x", "y")}
+
+
+def joined(parts: list[dict[str, np.ndarray]], n: int) -> dict[str, np.ndarray]:
+    """Results a batch [lanes, B, ...] of `in_batches`, as one array [lanes, n, ...] each."""
+    return {name: np.concatenate([part[name] for part in parts], axis=1)[:, :n] for name in parts[0]}
+
+
+def _batches(split: dict[str, Any], size: int, mesh: Mesh, per_lane: bool) -> list[dict[str, jax.Array]]:
+    put = parallel.put_lanes if per_lane else parallel.put_shared
+    lanes = split["y"].shape[:1] if per_lane else ()
+    n = split["y"].shape[len(lanes)]
+    batches = []
+    for start in range(0, n, size):
+        index = np.arange(start, start + size)
+        weight = np.broadcast_to((index < n).astype(np.float32), (*lanes, size))
+        index = np.minimum(index, n - 1)
+        chosen = {name: split[name][:, index] if per_lane else split[name][index] for name in ("x", "y")}
+        batches.append(put(chosen | {"weight": weight}, mesh))
+    return batches
+
+
 def accuracy(static: Any, engine: Engine, mesh: Mesh) -> Probe:
     """Loss and accuracy on every test set, in batches from the host: "<test set>_accuracy", "<test set>_loss"."""
     model = models.configured(static, static.data.num_classes)
-    per_lane = DATASETS[static.data.name].per_lane
 
     def sums(state: TrainState, batch: Any) -> dict[str, jax.Array]:
-        found = {}
+        total = {}
         for prefix, params in versions(static, state).items():
-            own = eval_step(model, static.loss, params, state.model_state, batch)
-            found |= {prefix + name: value for name, value in own.items()}
-        return found
+            of_version = eval_step(model, static.loss, params, state.model_state, batch)
+            total |= {prefix + name: value for name, value in of_version.items()}
+        return total
 
-    evaluate = parallel.lanes(sums, mesh, static.lane_loop, shared=() if per_lane else (1,))
+    evaluate = in_batches(sums, static, mesh)
 
     def measure(state: TrainState, hparams: Any, data: Any) -> dict[str, Any]:
-        found = {}
+        measured = {}
         for name, test in data["tests"].items():
-            parts = [parallel.fetch(evaluate(state, batch)) for batch in _batches(test, mesh, per_lane)]
+            parts = evaluate(state, test, EVAL_BATCH)
             total = {key: np.sum([part[key] for part in parts], axis=0) for key in parts[0]}
             for prefix in versions(static, state):
                 count = total[prefix + "count"]
-                found[f"{prefix}{name}_accuracy"] = total[prefix + "correct"] / count
-                found[f"{prefix}{name}_loss"] = total[prefix + "loss"] / count
-        return found
+                measured[f"{prefix}{name}_accuracy"] = total[prefix + "correct"] / count
+                measured[f"{prefix}{name}_loss"] = total[prefix + "loss"] / count
+        return measured
 
     return without_memory(measure)
-
-
-def _batches(test: dict[str, Any], mesh: Mesh, per_lane: bool) -> list[dict[str, jax.Array]]:
-    put = parallel.put_lanes if per_lane else parallel.put_shared
-    lanes = test["y"].shape[:1] if per_lane else ()
-    n = test["y"].shape[len(lanes)]
-    batches = []
-    for start in range(0, n, EVAL_BATCH):
-        index = np.arange(start, start + EVAL_BATCH)
-        weight = np.broadcast_to((index < n).astype(np.float32), (*lanes, EVAL_BATCH))
-        index = np.minimum(index, n - 1)
-        own = {name: test[name][:, index] if per_lane else test[name][index] for name in ("x", "y")}
-        batches.append(put(own | {"weight": weight}, mesh))
-    return batches
 
 
 def eval_step(model: models.Model, loss: str, params: Tree, model_state: Tree, batch: Tree) -> dict[str, jax.Array]:

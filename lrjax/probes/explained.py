@@ -1,4 +1,4 @@
-"""How much of what a network knows of the labels a linear classifier explains."""
+"""Label information explained by a linear classifier."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from lrjax.devices import parallel
 from lrjax.experiment.loop.probe import Probe
 from lrjax.experiment.step import micro_batches
 from lrjax.experiment.step.train_step import Engine, TrainState
-from lrjax.probes.evaluation import EVAL_BATCH
+from lrjax.probes.evaluation import EVAL_BATCH, in_batches, joined
 
 RIDGE = 1.0  # of the linear classifier, as a share of the number of examples
 
@@ -38,7 +38,7 @@ def _entropy(counts: NDArray[np.float64]) -> float:
 
 
 def explained_information(network: ArrayLike, simple: ArrayLike, y: ArrayLike, classes: int) -> tuple[float, float]:
-    """How much of what a network's predictions say of the label is explained by a simple model's predictions.
+    """The part of a network's label information that a simple model's predictions explain.
 
         mu_Y(F; L) = I(F; Y) - I(F; Y | L)
 
@@ -96,27 +96,23 @@ def explained(static: Any, engine: Engine, mesh: Mesh) -> Probe:
     classes = static.data.num_classes
     model = models.configured(static, classes)
 
-    def predict(state: TrainState, x: jax.Array) -> jax.Array:
-        output = micro_batches.outputs(model, state.params, state.model_state, x)
-        return jnp.argmax(output, axis=-1).astype(jnp.int32)
+    def predict(state: TrainState, batch: Any) -> dict[str, jax.Array]:
+        output = micro_batches.outputs(model, state.params, state.model_state, batch["x"])
+        return {"label": jnp.argmax(output, axis=-1).astype(jnp.int32)}
 
-    evaluate = parallel.lanes(predict, mesh, static.lane_loop, shared=(1,))
+    evaluate = in_batches(predict, static, mesh)
 
     def start(state: TrainState, hparams: Any, data: Any) -> Any:
         train, test = data["train"], data["tests"]["test"]
         x, y, test_x = parallel.fetch((train["x"], train["y"], test["x"]))
-        found = linear_predictions(x, y, test_x, classes)
-        return {"linear": np.tile(found, (len(state.step), 1))}
+        return {"linear": np.tile(linear_predictions(x, y, test_x, classes), (len(state.step), 1))}
 
     def measure(state: TrainState, hparams: Any, data: Any, memory: Any, live: int) -> tuple[dict[str, Any], Any]:
-        x, y = data["tests"]["test"]["x"], parallel.fetch(data["tests"]["test"]["y"])
-        batch = min(EVAL_BATCH, len(y))
-        predicted = np.zeros((len(memory["linear"]), len(y)), np.int32)
-        for first in (*range(0, len(y) - batch, batch), len(y) - batch):
-            part = parallel.put_shared(x[first : first + batch], mesh)
-            predicted[:, first : first + batch] = parallel.fetch(evaluate(state, part))
-        linear = np.asarray(memory["linear"])
-        pairs = [explained_information(f, own, y, classes) for f, own in zip(predicted, linear, strict=True)]
+        test = data["tests"]["test"]
+        y = parallel.fetch(test["y"])
+        predicted = joined(evaluate(state, test, min(EVAL_BATCH, len(y))), len(y))["label"]
+        lanes = zip(predicted, np.asarray(memory["linear"]), strict=True)
+        pairs = [explained_information(network, linear, y, classes) for network, linear in lanes]
         return {"mu": np.array([p[0] for p in pairs]), "information": np.array([p[1] for p in pairs])}, memory
 
     return Probe(measure, start)

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from lrjax.errors import check
-from lrjax.experiment.rundir.lanes import recorded
+from lrjax.experiment.rundir.lanes import lane_config, recorded
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.plots.density import density_figure
 from lrjax.plots.drawing import (
@@ -236,23 +236,11 @@ def _course(run: RunResult, lane: dict[str, Any], arrays: Mapping[str, Any], mat
     edges = {}
     if len(rates):
         # The rate at step t leads from state t to t + 1; the last state has none of its own.
-        found = training_edge(optimizer_of(run.config, lane), rates[np.minimum(steps, len(rates) - 1)], matrix)
+        found = training_edge(
+            lane_config(run, lane).get("optimizer", {}), rates[np.minimum(steps, len(rates) - 1)], matrix
+        )
         edges = {found.formula: found.values} if found else {}
     return Course(steps, arrays[f"spectrum/{matrix}_values"], label(run, lane), edges)
-
-
-def optimizer_of(config: Mapping[str, Any], lane: Mapping[str, Any]) -> dict[str, Any]:
-    """A lane's optimizer settings: those of the config, then what the sweep set, then the arm.
-
-    Example:
-        >>> config = {"optimizer": {"name": "sgd"}, "arms": {"heavy": {"optimizer": {"momentum": 0.9}}}}
-        >>> optimizer_of(config, {"arm": "heavy", "values": {"e": 1.25}})
-        {'name': 'sgd', 'momentum': 0.9}
-    """
-    swept = {k.removeprefix("optimizer."): v for k, v in lane["values"].items() if k.startswith("optimizer.")}
-    arm = config.get("arms", {}).get(lane["arm"], {})
-    dotted = {k.removeprefix("optimizer."): v for k, v in arm.items() if k.startswith("optimizer.")}
-    return {**config.get("optimizer", {}), **swept, **arm.get("optimizer", {}), **dotted}
 
 
 def label(run: RunResult, lane: Mapping[str, Any]) -> str:

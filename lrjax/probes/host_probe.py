@@ -75,7 +75,7 @@ def _views(static: Any, weights: Callable, pick: Pick) -> Callable[..., Callable
     return views
 
 
-def one_by_one(
+def host_probe(
     static: Any,
     engine: Engine,
     mesh: Mesh,

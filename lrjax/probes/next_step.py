@@ -10,14 +10,14 @@ from jax.sharding import Mesh
 
 from lrjax import models
 from lrjax.data import DATASETS
-from lrjax.data.images import generator
 from lrjax.devices import parallel
 from lrjax.experiment.loop.probe import Probe, without_memory
 from lrjax.experiment.step import micro_batches
 from lrjax.experiment.step.losses import LOSSES
 from lrjax.experiment.step.train_step import Engine, Row, TrainState
 from lrjax.keys import key
-from lrjax.probes.break_even import hessian_examples
+from lrjax.probes.batch_sizes import example_order
+from lrjax.spectra.subset import subset_size
 
 RISE = 1.2  # alpha* is the stretch at which the loss is this many times that before the step
 CAP, LEAST = 100.0, 1e-3
@@ -80,8 +80,7 @@ def next_step(static: Any, engine: Engine, mesh: Mesh) -> Probe:
 
     def loss(weights: Any, state: TrainState, data: Any) -> jax.Array:
         n = data["train"]["y"].shape[0]
-        count = hessian_examples(n, settings.examples)
-        index = generator(settings.seed, "break even").permutation(n)[:count]
+        index = example_order(n, settings)[: subset_size(n, settings.examples)]
         x, y = data["train"]["x"][index], data["train"]["y"][index]
         output = micro_batches.outputs(model, weights, state.model_state, x)
         return jnp.mean(LOSSES[static.loss](output, y))

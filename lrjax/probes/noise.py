@@ -11,7 +11,7 @@ from lrjax.experiment.loop.probe import Probe
 from lrjax.experiment.step.curvature_losses import examples, model_losses
 from lrjax.experiment.step.train_step import Engine
 from lrjax.probes.batch_sizes import batch_sizes
-from lrjax.probes.host_probe import View, one_by_one
+from lrjax.probes.host_probe import View, host_probe
 from lrjax.spectra.gram import Gram, batch_gradients, gram
 from lrjax.spectra.subset import METHODS, STATISTICS
 
@@ -53,7 +53,7 @@ def noise(static: Any, engine: Engine, mesh: Mesh) -> Probe:
         size = view.batches[0]["y"].shape[0]
         return numbers(gram(gradients, batch_size=size, num_examples=total, disjoint=True, k=0)), {}
 
-    return one_by_one(static, engine, mesh, pick, measure_one, dict.fromkeys(NAMES, np.nan))
+    return host_probe(static, engine, mesh, pick, measure_one, dict.fromkeys(NAMES, np.nan))
 
 
 def numbers(found: Gram) -> dict[str, float]:

@@ -6,12 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from lrjax.data.images import generator
 from lrjax.experiment.loop.probe import Probe
 from lrjax.experiment.step.train_step import Engine
-from lrjax.probes.batch_sizes import grid
+from lrjax.probes.batch_sizes import example_order, grid
 from lrjax.probes.break_even import batch_gradient, resplit
-from lrjax.probes.host_probe import View, one_by_one
+from lrjax.probes.host_probe import View, host_probe
 from lrjax.spectra.gram import gram
 
 
@@ -29,7 +28,7 @@ def noise_grid(static: Any, engine: Engine, mesh: Mesh) -> Probe:
 
     def pick(num_train: int, params: Any) -> tuple[np.ndarray, int]:
         most = max(count * size for count, size in grid(settings.noise_grid, num_train))
-        return generator(settings.seed, "break even").permutation(num_train)[:most], max(size for _, size in pairs)
+        return example_order(num_train, settings)[:most], max(size for _, size in pairs)
 
     def measure_one(view: View, memory: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         found: dict[str, list[float]] = {name: [] for name in _NAMES}
@@ -46,7 +45,7 @@ def noise_grid(static: Any, engine: Engine, mesh: Mesh) -> Probe:
 
     fixed = {"batches": np.array([count for count, _ in pairs]), "batch_size": np.array([size for _, size in pairs])}
     nothing = fixed | {name: np.full(len(pairs), np.nan) for name in _NAMES}
-    return one_by_one(static, engine, mesh, pick, measure_one, nothing)
+    return host_probe(static, engine, mesh, pick, measure_one, nothing)
 
 
 _NAMES = (

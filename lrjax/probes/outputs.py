@@ -1,4 +1,4 @@
-"""What a network says on fixed examples: how far two runs are apart as functions."""
+"""Logits on a fixed subset, which tell how far two runs are apart as functions."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ import jax
 from jax.sharding import Mesh
 
 from lrjax import models
-from lrjax.devices import parallel
 from lrjax.experiment.loop.probe import Probe, without_memory
 from lrjax.experiment.step import micro_batches
 from lrjax.experiment.step.train_step import Engine, TrainState
+from lrjax.probes.evaluation import first_examples, in_batches, joined, number_of
 
 EXAMPLES = 256
 
@@ -18,13 +18,14 @@ def outputs(static: Any, engine: Engine, mesh: Mesh) -> Probe:
     """Logits of the first 256 examples of the first test set, in evaluation mode: "logits" [examples, classes]."""
     model = models.configured(static, static.data.num_classes)
 
-    def logits(state: TrainState, x: jax.Array) -> jax.Array:
-        return micro_batches.outputs(model, state.params, state.model_state, x)
+    def logits(state: TrainState, batch: Any) -> dict[str, jax.Array]:
+        return {"logits": micro_batches.outputs(model, state.params, state.model_state, batch["x"])}
 
-    evaluate = parallel.lanes(logits, mesh, static.lane_loop, shared=(1,))
+    evaluate = in_batches(logits, static, mesh)
 
     def measure(state: TrainState, hparams: Any, data: Any) -> dict[str, Any]:
-        test = next(iter(data["tests"].values()))
-        return {"logits": evaluate(state, parallel.put_shared(test["x"][:EXAMPLES], mesh))}
+        test = first_examples(next(iter(data["tests"].values())), EXAMPLES, static)
+        count = number_of(test, static)
+        return joined(evaluate(state, test, count), count)
 
     return without_memory(measure)

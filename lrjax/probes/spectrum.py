@@ -1,5 +1,6 @@
 """The top eigenpairs of curvature matrices through training, each measurement warm-started from the one before."""
 
+from collections.abc import Mapping
 from inspect import signature
 from typing import Any
 
@@ -13,11 +14,16 @@ from lrjax.experiment.loop.probe import Probe
 from lrjax.experiment.step.curvature_losses import MATRICES, examples, model_losses
 from lrjax.experiment.step.train_step import Engine
 from lrjax.keys import key
-from lrjax.probes.host_probe import View, one_by_one
+from lrjax.probes.host_probe import View, host_probe
 from lrjax.spectra import operators
 from lrjax.spectra.bound import Bound
 from lrjax.spectra.lanczos import Eigen, check_request, lanczos
+from lrjax.spectra.operators import Operator
 from lrjax.spectra.stability import adam_preconditioner, adam_state
+
+
+class NotFinite(LrjaxError):
+    """A product of a matrix is not finite."""
 
 
 def spectrum(static: Any, engine: Engine, mesh: Mesh) -> Probe:
@@ -39,40 +45,75 @@ def spectrum(static: Any, engine: Engine, mesh: Mesh) -> Probe:
 
     def measure_one(view: View, memory: dict[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         found, vectors = {}, {}
-        for name, operator in made.items():
-            if name == "preconditioned_hessian":
-                if view.step == 0:
-                    continue  # no second moments yet
-                operator = operators.preconditioned(operator, adam_diagonal(static, view))
+        for name, plain in made.items():
+            operator = operator_at(name, plain, static, view)
+            if operator is None:
+                continue
             bound = operator.bind(view.variables, view.batches, "params", checks=view.first)
             pairs = top(bound, memory[name], settings)
             if pairs is not None:
                 vectors[name] = np.asarray(pairs.vectors)
                 found |= arrays(name, pairs)
-        if {"hessian", "gradient_covariance"} <= vectors.keys():
-            tops = (vectors[name][0].astype(np.float64) for name in ("hessian", "gradient_covariance"))
-            found["cos_hk"] = min(1.0, abs(float(np.dot(*tops))))
-        return found, vectors
+        return found | cos_hk(vectors), vectors
 
     vectors = {name: int(settings.k) for name in settings.matrices}
-    return one_by_one(static, engine, mesh, pick, measure_one, _nothing(settings), vectors)
+    return host_probe(static, engine, mesh, pick, measure_one, _nothing(settings), vectors)
+
+
+def operator_at(name: str, operator: Operator, static: Any, view: View) -> Operator | None:
+    """A matrix as it is at a state; None for the preconditioned Hessian before the first step: no second moments yet."""
+    if name != "preconditioned_hessian":
+        return operator
+    return None if view.step == 0 else operators.preconditioned(operator, adam_diagonal(static, view))
+
+
+def leading_pairs(bound: Bound, start: np.ndarray | None, settings: Any, k: int | None = None) -> Eigen:
+    """The `spectra.k` (or k) largest eigenvalues with their vectors, by Lanczos.
+
+    Args:
+        bound: a bound operator.
+        start: vectors [., D] to start from; None, or zeros, for a random one.
+        settings: the config group `spectra`.
+        k: how many, in place of `settings.k`.
+
+    Raises:
+        NotFinite: a product is not finite, as where a lane is about to diverge.
+        LrjaxError: what is asked for does not fit the operator.
+    """
+    count = int(settings.k) if k is None else k
+    check_request(bound, count, "LA", settings.max_steps)
+    warm = start if start is not None and start.any() else None
+    try:
+        return lanczos(
+            bound, count, tol=settings.tol, max_steps=settings.max_steps, start=warm, key=key(settings.seed, "probe")
+        )
+    except LrjaxError as error:  # what was asked for is checked above, so only a product can be refused
+        raise NotFinite(str(error)) from error
 
 
 def top(bound: Bound, start: np.ndarray, settings: Any) -> Eigen | None:
-    """The top pairs; None where a product is not finite, as where the lane is about to diverge."""
-    check_request(bound, settings.k, "LA", settings.max_steps)
-    warm = start if start.any() else None
+    """`leading_pairs`, None where a product is not finite."""
     try:
-        return lanczos(
-            bound,
-            settings.k,
-            tol=settings.tol,
-            max_steps=settings.max_steps,
-            start=warm,
-            key=key(settings.seed, "probe"),
-        )
-    except LrjaxError:  # what was asked for is checked above, so only a product can be refused
+        return leading_pairs(bound, start, settings)
+    except NotFinite:
         return None
+
+
+def alignment(first: Any, second: Any) -> float:
+    """|cos| of the angle between two unit vectors.
+
+    Example:
+        >>> alignment([0.6, 0.8], [-1.0, 0.0])
+        0.6
+    """
+    return min(1.0, abs(float(np.dot(np.asarray(first, np.float64), np.asarray(second, np.float64)))))
+
+
+def cos_hk(vectors: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Alignment of the top eigenvectors of Hessian and gradient covariance, as "cos_hk"; empty unless both were measured."""
+    if not {"hessian", "gradient_covariance"} <= vectors.keys():
+        return {}
+    return {"cos_hk": alignment(vectors["hessian"][0], vectors["gradient_covariance"][0])}
 
 
 def adam_diagonal(static: Any, view: View) -> dict[str, Any]:
@@ -90,7 +131,7 @@ def adam_diagonal(static: Any, view: View) -> dict[str, Any]:
 
 
 def arrays(name: str, pairs: Eigen) -> dict[str, Any]:
-    """What is stored of the top pairs of a matrix."""
+    """The arrays of the top pairs of a matrix."""
     return {
         f"{name}_values": pairs.values,
         f"{name}_residuals": pairs.residuals,

@@ -1,6 +1,5 @@
 """Accuracy on each kind of example, on the training and the test set."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -17,6 +16,7 @@ from lrjax.experiment.step import micro_batches
 from lrjax.experiment.step.losses import LOSSES
 from lrjax.experiment.step.train_step import Engine, TrainState
 from lrjax.models.layers import DECAY
+from lrjax.probes.evaluation import in_batches, joined, number_of
 
 EVAL_BATCH = 2000
 
@@ -69,17 +69,6 @@ def share(right: np.ndarray) -> float:
     return float(np.mean(right)) if right.size else float("nan")
 
 
-def starts(n: int, batch: int) -> Iterator[int]:
-    """Where to begin batches of equal size that cover n examples; the last one may overlap the one before.
-
-    Example:
-        >>> list(starts(5, 2)), list(starts(4, 2))
-        ([0, 2, 3], [0, 2])
-    """
-    for first in range(0, n, batch):
-        yield min(first, n - batch)
-
-
 def renewed_statistics(model: models.Model, params: Any, model_state: Any, x: jax.Array) -> Any:
     """The model state with the batch statistics of `x` under `params`: an average of weights has no running ones.
 
@@ -102,51 +91,33 @@ def subsets(static: Any, engine: Engine, mesh: Mesh) -> Probe:
     """
     source = datasets.DATASETS[static.data.name]
     model = models.configured(static, static.data.num_classes)
-    shared = (2,) if source.per_lane else (1, 2)
 
-    def of_batch(state: TrainState, split: Any, first: jax.Array, average: Any, batch: int) -> dict[str, jax.Array]:
-        x, y = (jax.lax.dynamic_slice_in_dim(split[name], first, batch) for name in ("x", "y"))
-        found = {}
+    def of_batch(state: TrainState, batch: Any, average: Any) -> dict[str, jax.Array]:
+        measured = {}
         for prefix, params in versions(static, state).items():
             statistics = state.model_state if prefix == "" else average
-            output = micro_batches.outputs(model, params, statistics, x)
-            found[prefix + "predicted"] = jnp.argmax(output, axis=-1).astype(jnp.int32)
-            found[prefix + "loss"] = LOSSES[static.loss](output, y)
-        return found
+            output = micro_batches.outputs(model, params, statistics, batch["x"])
+            measured[prefix + "predicted"] = jnp.argmax(output, axis=-1).astype(jnp.int32)
+            measured[prefix + "loss"] = LOSSES[static.loss](output, batch["y"])
+        return measured
 
     def of_average(state: TrainState, x: jax.Array) -> Any:
         return renewed_statistics(model, state.average, state.model_state, x[:EVAL_BATCH])
 
+    evaluate = in_batches(of_batch, static, mesh)
     renewed = parallel.lanes(of_average, mesh, static.lane_loop, shared=() if source.per_lane else (1,))
-    compiled: dict[int, Any] = {}
-
-    def outputs(state: TrainState, split: Any, average: Any) -> dict[str, np.ndarray]:
-        n = split["y"].shape[-1]
-        batch = min(EVAL_BATCH, n)
-        if batch not in compiled:
-            compiled[batch] = parallel.lanes(
-                lambda state, split, first, average: of_batch(state, split, first, average, batch),
-                mesh,
-                static.lane_loop,
-                shared=shared,
-            )
-        whole: dict[str, np.ndarray] = {}
-        for first in starts(n, batch):
-            found = parallel.fetch(compiled[batch](state, {k: split[k] for k in ("x", "y")}, jnp.int32(first), average))
-            for name, part in found.items():
-                whole.setdefault(name, np.zeros((len(part), n), part.dtype))[:, first : first + batch] = part
-        return whole
 
     def measure(state: TrainState, hparams: Any, data: Any) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        measured: dict[str, Any] = {}
         average = () if static.averaging is None else renewed(state, data["train"]["x"])
         for name, split in {"train": data["train"], **data["tests"]}.items():
-            whole = outputs(state, split, average)
+            n = number_of(split, static)
+            whole = joined(evaluate(state, split, min(EVAL_BATCH, n), average), n)
             labels = parallel.fetch({k: split[k] for k in ("y", "kind", "true_y") if k in split})
             for prefix in versions(static, state):
-                own = of_lanes(whole[prefix + "predicted"], labels, source)
-                found |= {f"{prefix}{name}_{kind}": value for kind, value in own.items()}
-                found[f"{prefix}{name}_loss"] = np.mean(whole[prefix + "loss"], axis=1)
-        return found
+                by_kind = of_lanes(whole[prefix + "predicted"], labels, source)
+                measured |= {f"{prefix}{name}_{kind}": value for kind, value in by_kind.items()}
+                measured[f"{prefix}{name}_loss"] = np.mean(whole[prefix + "loss"], axis=1)
+        return measured
 
     return without_memory(measure)

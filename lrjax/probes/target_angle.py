@@ -1,4 +1,4 @@
-"""How far a linear unit is from the direction that it should find."""
+"""The angle between a linear unit's weights and the target direction."""
 
 from typing import Any
 
@@ -12,14 +12,14 @@ from lrjax.experiment.step import scale
 from lrjax.experiment.step.train_step import Engine, TrainState
 
 
-def truth(static: Any, engine: Engine, mesh: Mesh) -> Probe:
-    """The angle between the weights and the truth's axis, in radians: "angle", at most pi / 2 for targets of 0."""
+def target_angle(static: Any, engine: Engine, mesh: Mesh) -> Probe:
+    """The angle between the weights and the target direction in radians, "angle"; at most pi / 2 where that is an axis."""
 
     def angle(state: TrainState, data: Any) -> dict[str, jax.Array]:
-        unit, wanted = scale.scale_of(state.params["w"]).unit, data["truth"]
+        unit, target = scale.scale_of(state.params["w"]).unit, data["truth"]
         if static.data.name == "single_input":  # an axis
-            unit = jnp.where(jnp.dot(unit, wanted) < 0, -unit, unit)
-        return {"angle": scale.angle(unit, wanted)}
+            unit = jnp.where(jnp.dot(unit, target) < 0, -unit, unit)
+        return {"angle": scale.angle(unit, target)}
 
     measure = parallel.lanes(angle, mesh, static.lane_loop)
     return without_memory(lambda state, hparams, data: measure(state, data))

@@ -10,7 +10,7 @@ from typing import Any
 
 from lrjax.errors import LrjaxError
 from lrjax.experiment.config import plugins
-from lrjax.experiment.rundir.metrics import finite, load_run
+from lrjax.experiment.rundir.metrics import finite, load_run, write_atomic
 from lrjax.papers.claim import judge
 from lrjax.report.page import Picture, render
 
@@ -71,18 +71,18 @@ def write_files(run: Any, paper: Any, workdir: Path) -> list[dict[str, Any]]:
     from lrjax.plots.drawing import png
 
     entries = judge(paper.CLAIMS, run)
-    _write(workdir / "claims.json", (json.dumps(entries, indent=2, allow_nan=False) + "\n").encode())
+    write_atomic(workdir / "claims.json", json.dumps(entries, indent=2, allow_nan=False) + "\n")
     if hasattr(paper, "observations"):
         seen = json.dumps(finite(paper.observations(run)), indent=1, allow_nan=False)
-        _write(workdir / "observations.json", (seen + "\n").encode())
+        write_atomic(workdir / "observations.json", seen + "\n")
     (workdir / "figures").mkdir(exist_ok=True)
     pictures = []
     for figure in [*paper.figures(run), *_curvature(run)]:
         picture = Picture(figure.name, figure.title, figure.caption, png(figure.fig))
-        _write(workdir / "figures" / f"{picture.name}.png", picture.png)
+        write_atomic(workdir / "figures" / f"{picture.name}.png", picture.png)
         pictures.append(picture)
     page = render(run, entries, pictures, note=getattr(paper, "NOTE", None))
-    _write(workdir / "report.html", page.encode())
+    write_atomic(workdir / "report.html", page)
     return entries
 
 
@@ -93,13 +93,3 @@ def _curvature(run: Any) -> list[Any]:
     from lrjax.probes.figures import figures
 
     return figures(run)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Replace `path` in one move, so that a reader or a full disk never leaves half a file."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lrjax.errors import check
+from lrjax.errors import check, path_of
 
 Tree = Any  # a pytree of arrays
 Where = None | str | tuple[str, ...] | Callable[[str], bool]
@@ -30,11 +30,6 @@ class Selection(NamedTuple):
         """The whole tree again."""
         mine, others = iter(jax.tree.leaves(selected)), iter(jax.tree.leaves(rest))
         return jax.tree.unflatten(self.treedef, [next(mine if chosen else others) for chosen in self.mask])
-
-
-def path_of(path: Any) -> str:
-    """A leaf's path as `where` sees it: "conv1/kernel"."""
-    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def _chosen(where: Where, path: str) -> bool:

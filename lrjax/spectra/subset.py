@@ -37,6 +37,16 @@ class SmallSubsetWarning(UserWarning):
     """
 
 
+def subset_size(num_examples: int, asked: int | None = None) -> int:
+    """How many examples to measure curvature on: as asked, or 5 % of them but 4096 at least; never more than there are.
+
+    Example:
+        >>> subset_size(50_000), subset_size(1000), subset_size(1_000_000), subset_size(50_000, 512)
+        (4096, 1000, 50000, 512)
+    """
+    return min(num_examples, asked or max(math.ceil(FRACTION * num_examples), AT_LEAST))
+
+
 def evaluation_subset(num_examples: int, *, size: int | None = None, seed: int = 0) -> Int64[np.ndarray, "size"]:
     """Evaluation subset for curvature: 5 % of the examples, but 4096 at least, or all where there are fewer.
 
@@ -62,7 +72,7 @@ def evaluation_subset(num_examples: int, *, size: int | None = None, seed: int =
         >>> len(evaluation_subset(50_000)), len(evaluation_subset(1000)), len(evaluation_subset(1_000_000))
         (4096, 1000, 50000)
     """
-    size = min(num_examples, max(math.ceil(FRACTION * num_examples), AT_LEAST)) if size is None else size
+    size = subset_size(num_examples) if size is None else size
     index = _choose(np.random.default_rng(seed), num_examples, size)
     warn_if_small(size, num_examples)
     return index

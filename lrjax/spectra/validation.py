@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lrjax.errors import LrjaxError, check
+from lrjax.errors import LrjaxError, check, path_of
 from lrjax.spectra.programs import Functions, compiled
 from lrjax.spectra.rules import Rule
-from lrjax.spectra.selection import Selection, Tree, Where, in_float32, path_of, select
+from lrjax.spectra.selection import Selection, Tree, Where, in_float32, select
 
 BatchSource = Sequence[Tree] | Callable[[], Iterable[Tree]]
 AGREEMENT = 1e-3  # relative; far above rounding, far below what a batch's own statistics change

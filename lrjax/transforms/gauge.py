@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lrjax.errors import check
+from lrjax.errors import check, path_of
 
 if TYPE_CHECKING:
     from jaxtyping import Array, ArrayLike, Float, Int32, PyTree
@@ -133,14 +133,14 @@ def gauge_rescale(
 
     def scaled(power: int, tree: PyTree) -> PyTree:
         def one(path: Any, leaf: jax.Array) -> jax.Array:
-            name = _name(path)
+            name = path_of(path)
             check(name in chosen, f"the optimizer state holds an array {name!r} that is not among the parameters")
             return times_power_of_two(leaf, power * k) if chosen[name] else leaf
 
         return jax.tree_util.tree_map_with_path(one, tree)
 
     def state(path: Any, leaf: jax.Array) -> jax.Array:
-        power = statistics(_name(path)) if callable(statistics) else statistics.get(_name(path), 0)
+        power = statistics(path_of(path)) if callable(statistics) else statistics.get(path_of(path), 0)
         return times_power_of_two(leaf, power * k) if power else leaf
 
     covered = None if labels is None else group
@@ -150,12 +150,8 @@ def gauge_rescale(
     return scaled(1, params), opt_state, model_state, k
 
 
-def _name(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
 def _chosen(params: PyTree, labels: Any, group: str) -> dict[str, bool]:
-    paths = [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    paths = [path_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     if labels is None:
         return dict.fromkeys(paths, True)
     tree = labels(params) if callable(labels) else labels
@@ -166,7 +162,7 @@ def _chosen(params: PyTree, labels: Any, group: str) -> dict[str, bool]:
 
 
 def _power_of(params: PyTree, chosen: Mapping[str, bool]) -> jax.Array:
-    leaves = [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params) if chosen[_name(path)]]
+    leaves = [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params) if chosen[path_of(path)]]
     # Not the Euclidean norm: its squares would be the first to leave range.
     largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)).astype(jnp.result_type(*leaves)) for leaf in leaves]))
     usable = jnp.isfinite(largest) & (largest > 0)
@@ -174,7 +170,7 @@ def _power_of(params: PyTree, chosen: Mapping[str, bool]) -> jax.Array:
 
 
 def _covers(tree: PyTree, chosen: Mapping[str, bool]) -> bool:
-    names = [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+    names = [path_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
     inside = [chosen[name] for name in names if name in chosen]
     check(
         bool(inside) or all(chosen.values()),

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lrjax.errors import check
-from lrjax.transforms.invariance_report import InvarianceReport, Obstacle, ScaleGroup, path_name
+from lrjax.errors import check, path_of
+from lrjax.transforms.invariance_report import InvarianceReport, Obstacle, ScaleGroup
 from lrjax.transforms.scale_groups import Relations, finest_groups, largest_group, nearest_exponents, relations
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def scale_invariance(
         lrjax.errors.LrjaxError: the loss depends on the scale of head: ...
         >>> report.require(only=lambda path: path == "hidden")
     """
-    paths = tuple(path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params))
+    paths = tuple(path_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(params))
     leaves = jax.tree.leaves(params)
     wide = all(leaf.dtype == jnp.float64 for leaf in leaves)
     tolerance = (1e-9 if wide else 3e-4) if tolerance is None else tolerance

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import optax
 
-from lrjax.errors import check
+from lrjax.errors import check, path_of
 from lrjax.transforms.scale_groups import Relations
 
 if TYPE_CHECKING:
@@ -156,9 +156,4 @@ class InvarianceReport(NamedTuple):
             {'w': 'si'}
         """
         broken = {obstacle.path for obstacle in self.obstacles}
-        return jax.tree_util.tree_map_with_path(lambda p, _: other if path_name(p) in broken else group, params)
-
-
-def path_name(path: jax.tree_util.KeyPath) -> str:
-    """`("conv1", "kernel")` as "conv1/kernel"."""
-    return jax.tree_util.keystr(path, simple=True, separator="/")
+        return jax.tree_util.tree_map_with_path(lambda p, _: other if path_of(p) in broken else group, params)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lrjax.errors import check
+from lrjax.errors import check, path_of
 from lrjax.transforms.gauge import STATISTICS, Powers, statistic_power
 from lrjax.transforms.log_space import exp_split
 from lrjax.transforms.plan import split_power
@@ -108,7 +108,7 @@ def correct_statistics(model_state: PyTree, alpha: ArrayLike, statistics: Powers
     """
 
     def correct(path: Any, leaf: jax.Array) -> jax.Array:
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        name = path_of(path)
         power = 0 if name.startswith("norm_eps/") else _power(statistics, name)
         return leaf / jnp.asarray(alpha, leaf.dtype) ** power if power else leaf
 
@@ -213,7 +213,7 @@ def statistic_powers(
     before, after = (apply(p, start, x, train=True)[1].get("batch_stats", {}) for p in (params, scaled))
     powers = {}
     for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after), strict=True):
-        name = "batch_stats/" + jax.tree_util.keystr(path, simple=True, separator="/")
+        name = "batch_stats/" + path_of(path)
         a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
         power = round(float(np.log2(np.linalg.norm(b) / np.linalg.norm(a)) / 2)) if np.any(a) and np.any(b) else 0
         check(
@@ -223,7 +223,7 @@ def statistic_powers(
         powers[name] = power
     eps = {name: leaf for name, leaf in model_state.items() if name == "norm_eps"}
     for path, _ in jax.tree_util.tree_leaves_with_path(eps):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        name = path_of(path)
         powers[name] = powers.get(name.replace("norm_eps/", "batch_stats/")[: -len("eps")] + "var", 2)
     return powers
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import lrjax
+from lrjax.experiment.rundir.lanes import end, lanes
 from lrjax.papers.benign_osc import CLAIMS, observe
-from lrjax.papers.benign_osc.checks import end, lanes
 from lrjax.papers.benign_osc.variation_checks import table
 from lrjax.papers.claim import judge
 
@@ -51,7 +51,7 @@ def test_T3_residual_sum_stays_above_its_bound_and_grows_at_the_spec_rate(clear)
             assert not tilted.holds() or lane["e"] > 1.0  # without oscillation the bound is nearly met
     slopes = [
         np.mean(1.0 - seen.z[seen.step < 4000])
-        for _, arrays in lanes(clear, e=1.25)
+        for _, arrays in lanes(clear, "main", e=1.25)
         for seen in (observe.visits(arrays, label) for label in observe.LABELS)
     ]
     assert all(0.09 <= slope <= 0.11 for slope in slopes)
@@ -62,25 +62,25 @@ def test_T3_residual_sum_stays_above_its_bound_and_grows_at_the_spec_rate(clear)
 
 
 def test_T4_weak_feature_is_learned_at_large_rate_only(clear):
-    for found in (lanes(clear, "small_rate"), lanes(clear, e=0.9)):
+    for found in (lanes(clear, "small_rate"), lanes(clear, "main", e=0.9)):
         assert np.all((weak(found) >= 0.47) & (weak(found) <= 0.58))
         assert np.all(end(found, "features/train_accuracy") == 1.0)
-    assert np.all(weak(lanes(clear, e=1.25)) >= 0.995)
+    assert np.all(weak(lanes(clear, "main", e=1.25)) >= 0.995)
     assert np.all(end(lanes(clear, ("main", "small_rate")), "test_accuracy/strong_accuracy") >= 0.999)
 
 
 @pytest.mark.slow
 def test_T5_paper_sizes_give_the_bands_around_the_papers_numbers(tmp_path_factory):
     result = run(tmp_path_factory, "E2", {"sweep.e": (1.25,)}, without=("long",))
-    small = end(lanes(result, "small_rate", 0.2), "test_accuracy/mixture_accuracy")
-    large = end(lanes(result, e=1.25), "test_accuracy/mixture_accuracy")
+    small = end(lanes(result, "small_rate", e=0.2), "test_accuracy/mixture_accuracy")
+    large = end(lanes(result, "main", e=1.25), "test_accuracy/mixture_accuracy")
     assert small.size == large.size == 5  # the paper's number is a mean over 5 seeds
     assert 0.93 <= small.mean() <= 0.965
     assert large.mean() >= 0.99
 
 
 def test_T6_the_switch_lies_between_09_and_11(clear):
-    assert weak(lanes(clear, e=1.1)).mean() - weak(lanes(clear, e=0.9)).mean() >= 0.25
+    assert weak(lanes(clear, "main", e=1.1)).mean() - weak(lanes(clear, "main", e=0.9)).mean() >= 0.25
 
 
 @pytest.mark.slow
@@ -121,14 +121,14 @@ def test_T9_full_batch_gradient_descent_works_above_its_threshold_only(ablations
 
 def test_T10_large_rate_runs_oscillate_and_small_ones_do_not(clear):
     for e in (1.1, 1.25):
-        assert all(observe.oscillation(a, 0, 4000).share_02 >= 0.95 for _, a in lanes(clear, e=e))
-    assert all(observe.oscillation(a, 0, 4000).share_02 <= 0.02 for _, a in lanes(clear, e=0.9))
+        assert all(observe.oscillation(a, 0, 4000).share_02 >= 0.95 for _, a in lanes(clear, "main", e=e))
+    assert all(observe.oscillation(a, 0, 4000).share_02 <= 0.02 for _, a in lanes(clear, "main", e=0.9))
 
 
 def test_T11_oscillating_runs_end_at_the_edge_of_stability(clear):
     fitted = []  # of all rates: how many examples a lane fits at its last step is chance, where it oscillates
     for e in (1.25, 1.4, 1.5):
-        found = [observe.stability(arrays, lane["learning_rate"]) for lane, arrays in lanes(clear, e=e)]
+        found = [observe.stability(arrays, lane["learning_rate"]) for lane, arrays in lanes(clear, "main", e=e)]
         assert 0.85 <= np.mean([f["signal"] for f in found]) <= 1.1
         fitted += [f for f in found if f["fitted"]]
     assert fitted

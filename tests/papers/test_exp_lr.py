@@ -12,7 +12,7 @@ from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers import exp_lr
 from lrjax.papers.claim import NotMeasured, judge
 from lrjax.papers.exp_lr import checks, toy_checks
-from lrjax.papers.exp_lr.observe import by_arm, logit_distance, observations
+from lrjax.papers.exp_lr.observe import arms_of, logit_distance, observations
 from lrjax.report import write_report
 
 FILE = "configs/exp_lr.py"
@@ -48,7 +48,7 @@ def test_both_together_leave_the_minimum_more_than_50_times_and_norm_alone_stays
 
 
 def test_norm_grows_by_2_percent_alone_and_is_lost_under_decay(toy):
-    arms = {name: own[0][1] for name, own in by_arm(toy).items()}
+    arms = {name: own[0][1] for name, own in arms_of(toy).items()}
     assert 0 < arms["exact_norm"]["step/log10_norm"][-1] < 0.05
     assert arms["exact_both"]["step/log10_norm"].min() < -0.3
 
@@ -63,7 +63,7 @@ def test_arms_count_as_equal_within_a_point_and_a_gap_beyond_noise_contradicts()
 def test_an_arm_that_diverged_leaves_a_claim_open_with_its_step():
     run = accuracies(a=(60,), b=(61,))
     run.lanes[1]["diverged_at"] = 7
-    with pytest.raises(NotMeasured, match="b, seed 0, diverged at step 7"):
+    with pytest.raises(NotMeasured, match=r"\(b, seed = 0\) diverged at step 7"):
         checks.same_accuracy("a", "b")(run)
 
 
@@ -174,7 +174,7 @@ def test_on_cifar10_twins_agree_for_20_float32_steps_and_an_uncorrected_one_does
     run = lrjax.run(config, tmp_path)
     assert checks.early_logits(run).verdict == "supported"
     assert checks.correction_matters(run).verdict == "supported"
-    arms = {name: own[0][1] for name, own in by_arm(run).items()}
+    arms = {name: own[0][1] for name, own in arms_of(run).items()}
     assert logit_distance(arms["weight_decay"], arms["wd_free"])[1].max() <= 1e-3
 
 
@@ -195,4 +195,4 @@ def test_claims_are_judged_in_order_and_say_what_the_paper_reports(toy):
     entries = judge(exp_lr.CLAIMS, toy._replace(config=toy.config | {"experiment": "E7"}))
     assert [entry["id"] for entry in entries] == ["toy_exact", "toy_noisy"]
     assert entries[1]["verdict"] == "inconclusive"
-    assert "the run has no arm noisy_decay" in entries[1]["measured"]
+    assert "this run has no lane noisy_decay" in entries[1]["measured"]

@@ -8,6 +8,7 @@ import pytest
 import lrjax
 from lrjax.experiment.loop.dry_run import describe
 from lrjax.experiment.loop.sweep import plan
+from lrjax.experiment.rundir.lanes import end, lanes
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.claim import NotMeasured, judge
 from lrjax.papers.lr_decay import CLAIMS, checks, image_checks, noise_checks
@@ -205,13 +206,13 @@ def main_run(tmp_path_factory):
 
 @pytest.mark.slow
 def test_stages_of_the_main_run_meet_the_acceptance_numbers(main_run):
-    found = checks.lanes(main_run, "decay")
+    found = lanes(main_run, "decay")
     simple, hard = checks.by_stage(found, checks.SIMPLE)[0], checks.by_stage(found, checks.COMPLEX)[0]
     assert simple[0] >= 0.95
     assert hard[0] <= 0.75
     assert hard[2] >= 0.97
     assert hard[1] - hard[0] >= 0.20
-    assert checks.end(checks.lanes(main_run, "constant_0"), checks.COMPLEX)[0] <= 0.85
+    assert end(lanes(main_run, "constant_0"), checks.COMPLEX)[0] <= 0.85
 
 
 @pytest.mark.slow

@@ -204,7 +204,7 @@ REFUSED = {
     "spectra.seed=-1 must lie in": {"spectra.seed": -1},
     "the noise probe needs two batches or more": {"spectra.examples": 1},
     "gradient_covariance is made of per-example gradients": {"spectra.batch_statistics": True},
-    "loss 'square' is no -log p": {"spectra.matrices": ("fisher",)},
+    "Fisher needs a likelihood loss, not 'square'": {"spectra.matrices": ("fisher",)},
     "preconditioned_hessian needs one of adam": {"spectra.matrices": ("preconditioned_hessian",)},
 }
 

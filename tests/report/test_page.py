@@ -7,8 +7,8 @@ from typing import NamedTuple
 import pytest
 from matplotlib.figure import Figure as Canvas
 
-import lrjax.report
 from lrjax.errors import LrjaxError
+from lrjax.experiment.rundir import metrics
 from lrjax.papers.claim import VERDICTS, Claim, Finding, NotMeasured
 from lrjax.report import __main__, write_files, write_report
 
@@ -232,17 +232,16 @@ def test_a_failed_write_leaves_the_old_report_whole(run, paper, tmp_path, monkey
     write_files(run, paper, tmp_path)
     before = (tmp_path / "claims.json").read_bytes()
 
-    def full(self, content):
-        with self.open("wb") as file:
-            file.write(content[:10])
+    def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(lrjax.report.Path, "write_bytes", full)
     run.status["version"] = "9.9.9"
-    with pytest.raises(OSError, match="No space left"):
-        write_files(run, paper, tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(metrics.os, "fsync", full)
+        with pytest.raises(LrjaxError, match="No space left"):
+            write_files(run, paper, tmp_path)
     assert (tmp_path / "claims.json").read_bytes() == before
-    assert not list(tmp_path.glob(".*.partial"))
+    assert not list(tmp_path.glob(".*.tmp"))
 
 
 def test_a_wrong_directory_is_answered_in_one_sentence_and_status_1(tmp_path, capsys):

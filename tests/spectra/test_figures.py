@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from lrjax.errors import LrjaxError
+from lrjax.experiment.rundir.lanes import lane_config
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.plots.drawing import STYLE
 from lrjax.probes.figures import (
@@ -17,7 +18,6 @@ from lrjax.probes.figures import (
     eigenvalues_figure,
     figures,
     label,
-    optimizer_of,
 )
 from lrjax.report import write_files
 from lrjax.spectra.density import Density
@@ -220,8 +220,11 @@ def test_an_arm_s_optimizer_stands_above_the_sweep_and_the_config():
     config = {"optimizer": {"name": "sgd", "momentum": 0.1, "l2": 0.3}}
     config["arms"] = {"one": {"optimizer": {"momentum": 0.9}}, "two": {"optimizer.momentum": 0.8}}
     lane = {"arm": "one", "values": {"optimizer.momentum": 0.5, "optimizer.l2": 0.7, "seed": 1}}
-    assert optimizer_of(config, lane) == {"name": "sgd", "momentum": 0.9, "l2": 0.7}
-    assert optimizer_of(config, lane | {"arm": "two"})["momentum"] == 0.8
+    run = SimpleNamespace(config=config)
+    assert lane_config(run, lane).optimizer.to_dict() == {"name": "sgd", "momentum": 0.9, "l2": 0.7}
+    assert lane_config(run, lane | {"arm": "two"}).optimizer.momentum == 0.8
+    stored = lane_config(run, lane | {"config": {"optimizer.momentum": 0.6}})
+    assert stored.optimizer.to_dict() == {"name": "sgd", "momentum": 0.6, "l2": 0.3}
 
 
 def test_a_label_names_what_varies():

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from lrjax.data import DATASETS
-from lrjax.errors import check
+from lrjax.errors import by_path, check
 from lrjax.experiment.config.canonical import flatten
 from lrjax.experiment.rundir import checkpoint
 
@@ -147,10 +147,6 @@ def depth(lane: Any, lanes: Mapping[int, Any]) -> int:
     return count
 
 
-def _leaves(tree: Any) -> dict[str, Any]:
-    return {jax.tree_util.keystr(p, simple=True, separator="/"): a for p, a in jax.tree.leaves_with_path(tree)}
-
-
 def _taken(path: str, origin: Origin) -> bool:
     if origin.what == "run":
         return True
@@ -170,14 +166,14 @@ def begun(template: Any, origins: Sequence[Origin], places: Sequence[tuple[Path,
     Raises:
         LrjaxError: a fork is damaged, or of another shape.
     """
-    leaves = {path: np.array(array) for path, array in _leaves(template).items()}
+    leaves = {path: np.array(array) for path, array in by_path(template).items()}
     size = len(next(iter(leaves.values())))
     sources: dict[tuple[Path, int], dict[str, Any]] = {}
     for number in range(size):
         own = min(number, len(origins) - 1)
         origin, (folder, place) = origins[own], places[own]
         if (folder, origin.at) not in sources:
-            sources[folder, origin.at] = _leaves(checkpoint.read(folder, origin.at)[0])
+            sources[folder, origin.at] = by_path(checkpoint.read(folder, origin.at)[0])
         stored = sources[folder, origin.at]
         for path, array in leaves.items():
             if _taken(path, origin):

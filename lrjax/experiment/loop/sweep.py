@@ -18,6 +18,7 @@ from lrjax.experiment.config.load import load_config, read_spec
 from lrjax.experiment.config.overrides import OPEN, apply_overrides, replace
 from lrjax.experiment.loop import branch
 from lrjax.experiment.loop.resolve import resolve
+from lrjax.experiment.rundir.lanes import differing
 from lrjax.experiment.step.engines import ENGINES
 from lrjax.experiment.step.representation import Plan
 from lrjax.experiment.step.representation import plan as plan_of
@@ -37,6 +38,7 @@ class Lane(NamedTuple):
     values: dict[str, Any]  # what the sweep set
     config: Config  # resolved
     origin: branch.Origin | None = None  # where it begins, if not by itself
+    changed: Point = {}  # dotted key -> resolved value, where it is not that of the run's config
 
     @property
     def begin(self) -> int:
@@ -69,7 +71,7 @@ class Lane(NamedTuple):
         record["learning_rate"] = config.optimizer.learning_rate
         if self.origin:
             record["start"] = {"lane": self.origin.lane, "at": self.origin.at, "what": self.origin.what}
-        return record | ({"e": config.e} if "e" in config else {})
+        return record | ({"e": config.e} if "e" in config else {}) | {"config": self.changed}
 
 
 class Group(NamedTuple):
@@ -150,9 +152,13 @@ def plan(config: Config) -> list[Group]:
     alone = copy.deepcopy(config)
     for key in ("sweep", "arms"):  # a thousand values that each of a thousand lanes would copy
         replace(alone, key, ConfigDict())
+    written = flatten(freeze(alone))  # frozen as lanes are: with tuples for lists
     for index, (arm, values, overrides) in enumerate(points(config)):
         lane_config = apply_overrides(copy.deepcopy(alone), {**values, **overrides})
-        lanes.append(Lane(index, arm, values, resolve(lane_config)))
+        resolved = resolve(lane_config)
+        # Probes as they were written: resolved, each would differ in each lane, and "<probe>/step" has the steps.
+        changed = differing({**resolved, "probes": lane_config.probes}, written)
+        lanes.append(Lane(index, arm, values, resolved, changed=changed))
         lanes[-1].plan()  # refuses a rate that its representation does not have
     for lane in [lane._replace(origin=branch.origin_of(lane, lanes)) for lane in lanes]:
         static = static_of(lane.config)

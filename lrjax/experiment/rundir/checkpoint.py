@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from lrjax.errors import LrjaxError
+from lrjax.errors import LrjaxError, by_path
 
 
 def _alone() -> ocp.options.MultiprocessingOptions:
@@ -20,14 +20,9 @@ def _alone() -> ocp.options.MultiprocessingOptions:
     return ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own})
 
 
-def _leaves(state: Any) -> dict[str, Any]:
-    """Path -> leaf; the paths are the same for a NamedTuple and the dict that orbax makes of it."""
-    return {jax.tree_util.keystr(p, simple=True, separator="/"): a for p, a in jax.tree.leaves_with_path(state)}
-
-
 def _checksum(state: Any) -> int:
     crc = 0
-    for path, leaf in sorted(_leaves(state).items()):
+    for path, leaf in sorted(by_path(state).items()):
         crc = zlib.crc32(path.encode() + np.ascontiguousarray(leaf).tobytes(), crc)
     return crc
 
@@ -46,7 +41,7 @@ def fitted(state: Any, template: Any) -> Any | None:
         >>> fitted({"w": np.ones(2)}, {"w": np.zeros(2)})
         {'w': array([1., 1.])}
     """
-    stored, wanted = _leaves(state), _leaves(template)
+    stored, wanted = by_path(state), by_path(template)
     fits = stored.keys() == wanted.keys() and all(
         (stored[path].shape, stored[path].dtype) == (np.shape(leaf), np.asarray(leaf).dtype)
         for path, leaf in wanted.items()

@@ -6,9 +6,9 @@ Reports, claims and figures work from these files alone.
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -37,17 +37,19 @@ class RunResult(NamedTuple):
     lanes: list[dict[str, Any]]
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """Writes a file whole or not at all.
+def write_atomic(path: Path, content: str | bytes | Callable[[BinaryIO], object]) -> None:
+    """Writes a file whole or not at all: its content, or what a function writes to the open file.
 
     Raises:
         LrjaxError: the disk is full or not writable.
     """
-    content = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
-            file.write(content)
+            if callable(content):
+                content(file)
+            else:
+                file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -58,8 +60,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 def _disk_error(path: Path, error: OSError) -> LrjaxError:
     return LrjaxError(
-        f"could not write {path} ({error.strerror or error}); free disk space and run the same command again, "
-        "which goes on from the last checkpoint"
+        f"could not write {path} ({error.strerror or error}). Free disk space and run the same command again."
     )
 
 
@@ -166,18 +167,8 @@ class Writer:
 
     def save(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Writes arrays/<name>.npz whole or not at all."""
-        path = self.workdir / "arrays" / f"{name}.npz"
-        temporary = path.with_name(f".{name}.tmp")
-        try:
-            with open(temporary, "wb") as file:
-                named: Any = {key.replace("/", "__"): array for key, array in arrays.items()}
-                np.savez(file, **named)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise _disk_error(path, error) from error
+        named: Any = {key.replace("/", "__"): array for key, array in arrays.items()}
+        write_atomic(self.workdir / "arrays" / f"{name}.npz", lambda file: np.savez(file, **named))
 
     def rewind(self, block: int, step: int, offset: int) -> None:
         """Truncates output newer than the checkpoint: rows beyond `offset` bytes, pieces of the block after `step`."""

@@ -159,7 +159,8 @@ def opened(workdir: Path, config: Config) -> Iterator[dict[str, Any]]:
     inspect(workdir, config)
     with _locked(workdir):
         status = inspect(workdir, config)  # again, now that nobody else can change it
-        for left in (path for path in workdir.iterdir() if _is_temporary(path.name)):
+        written = [*workdir.iterdir(), *(workdir / "arrays").glob(".*")]
+        for left in (path for path in written if _is_temporary(path.name)):
             left.unlink(missing_ok=True)  # by a killed process
         if not (workdir / "config.json").exists():
             check(os.access(workdir, os.W_OK), f"cannot write to {workdir}; give another --workdir")

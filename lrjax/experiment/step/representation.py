@@ -25,7 +25,7 @@ from lrjax.transforms.texp_tables import table_of, texp_tables
 
 Tree = Any
 # What may be measured of weights in a changing scale; the others read gradients or curvature.
-PROBES = ("accuracy", "test_accuracy", "direction", "outputs", "truth", "predictions", "subsets")
+PROBES = ("accuracy", "test_accuracy", "direction", "outputs", "target_angle", "predictions", "subsets")
 
 
 class Plan(NamedTuple):

@@ -17,7 +17,7 @@ NOTE = (
 
 
 def figures(run: Any) -> list[Any]:
-    """The figures of a run, see `lrjax.papers.benign_osc.figures`; matplotlib is loaded only to draw."""
-    from lrjax.papers.benign_osc.figures import figures as draw
+    """The figures of a run, see `lrjax.papers.benign_osc.report_figures`; matplotlib is loaded only to draw."""
+    from lrjax.papers.benign_osc.report_figures import figures as draw
 
     return draw(run)

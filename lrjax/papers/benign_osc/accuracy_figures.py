@@ -7,12 +7,12 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.patheffects import withStroke
 
-from lrjax.experiment.rundir.lanes import diverged, recorded
+from lrjax.experiment.rundir.lanes import Arrays, Lanes, diverged, recorded
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.benign_osc.conditions import Scales, scales
 from lrjax.papers.benign_osc.cubic_map import SIGN_STABLE_LIMIT
 from lrjax.papers.benign_osc.drawing import mark_limits
-from lrjax.plots.drawing import BLUE, GREEN, GREY, PURPLE, VERMILLION, WIDTH, Arrays, Figure, canvas, legend_below
+from lrjax.plots.drawing import BLUE, GREEN, GREY, PURPLE, VERMILLION, WIDTH, Figure, canvas, legend_below
 
 CHANCE = 0.5
 PAPER_LARGE, PAPER_SMALL = 0.9938, 0.9375
@@ -34,7 +34,6 @@ _PAPER_CAPTION = (
     "horizontal lines are the paper's 99.38 % and 93.75 % (second-hand: quoted in a public review), which belong to a "
     "large and a small rate whose e is not known. One dot a seed, the lines join the means."
 )
-Lanes = list[tuple[dict[str, Any], Arrays]]
 
 
 def _last(arrays: Arrays, kind: str) -> float:

@@ -1,26 +1,13 @@
 """The claims of the paper, and those derived here from its model, with their sources."""
 
-from collections.abc import Callable
+from functools import partial
 
 from lrjax.papers.benign_osc import checks, image_checks, map_checks, variation_checks
-from lrjax.papers.claim import Claim
+from lrjax.papers.claim import claim_of
 
 PAPER = "benign_osc"
 SECOND_HAND = "as quoted in a public review of the paper"
-
-
-def _claim(
-    id: str,
-    experiments: tuple[str, ...],
-    check: Callable,
-    statement: str,
-    source: str,
-    expected: str,
-    reports: str | None = None,
-) -> Claim:
-    return Claim(id, PAPER, experiments, statement, source, expected, check, reports)
-
-
+_claim = partial(claim_of, PAPER)
 DERIVED = "derived here from the paper's model"
 CLAIMS = [
     _claim(

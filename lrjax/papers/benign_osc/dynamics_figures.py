@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from lrjax.experiment.rundir.lanes import diverged, recorded
+from lrjax.experiment.rundir.lanes import Arrays, diverged, recorded
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.benign_osc.cubic_map import CHAOS_ONSET, SIGN_STABLE_LIMIT
 from lrjax.papers.benign_osc.drawing import mark_limits, rate_colours
@@ -18,7 +18,6 @@ from lrjax.plots.drawing import (
     GREY,
     PURPLE,
     VERMILLION,
-    Arrays,
     Figure,
     canvas,
     legend_below,

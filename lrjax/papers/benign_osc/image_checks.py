@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrjax.papers.benign_osc.checks import Recorded
+from lrjax.experiment.rundir.lanes import Recorded, diverged
 from lrjax.papers.claim import Finding, NotMeasured
 
 BEFORE, LEAST, SPIKE = 20, 3, 1.5
@@ -41,7 +41,7 @@ def _compare(run: Any, test: str, wants_spikes: bool) -> Finding:
             values = [float(Recorded(run.arrays[i])[f"accuracy/{test}_accuracy"][-1]) for i in members]
             finals[size] = float(np.mean(values)), len(values)
             rough[size] = int(np.sum([spikes(run.arrays[i]["step/loss"]) for i in members]))
-        diverged = [i for members in arms.values() for i in members if run.lanes[i]["diverged_at"] is not None]
+        lost = [i for members in arms.values() for i in members if diverged(run.lanes[i])]
         (large, seeds), (small, _) = finals["large"], finals["small"]
         error = float(np.sqrt((large * (1 - large) + small * (1 - small)) / (count * seeds)))
         difference = large - small
@@ -50,7 +50,7 @@ def _compare(run: Any, test: str, wants_spikes: bool) -> Finding:
         text = f"{model}: large {100 * large:.1f} %, small {100 * small:.1f} % "
         text += f"(difference {100 * difference:+.1f} +- {100 * error:.1f})"
         text += f", spikes {rough['large']} against {rough['small']}"
-        parts.append(text + (f", lanes {diverged} diverged" if diverged else ""))
+        parts.append(text + (f", lanes {lost} diverged" if lost else ""))
     word = "supported" if min(ahead) > 0 else "contradicted" if max(ahead) < 0 else "inconclusive"
     return Finding(word, "; ".join(parts))
 

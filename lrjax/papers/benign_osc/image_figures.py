@@ -7,13 +7,12 @@ import numpy as np
 from matplotlib import figure
 from matplotlib.axes import Axes
 
-from lrjax.experiment.rundir.lanes import diverged, recorded
+from lrjax.experiment.rundir.lanes import Arrays, Lanes, diverged, recorded
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.plots.drawing import (
     BLUE,
     GREY,
     VERMILLION,
-    Arrays,
     Figure,
     canvas,
     envelope,
@@ -27,7 +26,6 @@ _RATES = {"large": VERMILLION, "small": BLUE}
 _TESTS = {"test": "without patch", "patched": "with patch", "conflict": "with a wrong patch"}
 _ROWS = ("train loss,\nevery step", r"learning rate $\eta$", "test accuracy")
 _FEW = 25  # measurements that are marked by dots
-Lanes = list[tuple[dict[str, Any], Arrays]]
 
 
 def training(run: RunResult) -> Figure | None:

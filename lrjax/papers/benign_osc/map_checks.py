@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrjax.papers.benign_osc.checks import verdict
 from lrjax.papers.benign_osc.cubic_map import (
     SIGN_STABLE_LIMIT,
     STABILITY_LIMIT,
@@ -13,7 +12,7 @@ from lrjax.papers.benign_osc.cubic_map import (
     mean_residual,
     period_two,
 )
-from lrjax.papers.claim import Finding, NotMeasured
+from lrjax.papers.claim import Finding, NotMeasured, decided
 
 LAST = 400  # steps at the end of an orbit that stand for its attractor
 NEAR = 0.02  # next to a bifurcation an orbit settles too slowly to be judged
@@ -39,7 +38,7 @@ def onset(run: Any) -> Finding:
         raise NotMeasured("the run has no rates on both sides of e = 1")
     ok = swing[below].max() < 1e-3 and swing[above].min() > 0.05
     text = f"largest |yf - 1| at the end: at most {swing[below].max():.1e} over {below.sum()} rates below 1, "
-    return Finding(verdict(ok), text + f"at least {swing[above].min():.3f} over {above.sum()} rates above")
+    return Finding(decided(ok), text + f"at least {swing[above].min():.3f} over {above.sum()} rates above")
 
 
 def two_cycle(run: Any) -> Finding:
@@ -56,7 +55,7 @@ def two_cycle(run: Any) -> Finding:
         residuals.append(abs(np.mean(1.0 - orbit) - float(mean_residual(float(rate)))))
     ok = max(errors) < 1e-4 and max(residuals) < 1e-4
     text = f"{inside.sum()} rates: cycle points within {max(errors):.1e}, "
-    return Finding(verdict(ok), text + f"mean residual within {max(residuals):.1e} of (e-1)/(2e)")
+    return Finding(decided(ok), text + f"mean residual within {max(residuals):.1e} of (e-1)/(2e)")
 
 
 def sign_stability(run: Any) -> Finding:
@@ -68,4 +67,4 @@ def sign_stability(run: Any) -> Finding:
         raise NotMeasured("the run has no rate beyond 1.598")
     first = f"{e[dead].min():.3f}" if dead.any() else "none"
     ok = not dead[below].any() and bool(dead[above].any())
-    return Finding(verdict(ok), f"smallest rate with a flipped neuron: {first} (limit {SIGN_STABLE_LIMIT:.4f})")
+    return Finding(decided(ok), f"smallest rate with a flipped neuron: {first} (limit {SIGN_STABLE_LIMIT:.4f})")

@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 from matplotlib.axes import Axes
 
-from lrjax.experiment.rundir.lanes import diverged, recorded
+from lrjax.experiment.rundir.lanes import Arrays, diverged, recorded
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.benign_osc.cubic_map import (
     CHAOS_ONSET,
@@ -19,7 +19,7 @@ from lrjax.papers.benign_osc.cubic_map import (
 )
 from lrjax.papers.benign_osc.drawing import mark_limits
 from lrjax.papers.benign_osc.observe import LABELS, visits, window_end
-from lrjax.plots.drawing import BLUE, GREY, VERMILLION, Arrays, Figure, canvas, legend_below, sample
+from lrjax.plots.drawing import BLUE, GREY, VERMILLION, Figure, canvas, legend_below, sample
 
 _VISITS, _ORBIT = 120, 200
 _LOWEST = -9.0  # stands for the exponent -inf of a superstable cycle, far below the axis

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lrjax.experiment.rundir.lanes import Arrays, recorded
 from lrjax.papers.benign_osc.cubic_map import SIGN_STABLE_LIMIT, mean_residual, phase, residual_floor
 from lrjax.papers.benign_osc.theory import capacity
 
@@ -17,8 +18,6 @@ DELTAS = (0.2, 0.8)  # Assumption 4 asks for a delta between these
 EARLY = 4000  # steps of the oscillating window where V has not ended it
 FITTED = 0.01  # |1 - y f| up to which an example counts as fitted
 ROUNDING = 1e-3  # of float32 logs and sums, on quantities of order 1 and more
-
-Arrays = dict[str, NDArray[Any]]
 
 
 class Visits(NamedTuple):
@@ -214,4 +213,4 @@ def observations(run: Any) -> list[dict[str, Any]]:
     if run.config["data"]["name"] != "signal_noise":
         return []
     curvature = {"square": 2.0, "half_square": 1.0}[run.config["loss"]]
-    return [summary(lane, arrays, curvature) for lane, arrays in zip(run.lanes, run.arrays, strict=True)]
+    return [summary(lane, arrays, curvature) for lane, arrays in recorded(run)]

@@ -5,18 +5,17 @@ from typing import Any
 
 import numpy as np
 
-from lrjax.papers.benign_osc.checks import CHANCE, FULL, Recorded, end, lanes, span, verdict
-from lrjax.papers.claim import Finding, NotMeasured
+from lrjax.experiment.rundir.lanes import diverged, end, lanes
+from lrjax.papers.benign_osc.checks import CHANCE, FULL, span
+from lrjax.papers.claim import Finding, NotMeasured, decided
 
 
 def table(run: Any, arm: str, key: str) -> dict[tuple[float, float], float | None]:
     """A phase table: (value of the key, e) -> mean weak-only accuracy over seeds, None where a seed diverged."""
     cells: dict[tuple[float, float], list] = {}
-    for lane, arrays in zip(run.lanes, run.arrays, strict=True):
-        if lane["arm"] == arm:
-            diverged = lane["diverged_at"] is not None
-            value = None if diverged else float(Recorded(arrays)["test_accuracy/weak_accuracy"][-1])
-            cells.setdefault((float(lane["values"][key]), float(lane["e"])), []).append(value)
+    for lane, arrays in lanes(run, arm, allow_diverged=True):
+        value = None if diverged(lane) else float(arrays["test_accuracy/weak_accuracy"][-1])
+        cells.setdefault((float(lane["values"][key]), float(lane["e"])), []).append(value)
     return {cell: None if None in values else float(np.mean(values)) for cell, values in cells.items()}
 
 
@@ -29,7 +28,7 @@ def _cells(run: Any, wanted: list[tuple[str, str, float, float, Callable[[float 
         cell = cells[value, e]
         ok &= passes(cell)
         parts.append(f"{key.removeprefix('data.')}={value:g}, e={e:g}: {'diverged' if cell is None else f'{cell:.3f}'}")
-    return Finding(verdict(ok), "; ".join(parts))
+    return Finding(decided(ok), "; ".join(parts))
 
 
 def noise_edges(run: Any) -> Finding:
@@ -54,21 +53,21 @@ def full_batch(run: Any) -> Finding:
     """Gradient descent without SGD noise, below and above its own threshold."""
     stable, oscillating = _weak(run, "full_batch_stable"), _weak(run, "full_batch_oscillating")
     ok = stable.max() <= CHANCE and oscillating.min() >= FULL
-    return Finding(verdict(ok), f"e_gd=0.9: {span(stable)}, e_gd=1.25: {span(oscillating)}")
+    return Finding(decided(ok), f"e_gd=0.9: {span(stable)}, e_gd=1.25: {span(oscillating)}")
 
 
 def schedule(run: Any) -> Finding:
     """A long and a short large-rate phase before the decay."""
     long, short = _weak(run, "decay_8k"), _weak(run, "decay_2k")
     ok = long.mean() >= 0.98 and short.mean() <= 0.65
-    return Finding(verdict(ok), f"decayed after 8k steps: {span(long)}, after 2k: {span(short)}")
+    return Finding(decided(ok), f"decayed after 8k steps: {span(long)}, after 2k: {span(short)}")
 
 
 def label_noise(run: Any) -> Finding:
     """Label noise drives accumulation without oscillation, at e = 0.9 and not (in this time) at 0.2."""
     driven, slow = _weak(run, "label_noise"), _weak(run, "label_noise_small_rate")
     ok = driven.min() >= FULL and slow.max() <= 0.65
-    return Finding(verdict(ok), f"e=0.9 with noise: {span(driven)}, e=0.2 with noise: {span(slow)}")
+    return Finding(decided(ok), f"e=0.9 with noise: {span(driven)}, e=0.2 with noise: {span(slow)}")
 
 
 def robust(run: Any) -> Finding:
@@ -76,14 +75,14 @@ def robust(run: Any) -> Finding:
     arms = ("wide", "iid", "cyclic", "unshared_filters")
     values = {arm: _weak(run, arm) for arm in arms}
     ok = all(v.min() >= FULL for v in values.values())
-    return Finding(verdict(ok), "; ".join(f"{arm}: {span(v)}" for arm, v in values.items()))
+    return Finding(decided(ok), "; ".join(f"{arm}: {span(v)}" for arm, v in values.items()))
 
 
 def time_scale(run: Any) -> Finding:
     """Half the weak feature needs four times the steps: time goes as 1/eps."""
     short, long = _weak(run, "weaker"), _weak(run, "weaker_long")
     ok = short.mean() <= 0.75 and long.min() >= FULL
-    return Finding(verdict(ok), f"|v| = 0.05: {span(short)} at 16k, {span(long)} at 64k steps")
+    return Finding(decided(ok), f"|v| = 0.05: {span(short)} at 16k, {span(long)} at 64k steps")
 
 
 def averaging(run: Any) -> Finding:
@@ -93,4 +92,4 @@ def averaging(run: Any) -> Finding:
     loss = [(float(a["features/loss"][-1]), float(a["features/averaged_loss"][-1])) for _, a in found]
     text = f"weak-only, averaged {span(mean)}, last iterate {span(last)}; training loss {np.mean([b for _, b in loss]):.4f} "
     ok = mean.mean() >= last.mean() and all(b <= a for a, b in loss)
-    return Finding(verdict(ok), text + f"against {np.mean([a for a, _ in loss]):.4f}")
+    return Finding(decided(ok), text + f"against {np.mean([a for a, _ in loss]):.4f}")

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lrjax.experiment.rundir.lanes import Lanes, diverged, recorded
 from lrjax.papers.break_even import detectors
 from lrjax.papers.break_even.recorded import (
     accuracy_at,
@@ -18,7 +19,6 @@ from lrjax.papers.break_even.recorded import (
 )
 from lrjax.papers.claim import Finding, NotMeasured
 
-Lane = tuple[dict[str, Any], dict[str, Any]]
 PEAK_EPOCHS = 5  # how far the peak may lie from the accuracy that the paper marks
 CORRELATED = 0.8
 HOVERS = (0.5, 1.5)  # times 2 / eta
@@ -46,13 +46,12 @@ def maximum(arrays: dict[str, Any], name: str) -> Maximum:
     return Maximum(float(found.values.max()), float(mean.max()), rising)
 
 
-def trained(run: Any, keep: Callable[[dict[str, Any]], bool] = lambda lane: True) -> list[Lane]:
+def trained(run: Any, keep: Callable[[dict[str, Any]], bool] = lambda lane: True) -> Lanes:
     """Lanes that did not diverge, with their arrays."""
-    pairs = zip(run.lanes, run.arrays, strict=True)
-    found = [(lane, arrays) for lane, arrays in pairs if lane.get("diverged_at") is None and keep(lane)]
-    if not found:
+    sound = [(lane, arrays) for lane, arrays in recorded(run) if not diverged(lane) and keep(lane)]
+    if not sound:
         raise NotMeasured("this run has no such lane that did not diverge")
-    return found
+    return sound
 
 
 def rank_correlation(a: Any, b: Any) -> float:
@@ -68,7 +67,7 @@ def rank_correlation(a: Any, b: Any) -> float:
     return float(found.statistic)
 
 
-def by_rate(run: Any) -> list[Lane]:
+def by_rate(run: Any) -> Lanes:
     """Lanes that differ by their rate (and seed), none of a sweep over batch sizes."""
     return trained(run, lambda lane: not lane["arm"].startswith("batch_"))
 
@@ -85,7 +84,7 @@ def verdict(orders: list[bool | None]) -> str:
     return "supported" if all(orders) else "contradicted" if all(o is False for o in orders) else "inconclusive"
 
 
-def _ordered(lanes: list[Lane], of: Callable, name: str, sign: int) -> tuple[list[bool | None], str]:
+def _ordered(lanes: Lanes, of: Callable, name: str, sign: int) -> tuple[list[bool | None], str]:
     """Whether max `name` falls (sign -1) or rises (+1) with `of`, for neighbours of each seed; and the numbers in words."""
     orders: list[bool | None] = []
     texts = []
@@ -120,7 +119,7 @@ def rate_order(name: str, sign: int) -> Callable[[Any], Finding]:
     return check
 
 
-def _ratio(lanes: list[Lane], name: str) -> str:
+def _ratio(lanes: Lanes, name: str) -> str:
     """The ratio of the maxima at the smallest and the largest rate, over seeds."""
     rates = sorted({lane["learning_rate"] for lane, _ in lanes})
     tops = {rate: [maximum(a, name).raw for lane, a in lanes if lane["learning_rate"] == rate] for rate in rates}

@@ -1,28 +1,15 @@
 """The claims of the paper, and those derived here from its stability condition, with their sources."""
 
-from collections.abc import Callable
+from functools import partial
 
 from lrjax.papers.break_even import checks, norm_checks
-from lrjax.papers.claim import Claim
+from lrjax.papers.claim import claim_of
 
 PAPER = "break_even"
 RATES = ("E3", "E3_full", "E1", "E2", "E4", "E5", "E7_mlp", "E7_bert", "E7_densenet")
 DERIVED = "derived here from the stability condition"
 SUBMISSION = "of the submission; those of the final version could not be read"
-
-
-def _claim(
-    id: str,
-    experiments: tuple[str, ...],
-    check: Callable,
-    statement: str,
-    source: str,
-    expected: str,
-    reports: str | None = None,
-) -> Claim:
-    return Claim(id, PAPER, experiments, statement, source, expected, check, reports)
-
-
+_claim = partial(claim_of, PAPER)
 CLAIMS = [
     _claim(
         "conjecture_1_rate",

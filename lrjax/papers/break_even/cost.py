@@ -13,7 +13,7 @@ from lrjax.devices.flops import count
 from lrjax.experiment.config.canonical import freeze, to_json
 from lrjax.experiment.config.durations import due
 from lrjax.experiment.step.losses import LOSSES
-from lrjax.probes.break_even import hessian_examples
+from lrjax.spectra.subset import subset_size
 
 FEW = 8  # examples that are counted
 STRETCHES = 20  # losses along a step until alpha* is found
@@ -82,7 +82,7 @@ def measuring(static: Any, config: Any) -> Cost:
     spec, settings = DATASETS[config.data.name].spec(config), config.spectra
     n = spec.train["y"].shape[0]
     subset, noise = (
-        hessian_examples(n, settings.examples),
+        subset_size(n, settings.examples),
         settings.noise_batches * settings.noise_batch_size * each.gradient,
     )
     lanczos = subset * settings.max_steps * each.product

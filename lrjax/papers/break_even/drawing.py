@@ -6,17 +6,16 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 
+from lrjax.experiment.rundir.lanes import Arrays, Lanes, lane_config, recorded
 from lrjax.experiment.rundir.metrics import RunResult
-from lrjax.papers.break_even.recorded import Curve, crossing, curve, mark_of, settings, sizes
+from lrjax.papers.break_even.recorded import Curve, crossing, curve, mark_of, sizes
 from lrjax.papers.claim import NotMeasured
-from lrjax.plots.drawing import GREY, Arrays
-
-Lanes = list[tuple[dict[str, Any], Arrays]]
+from lrjax.plots.drawing import GREY
 
 
 def with_curve(run: RunResult, name: str) -> Lanes:
     """Lanes that recorded a number at least twice."""
-    return [pair for pair in zip(run.lanes, run.arrays, strict=True) if _curve(pair[1], name).steps.size > 1]
+    return [pair for pair in recorded(run) if _curve(pair[1], name).steps.size > 1]
 
 
 def _curve(arrays: Arrays, name: str) -> Curve:
@@ -40,11 +39,11 @@ def _batch(run: RunResult, lane: dict[str, Any]) -> str:
 
 
 def _momentum(run: RunResult, lane: dict[str, Any]) -> str:
-    return rf"$\beta={settings(run, lane).optimizer.get('momentum') or 0:g}$"
+    return rf"$\beta={lane_config(run, lane).optimizer.get('momentum') or 0:g}$"
 
 
 def _norm(run: RunResult, lane: dict[str, Any]) -> str:
-    return "BN" if settings(run, lane).model.get("norm") == "batch" else "no BN"
+    return "BN" if lane_config(run, lane).model.get("norm") == "batch" else "no BN"
 
 
 def colours(run: RunResult) -> dict[str, Any]:

@@ -4,29 +4,23 @@ from typing import Any
 
 import numpy as np
 
-from lrjax.papers.break_even.checks import CORRELATED, Lane, maximum, rank_correlation, trained, verdict
+from lrjax.experiment.rundir.lanes import Lanes, diverged, lanes
+from lrjax.papers.break_even.checks import CORRELATED, maximum, rank_correlation, trained, verdict
 from lrjax.papers.break_even.recorded import accuracy_at, curve
 from lrjax.papers.claim import Finding, NotMeasured
 
 CHANCE = 0.1
 
 
-def _lanes(run: Any, arm: str, rate: float) -> list[Lane]:
-    found = [
-        (lane, arrays)
-        for lane, arrays in zip(run.lanes, run.arrays, strict=True)
-        if lane["arm"] == arm and abs(lane["learning_rate"] - rate) < 1e-12
-    ]
-    if not found:
-        raise NotMeasured(f"this run has no lane {arm} at eta = {rate:g}")
-    return found
+def _lanes(run: Any, arm: str, rate: float) -> Lanes:
+    return lanes(run, arm, allow_diverged=True, learning_rate=rate)
 
 
 def trains_with_norm_only(run: Any) -> Finding:
     """What becomes of eta = 1 with and without BatchNorm."""
     with_norm, plain = _lanes(run, "batch_norm", 1.0), _lanes(run, "plain", 1.0)
     ends = [accuracy_at(arrays, lane["steps"]) or 0.0 for lane, arrays in with_norm]
-    alive = [lane.get("diverged_at") is None for lane, _ in with_norm]
+    alive = [not diverged(lane) for lane, _ in with_norm]
     learned = all(alive) and min(ends) > 2 * CHANCE
     broke = [lane.get("diverged_at") for lane, _ in plain]
     text = f"SimpleCNN-BN: training accuracy {', '.join(f'{end:.2f}' for end in ends)} after {with_norm[0][0]['steps']} steps"

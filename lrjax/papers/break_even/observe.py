@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from lrjax.experiment.rundir.lanes import recorded
 from lrjax.papers.break_even.checks import maximum
 from lrjax.papers.break_even.recorded import accuracy_at, crossing, detections, mark_of, sizes
 from lrjax.papers.claim import NotMeasured
@@ -24,7 +25,7 @@ def observations(run: Any) -> list[dict[str, Any]]:
     Args:
         run: a `lrjax.experiment.rundir.metrics.RunResult`.
     """
-    return [_of_lane(run, lane, arrays) for lane, arrays in zip(run.lanes, run.arrays, strict=True)]
+    return [_of_lane(run, lane, arrays) for lane, arrays in recorded(run)]
 
 
 def _of_lane(run: Any, lane: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:

@@ -1,12 +1,11 @@
 """What the run files say of the early phase: series by name, settings of a lane, and the detectors applied to them."""
 
-import copy
 from typing import Any, NamedTuple
 
 import numpy as np
-from ml_collections import ConfigDict
 from numpy.typing import NDArray
 
+from lrjax.experiment.rundir.lanes import lane_config
 from lrjax.papers.break_even import detectors
 from lrjax.papers.break_even.detectors import Detection, Series
 from lrjax.papers.claim import NotMeasured
@@ -44,27 +43,6 @@ def curve(arrays: dict[str, NDArray[Any]], name: str) -> Curve:
     raise NotMeasured(f"{name} was not recorded: its probe was off")
 
 
-def settings(run: Any, lane: dict[str, Any]) -> Any:
-    """The config of one lane: that of the run, with what its arm and its place in the sweep set."""
-    config: Any = ConfigDict(copy.deepcopy(run.config))
-    flat = {key: value for key, value in _flat(run.config.get("arms", {}).get(lane["arm"], {})) if "sweep." not in key}
-    for dotted, value in {**lane["values"], **dict(flat)}.items():
-        *path, leaf = dotted.split(".")
-        node = config
-        for part in path:
-            node = node[part]
-        with node.unlocked(), node.ignore_type():
-            node[leaf] = value
-    return config
-
-
-def _flat(node: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    found = []
-    for key, value in node.items():
-        found += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
-    return found
-
-
 class Sizes(NamedTuple):
     """N and S of a lane, and how many steps an epoch has."""
 
@@ -77,7 +55,7 @@ def sizes(run: Any, lane: dict[str, Any]) -> Sizes:
     """N and S of a lane."""
     from lrjax.data import DATASETS
 
-    config = settings(run, lane)
+    config = lane_config(run, lane)
     count = DATASETS[config.data.name].num_train(config)
     size = count if config.batch_size == "full" else int(config.batch_size)
     return Sizes(count, size, max(1, count // size))
@@ -146,7 +124,7 @@ def detections(run: Any, lane: dict[str, Any], arrays: dict[str, Any]) -> dict[s
 
 
 def _direct(run: Any, lane: dict[str, Any], arrays: dict[str, Any]) -> Detection:
-    if (settings(run, lane).optimizer.get("momentum") or 0.0) > 0:
+    if (lane_config(run, lane).optimizer.get("momentum") or 0.0) > 0:
         raise NotMeasured("equation 1 is for SGD without momentum")
     steps, found = stability_of(run, lane, arrays)
     crossed = detectors.first_crossing(steps, found.lhs, 1.0)

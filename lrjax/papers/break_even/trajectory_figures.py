@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lrjax.experiment.rundir.lanes import Lanes, diverged, recorded
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.break_even.checks import maximum
 from lrjax.papers.break_even.drawing import colours, label
@@ -72,24 +73,24 @@ def trajectory(run: RunResult) -> Figure | None:
     return Figure("trajectory", "Where the runs go", caption, fig)
 
 
-def _lanes(run: RunResult) -> list[tuple[dict[str, Any], Any]]:
+def _lanes(run: RunResult) -> Lanes:
     """Lanes of the first seed that recorded predictions and lambda_K, and did not diverge."""
     lanes = []
-    for lane, arrays in zip(run.lanes, run.arrays, strict=True):
+    for lane, arrays in recorded(run):
         try:
             own = points_of(arrays)[0].size > 1 and curve(arrays, "lambda_k1_raw").steps.size > 1
         except NotMeasured:
             continue
-        if own and lane.get("diverged_at") is None and lane["seed"] == run.lanes[0]["seed"]:
+        if own and not diverged(lane) and lane["seed"] == run.lanes[0]["seed"]:
             lanes.append((lane, arrays))
     return lanes
 
 
-def _most(lanes: list[tuple[dict[str, Any], Any]], name: str) -> float:
+def _most(lanes: Lanes, name: str) -> float:
     return max(float(curve(arrays, name).values.max()) for _, arrays in lanes)
 
 
-def _distance(axis: Any, run: RunResult, lanes: list[tuple[dict[str, Any], Any]]) -> str:
+def _distance(axis: Any, run: RunResult, lanes: Lanes) -> str:
     """Draws the distance to the closest point of the other run against lambda_K; returns what the caption says of it."""
     shades, drawn = colours(run), False
     for lane, arrays in lanes:

@@ -19,7 +19,7 @@ NOTE = (
 
 
 def figures(run: Any) -> list[Any]:
-    """The figures of a run, see `lrjax.papers.exp_lr.figures`; matplotlib is loaded only to draw."""
-    from lrjax.papers.exp_lr.figures import figures as draw
+    """The figures of a run, see `lrjax.papers.exp_lr.report_figures`; matplotlib is loaded only to draw."""
+    from lrjax.papers.exp_lr.report_figures import figures as draw
 
     return draw(run)

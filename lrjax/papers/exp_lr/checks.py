@@ -4,16 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from lrjax.experiment.rundir.lanes import Arrays, Lanes
 from lrjax.papers.claim import Finding, NotMeasured
-from lrjax.papers.exp_lr.observe import (
-    Arrays,
-    by_arm,
-    final_accuracy,
-    log10_rates,
-    logit_distance,
-    phases,
-    settings,
-)
+from lrjax.papers.exp_lr.observe import final_accuracy, finished, log10_rates, logit_distance, phases, settings
 from lrjax.transforms.equilibrium import angular_update
 
 POINT = 1.0  # points of accuracy by which two arms may differ on average and still count as the same
@@ -23,20 +16,11 @@ SLOPE = 0.01
 ANGLE = 0.1
 
 
-def _arms(run: Any, *names: str) -> list[list[tuple[dict[str, Any], Arrays]]]:
-    arms = by_arm(run)
-    for name in names:
-        if name not in arms:
-            raise NotMeasured(f"the run has no arm {name}")
-        for lane, arrays in arms[name]:
-            if lane.get("diverged_at") is not None:
-                raise NotMeasured(f"{name}, seed {lane['seed']}, diverged at step {lane['diverged_at']}")
-            if len(arrays.get("step/loss", ())) < lane["steps"]:
-                raise NotMeasured(f"{name}, seed {lane['seed']}, has not run to its end")
-    return [arms[name] for name in names]
+def _arms(run: Any, *names: str) -> list[Lanes]:
+    return [finished(run, name) for name in names]
 
 
-def _accuracies(lanes: list[tuple[dict[str, Any], Arrays]]) -> np.ndarray:
+def _accuracies(lanes: Lanes) -> np.ndarray:
     return 100 * np.array([final_accuracy(arrays) for _, arrays in lanes])
 
 
@@ -139,17 +123,15 @@ def _phase_angles(arrays: Arrays) -> np.ndarray:
 
 def equilibrium_angle(run: Any) -> Finding:
     """In the second half of the first phase steps turn the weights by sqrt(2 eta lambda / (1 + gamma)) (root mean square)."""
-    arms = by_arm(run)
+    arms = {lane["arm"] for lane in run.lanes}
     name = next((name for name in ("weight_decay", "step_decay") if name in arms), None)
     if name is None:
         raise NotMeasured("no arm has a constant rate with weight decay")
-    (lanes,) = _arms(run, name)
     ratios = []
-    for lane, arrays in lanes:
-        own = settings(run, lane)
+    for lane, arrays in finished(run, name):
         start, stop = phases(arrays)[0]
         late = arrays["step/angle"][(start + stop) // 2 : stop].astype(np.float64)
-        expected = float(angular_update(own.learning_rate, own.l2, own.momentum))
+        expected = float(angular_update(*settings(run, lane)))
         ratios.append(float(np.sqrt(np.mean(late**2)) / expected))
     verdict = "supported" if max(abs(ratio - 1) for ratio in ratios) <= ANGLE else "contradicted"
     return Finding(verdict, f"measured over predicted {', '.join(f'{r:.3f}' for r in ratios)}")

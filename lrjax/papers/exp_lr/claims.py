@@ -1,27 +1,14 @@
 """The claims of the paper, with their sources."""
 
-from collections.abc import Callable
+from functools import partial
 
-from lrjax.papers.claim import Claim
+from lrjax.papers.claim import claim_of
 from lrjax.papers.exp_lr import checks, toy_checks
 
 PAPER = "exp_lr"
 BLOG = "read off a plot in the authors' blog"
 MEMORY = "number from memory"
-
-
-def _claim(
-    id: str,
-    experiments: tuple[str, ...],
-    check: Callable,
-    statement: str,
-    source: str,
-    expected: str,
-    reports: str | None = None,
-) -> Claim:
-    return Claim(id, PAPER, experiments, statement, source, expected, check, reports)
-
-
+_claim = partial(claim_of, PAPER)
 CLAIMS = [
     _claim(
         "constant_rate",

@@ -1,22 +1,32 @@
 """What a run did, from its files: phases, accuracies, rates, distances between arms as functions."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lrjax.experiment.config.canonical import Config, freeze
+from lrjax.experiment.rundir.lanes import Arrays, Lanes, NotMeasured, by_arm, lane_config, lanes, recorded
+from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.transforms.equilibrium import angular_update, limit_fraction, time_to_equilibrium
 
-Arrays = dict[str, NDArray[Any]]
+
+def arms_of(run: RunResult, *names: str) -> dict[str, Lanes]:
+    """Lanes that recorded these arrays, by arm, each arm in the order of seeds."""
+    return by_arm(sorted(recorded(run, *names), key=lambda pair: pair[0]["seed"]))
 
 
-def by_arm(run: Any) -> dict[str, list[tuple[dict[str, Any], Arrays]]]:
-    """Lanes and their arrays by arm, in the order of seeds."""
-    found: dict[str, list[tuple[dict[str, Any], Arrays]]] = {}
-    for lane, arrays in sorted(zip(run.lanes, run.arrays, strict=True), key=lambda pair: pair[0]["seed"]):
-        found.setdefault(lane["arm"], []).append((lane, arrays))
-    return found
+def finished(run: RunResult, arm: str) -> Lanes:
+    """The lanes of an arm in the order of seeds.
+
+    Raises:
+        NotMeasured: there is none, or one of them diverged or has not run to its end.
+    """
+    chosen = sorted(lanes(run, arm), key=lambda pair: pair[0]["seed"])
+    for lane, arrays in chosen:
+        if len(arrays.get("step/loss", ())) < lane["steps"]:
+            raise NotMeasured(f"{arm}, seed {lane['seed']}, has not run to its end")
+    return chosen
 
 
 def phases(arrays: Arrays) -> list[tuple[int, int]]:
@@ -62,23 +72,28 @@ def smooth(values: NDArray[Any], width: int) -> NDArray[Any]:
     return values[:whole].reshape(-1, width).mean(axis=1)
 
 
-def settings(run: Any, lane: dict[str, Any]) -> Config:
-    """Learning rate, l2 and momentum of a lane, with what its arm overrides."""
-    found = dict(run.config["optimizer"])
-    found |= run.config["arms"].get(lane["arm"], {}).get("optimizer", {})
-    found |= {key.removeprefix("optimizer."): v for key, v in lane["values"].items() if key.startswith("optimizer.")}
-    return freeze({key: found.get(key) or 0.0 for key in ("learning_rate", "l2", "momentum")})
+class Settings(NamedTuple):
+    """Learning rate, l2 and momentum of a lane; zero where there is none."""
+
+    learning_rate: float
+    l2: float
+    momentum: float
+
+
+def settings(run: RunResult, lane: Mapping[str, Any]) -> Settings:
+    """The numbers that decide a lane's equilibrium."""
+    optimizer = lane_config(run, lane).optimizer
+    return Settings(*(optimizer.get(key) or 0.0 for key in Settings._fields))
 
 
 def observations(run: Any) -> list[dict[str, Any]]:
     """A record a lane: what was expected of it at equilibrium and what it did, for observations.json."""
     records = []
-    for lane, arrays in zip(run.lanes, run.arrays, strict=True):
-        own = settings(run, lane)
-        values = (own.learning_rate, own.l2, own.momentum)
+    for lane, arrays in recorded(run):
+        values = settings(run, lane)
         record: dict[str, Any] = {"lane": lane["lane"], "arm": lane["arm"], "seed": lane["seed"]}
         record["diverged_at"] = lane.get("diverged_at")
-        if own.l2:
+        if values.l2:
             record |= {
                 "steps_to_equilibrium": time_to_equilibrium(*values),
                 "share_of_the_limit": limit_fraction(*values),

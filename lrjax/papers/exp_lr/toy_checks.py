@@ -4,21 +4,12 @@ from typing import Any
 
 import numpy as np
 
-from lrjax.papers.claim import Finding, NotMeasured
-from lrjax.papers.exp_lr.observe import Arrays, by_arm
+from lrjax.papers.claim import Finding
+from lrjax.papers.exp_lr.observe import finished
 
 HIGH = 1e-3  # a loss that counts as having left the minimum
 RETURNS = 50
 CONVERGED = 1e-6
-
-
-def _lanes(run: Any, name: str) -> list[Arrays]:
-    lanes = by_arm(run).get(name)
-    if not lanes:
-        raise NotMeasured(f"the run has no arm {name}")
-    if any(len(arrays.get("step/loss", ())) < lane["steps"] for lane, arrays in lanes):
-        raise NotMeasured(f"the arm {name} has not run to its end")
-    return [arrays for _, arrays in lanes]
 
 
 def returns(loss: np.ndarray, level: float = HIGH) -> int:
@@ -34,8 +25,8 @@ def returns(loss: np.ndarray, level: float = HIGH) -> int:
 
 def exact(run: Any) -> Finding:
     """On L = x^2 / (x^2 + y^2), normalisation alone converges; with weight decay the loss comes back again and again."""
-    alone = [float(arrays["step/loss"][-1]) for arrays in _lanes(run, "exact_norm")]
-    both = [returns(arrays["step/loss"]) for arrays in _lanes(run, "exact_both")]
+    alone = [float(arrays["step/loss"][-1]) for _, arrays in finished(run, "exact_norm")]
+    both = [returns(arrays["step/loss"]) for _, arrays in finished(run, "exact_both")]
     good = max(alone) < CONVERGED and min(both) > RETURNS
     bad = max(alone) >= CONVERGED or max(both) == 0
     told = (
@@ -45,11 +36,11 @@ def exact(run: Any) -> Finding:
 
 
 def noisy(run: Any) -> Finding:
-    """With batches of a large set: both together stay further from the truth than either alone, and do not come nearer."""
+    """With batches of a large set: both together stay further from the target than either alone, and come no nearer."""
     medians: dict[str, np.ndarray] = {}
     later: dict[str, np.ndarray] = {}
     for name in ("noisy_decay", "noisy_norm", "noisy_both"):
-        angles = [arrays["truth/angle"] for arrays in _lanes(run, name)]
+        angles = [arrays["target_angle/angle"] for _, arrays in finished(run, name)]
         medians[name] = np.array([np.median(own[len(own) // 2 :]) for own in angles])
         quarters = [
             (np.median(own[len(own) // 2 : 3 * len(own) // 4]), np.median(own[3 * len(own) // 4 :])) for own in angles

@@ -17,7 +17,7 @@ NOTE = (
 
 
 def figures(run: Any) -> list[Any]:
-    """The figures of a run, see `lrjax.papers.lr_decay.figures`; matplotlib is loaded only to draw."""
-    from lrjax.papers.lr_decay.figures import figures as draw
+    """The figures of a run, see `lrjax.papers.lr_decay.report_figures`; matplotlib is loaded only to draw."""
+    from lrjax.papers.lr_decay.report_figures import figures as draw
 
     return draw(run)

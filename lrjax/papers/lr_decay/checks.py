@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrjax.papers.claim import Finding, NotMeasured
-from lrjax.papers.lr_decay.observe import Lanes, at_step, decays, end, lanes, stages
+from lrjax.experiment.rundir.lanes import Lanes, end, lanes
+from lrjax.papers.claim import Finding, NotMeasured, decided
+from lrjax.papers.lr_decay.observe import at_step, decays, stages
 
 SIMPLE, COMPLEX, ALL = "subsets/test_simple", "subsets/test_complex", "subsets/test_all"
 CONSTANTS = ("constant_0", "constant_1", "constant_2")
@@ -23,11 +24,6 @@ def span(values: NDArray[np.float64]) -> str:
         '0.600 (0.141)'
     """
     return f"{np.mean(values):.3f} ({np.std(values, ddof=1):.3f})" if values.size > 1 else f"{values[0]:.3f}"
-
-
-def verdict(ok: bool | np.bool_) -> str:
-    """The word for a decided claim."""
-    return "supported" if ok else "contradicted"
 
 
 def compared(first: NDArray[np.float64], second: NDArray[np.float64]) -> int:
@@ -58,7 +54,7 @@ def simple_first(run: Any) -> Finding:
     simple, hard = by_stage(found, SIMPLE)[:, 0], by_stage(found, COMPLEX)[:, 0]
     ok = simple.mean() >= LEARNED and hard.mean() <= UNLEARNED
     return Finding(
-        verdict(ok), f"at the end of stage 1 simple {span(simple)}, complex {span(hard)} (mean, sd of seeds)"
+        decided(ok), f"at the end of stage 1 simple {span(simple)}, complex {span(hard)} (mean, sd of seeds)"
     )
 
 
@@ -73,7 +69,7 @@ def gain_is_complex(run: Any) -> Finding:
         for i in range(hard.shape[1])
     )
     ok = np.all(share > 0.5) and hard.sum(axis=1).min() > 0
-    return Finding(verdict(ok), f"{text}; complex patterns bring {100 * share.mean():.1f} % of the rise")
+    return Finding(decided(ok), f"{text}; complex patterns bring {100 * share.mean():.1f} % of the rise")
 
 
 def smaller_rate_more_complex(run: Any) -> Finding:
@@ -90,7 +86,7 @@ def smallest_rate_reaches(run: Any) -> Finding:
     small, decay = end(lanes(run, CONSTANTS[-1]), ALL), end(lanes(run, "decay"), ALL)
     best = max(CONSTANTS, key=lambda arm: end(lanes(run, arm), ALL).mean())
     ok = small.mean() >= decay.mean() - ABOUT
-    return Finding(verdict(ok), f"total {span(small)} against {span(decay)} with decay; best constant rate: {best}")
+    return Finding(decided(ok), f"total {span(small)} against {span(decay)} with decay; best constant rate: {best}")
 
 
 def decay_is_best(run: Any) -> Finding:
@@ -121,7 +117,7 @@ def before_and_after(run: Any) -> Finding:
     """The gap at the first decay of PS10, against the run that was not decayed."""
     found, control = gap(run)
     return Finding(
-        verdict(found >= GAIN and found - control >= GAIN / 2),
+        decided(found >= GAIN and found - control >= GAIN / 2),
         f"best complex accuracy after the first decay minus best before: {found:+.3f}; without decay to the same step: "
         f"{control:+.3f}",
     )
@@ -134,7 +130,7 @@ def full_batch_needs_none(run: Any) -> Finding:
     descent = end(lanes(run, "gradient_descent"), name)
     ok = plain.min() >= 0.99 and descent.min() >= 0.99 and abs(decayed.mean() - plain.mean()) <= ABOUT
     text = f"complex, full batch {plain.mean():.3f}, with decay {decayed.mean():.3f}, without momentum {descent.mean():.3f}"
-    return Finding(verdict(ok), text)
+    return Finding(decided(ok), text)
 
 
 def noise_is_the_cause(run: Any) -> Finding:
@@ -144,7 +140,7 @@ def noise_is_the_cause(run: Any) -> Finding:
     full, full_decay = end(lanes(run, "full_batch"), name).mean(), end(lanes(run, "full_batch_decay"), name).mean()
     ok = sgd_decay - sgd >= GAIN and full_decay - full <= ABOUT
     return Finding(
-        verdict(ok),
+        decided(ok),
         f"decay brings {sgd_decay - sgd:+.3f} with mini-batches ({sgd:.3f} -> {sgd_decay:.3f}) and {full_decay - full:+.3f} "
         f"with the full batch ({full:.3f} -> {full_decay:.3f})",
     )

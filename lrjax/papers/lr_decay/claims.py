@@ -4,20 +4,15 @@ Only the two abstracts could be read. What is marked "as remembered" was not che
 of it is known: its curves are plots.
 """
 
-from collections.abc import Callable
+from functools import partial
 
-from lrjax.papers.claim import Claim
+from lrjax.papers.claim import claim_of
 from lrjax.papers.lr_decay import checks, image_checks, noise_checks
 
 PAPER = "lr_decay"
 REMEMBERED = "as remembered"
 OURS = "ours"
-
-
-def _claim(id: str, experiments: tuple[str, ...], check: Callable, statement: str, source: str, expected: str) -> Claim:
-    return Claim(id, PAPER, experiments, statement, source, expected, check)
-
-
+_claim = partial(claim_of, PAPER)
 _STAGES = [
     _claim(
         "simple_first",

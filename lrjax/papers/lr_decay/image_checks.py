@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from lrjax.papers.claim import Finding, NotMeasured
-from lrjax.papers.lr_decay.checks import gap, verdict
-from lrjax.papers.lr_decay.observe import Ratio, end, lanes, stages, transferability
+from lrjax.experiment.rundir.lanes import end, lanes
+from lrjax.papers.claim import Finding, NotMeasured, decided
+from lrjax.papers.lr_decay.checks import gap
+from lrjax.papers.lr_decay.observe import Ratio, stages, transferability
 
 TEST = "accuracy/test_accuracy"
 MODES = ("fix", "finetune")
@@ -33,7 +34,7 @@ def full_batch(run: Any) -> Finding:
         sides.append(value - control > 2 * _error(run, control) or own < 0.9 * loss)
         at = found[0][0]["start"]["at"]
         text.append(f"at step {at} {value:.3f}, loss {own:.3f}")
-    return Finding(verdict(not any(sides)), "; ".join(text))
+    return Finding(decided(not any(sides)), "; ".join(text))
 
 
 def before_and_after(run: Any) -> Finding:
@@ -59,7 +60,7 @@ def linear_first(run: Any) -> Finding:
     text = (
         f"{first:.2f} at the first measurement, " + ", ".join(f"{s:.2f}" for s in share) + " at the ends of the stages"
     )
-    return Finding(verdict(first > share[0] > share[-1]), f"mu / I(F; Y) {text}")
+    return Finding(decided(first > share[0] > share[-1]), f"mu / I(F; Y) {text}")
 
 
 def patches(run: Any) -> Finding:
@@ -78,7 +79,7 @@ def patches(run: Any) -> Finding:
         f"{arm}: patch alone {half_way:.3f} half way, {last:.3f} at the end, clean {test:.3f}"
         for arm, (half_way, last, test) in values.items()
     )
-    return Finding(verdict(ok), text)
+    return Finding(decided(ok), text)
 
 
 def _targets(run: Any) -> list[str]:

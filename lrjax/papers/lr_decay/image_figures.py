@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from lrjax.experiment.rundir.lanes import recorded
+from lrjax.experiment.rundir.lanes import by_arm, recorded
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.claim import NotMeasured
 from lrjax.papers.lr_decay.image_checks import ratios
-from lrjax.papers.lr_decay.pattern_figures import by_arm, colours, curves, mark_decays, name_of
+from lrjax.papers.lr_decay.pattern_figures import colours, curves, mark_decays, name_of
 from lrjax.plots.drawing import BLUE, GREY, VERMILLION, Figure, canvas, envelope, legend_below, thousands
 
 TEST = "accuracy/test_accuracy"

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from lrjax.experiment.rundir.lanes import end, lanes
 from lrjax.papers.claim import Finding
 from lrjax.papers.lr_decay.checks import COMPLEX, SIMPLE, compared, span
-from lrjax.papers.lr_decay.observe import end, lanes, matched
+from lrjax.papers.lr_decay.observe import matched
 
 GIVEN = "subsets/train_noise_given"
 NO_DIFFERENCE = 0.02

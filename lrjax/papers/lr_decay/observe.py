@@ -1,46 +1,15 @@
 """What the papers' statements are about: stages, gaps between them, memorisation at matched accuracy, transferability."""
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lrjax.experiment.rundir.lanes import Lanes
 from lrjax.papers.claim import NotMeasured
 
 LEAST_GAIN = 0.005  # of source accuracy between two stages, under which a ratio to it says nothing
-
-Lanes = list[tuple[dict[str, Any], "Recorded"]]
-
-
-class Recorded(dict):
-    """A lane's arrays; one that its probe did not record makes the claim inconclusive."""
-
-    def __missing__(self, name: str) -> NoReturn:
-        raise NotMeasured(f"{name} was not recorded: its probe was off")
-
-
-def lanes(run: Any, arm: str) -> Lanes:
-    """(lane, arrays) of an arm.
-
-    Raises:
-        NotMeasured: there is none, or one of them diverged.
-    """
-    pairs = zip(run.lanes, run.arrays, strict=True)
-    found = [(lane, Recorded(arrays)) for lane, arrays in pairs if lane["arm"] == arm]
-    if not found:
-        raise NotMeasured(f"this run has no arm {arm}")
-    for lane, _ in found:
-        if lane["diverged_at"] is not None:
-            raise NotMeasured(
-                f"lane {lane['lane']} ({arm}, seed {lane['seed']}) diverged at step {lane['diverged_at']}"
-            )
-    return found
-
-
-def end(found: Lanes, name: str) -> NDArray[np.float64]:
-    """The last record of an array in each lane."""
-    return np.array([arrays[name][-1] for _, arrays in found], np.float64)
 
 
 def at_step(found: Lanes, name: str, step: int) -> NDArray[np.float64]:

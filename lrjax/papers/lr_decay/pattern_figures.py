@@ -7,22 +7,13 @@ import numpy as np
 from matplotlib import figure
 from matplotlib.axes import Axes
 
-from lrjax.experiment.rundir.lanes import recorded
+from lrjax.experiment.rundir.lanes import Arrays, Lanes, by_arm, recorded
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.lr_decay.observe import decays
-from lrjax.plots.drawing import BLUE, GREEN, GREY, PURPLE, VERMILLION, Arrays, Figure, canvas, legend_below, thousands
+from lrjax.plots.drawing import BLUE, GREEN, GREY, PURPLE, VERMILLION, Figure, canvas, legend_below, thousands
 
-Lanes = list[tuple[dict[str, Any], Arrays]]
 SUBSETS = {"simple": "simple patterns", "complex": "complex patterns", "all": "all"}
 _SHADES = (VERMILLION, BLUE, GREEN, PURPLE)
-
-
-def by_arm(found: Lanes) -> dict[str, Lanes]:
-    """Lanes by arm, in the order of the run."""
-    arms: dict[str, Lanes] = {}
-    for pair in found:
-        arms.setdefault(pair[0]["arm"], []).append(pair)
-    return arms
 
 
 def colours(arms: list[str]) -> dict[str, Any]:

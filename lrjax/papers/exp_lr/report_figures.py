@@ -1,13 +1,13 @@
 """The figures of a run: the arms over each other in accuracy, rate, norm and angle; their distance as functions; the toy."""
 
-import itertools
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
+from lrjax.experiment.rundir.lanes import Arrays, Lanes
 from lrjax.experiment.rundir.metrics import RunResult
-from lrjax.papers.exp_lr.observe import Arrays, by_arm, log10_rates, logit_distance, phases, settings, smooth
+from lrjax.papers.exp_lr.observe import arms_of, log10_rates, logit_distance, phases, settings, smooth
 from lrjax.plots.drawing import (
     BLUE,
     GREEN,
@@ -32,7 +32,7 @@ PAPER_EPOCH = 391
 SHOWN = 2000  # first steps of the exact toy
 STRETCHES = 60  # means shown of a series with a value a step
 
-Arms = dict[str, list[tuple[dict[str, Any], Arrays]]]
+Arms = dict[str, Lanes]
 
 
 def figures(run: RunResult) -> list[Figure]:
@@ -40,9 +40,7 @@ def figures(run: RunResult) -> list[Figure]:
     import matplotlib
 
     with matplotlib.rc_context(STYLE):
-        recorded = [bool(len(arrays.get("step/loss", ()))) for arrays in run.arrays]
-        lanes, arrays = (list(itertools.compress(own, recorded)) for own in (run.lanes, run.arrays))
-        arms = by_arm(run._replace(lanes=lanes, arrays=arrays))
+        arms = arms_of(run, "step/loss")
         if not arms:
             return []
         if any(name.startswith("exact") for name in arms):
@@ -153,9 +151,9 @@ def _angles(run: RunResult, arms: Arms) -> Figure:
     _lines(axes[0, 0], arms, lambda a: _stretched(a, "step/angle"))
     _lines(axes[1, 0], arms, _turned, marker="o", markersize=2.5)
     lane = next(iter(arms.values()))[0][0]
-    own = settings(run, lane)
-    if own.l2:
-        expected = float(angular_update(own.learning_rate, own.l2, own.momentum))
+    values = settings(run, lane)
+    if values.l2:
+        expected = float(angular_update(*values))
         label = "√(2ηλ/(1+γ)) of the first phase"
         axes[0, 0].axhline(expected, color=GREY, linewidth=0.8, linestyle="--", label=label)
     for axis in axes[:, 0]:
@@ -231,10 +229,15 @@ def _toy(arms: Arms) -> Figure:
         for place, (_, arrays) in enumerate(noisy[name]):
             label = name if place == 0 else None
             axes[2, 0].plot(
-                arrays["truth/step"], arrays["truth/angle"], color=colour, alpha=0.7, linewidth=0.9, label=label
+                arrays["target_angle/step"],
+                arrays["target_angle/angle"],
+                color=colour,
+                alpha=0.7,
+                linewidth=0.9,
+                label=label,
             )
     axes[2, 0].set_yscale("log")
-    axes[2, 0].set_ylabel("angle to the truth (rad)")
+    axes[2, 0].set_ylabel("angle to the target (rad)")
     axes[2, 0].set_xlabel("step")
     for axis in axes[:, 0]:
         thousands(axis)
