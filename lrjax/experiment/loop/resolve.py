@@ -126,7 +126,7 @@ def resolve(config: Config) -> Config:
     """Checks one lane's config, turns durations into steps, fills in what follows from other keys, and freezes it.
 
     Args:
-        config: a config without `sweep` and `arms` still to apply (see `lrjax.experiment.loop.sweep.plan`).
+        config: a config without `sweep` and `arms` still to apply (see `lrjax.experiment.loop.sweep.expand`).
 
     Raises:
         LrjaxError: the first thing that is wrong, with what to write instead.

@@ -57,7 +57,7 @@ def run(
         >>> result.status["state"], sorted(result.arrays[0])[-1].split("/")[0]
         ('done', 'step')
     """
-    groups = sweep.plan(config)
+    groups = sweep.expand(config)
     if hosts.several():
         hosts.require_same(fingerprint(config) + workdirs.code_state()["code"], "configs or code")
     with ExitStack() as stack:
