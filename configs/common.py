@@ -1,4 +1,4 @@
-"""What every experiment's config starts from: one place for the keys, their types and their defaults."""
+"""Base config of every experiment: the keys, their types and their defaults."""
 
 from typing import Any, TypeAlias
 
@@ -67,7 +67,7 @@ def base() -> Config:
             experiment="",
             scale="small",
             seed=0,
-            data_dir="",  # where tfds data lies; empty: TFDS_DATA_DIR, then tfds's own default
+            data_dir="",  # folder of the tfds data; empty: TFDS_DATA_DIR, then tfds's own default
             engine="direct",  # "direct": autodiff, any optax optimizer; "gram": exact inner products (two-layer net, SGD)
             loss="cross_entropy",
             data=group(dict(name="")),

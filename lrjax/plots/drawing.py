@@ -1,4 +1,4 @@
-"""What all figures share: size, colours, thinning of long series, choice of lanes.
+"""Shared parts of all figures: size, colours, thinning of long series, file format.
 
 Figures are drawn for a page that is read on a phone too: 5 inches wide, so that 10 pt text stays legible when the page
 scales them down. pyplot is not used: it keeps global state.
@@ -111,7 +111,7 @@ def thousands(axis: Axes) -> None:
 
 
 def legend_below(fig: figure.Figure, columns: int) -> None:
-    """One legend under all axes, where it hides no data; what several axes show stands once."""
+    """One legend under all axes, where it hides no data; an entry of several axes appears once."""
     entries = {}
     for axis in fig.axes:
         handles, labels = axis.get_legend_handles_labels()

@@ -14,7 +14,7 @@ MIN_WIDTH = 8
 
 
 class Condition(NamedTuple):
-    """One condition: `left` is compared with `right` as `statement` says, `margin` >= 1 is the factor to spare."""
+    """One condition: `left` is compared with `right` as in `statement`; `margin` >= 1 is the factor to spare."""
 
     name: str
     statement: str

@@ -7,7 +7,7 @@ q = 1 + e (1 - z), and the activation max(., 0)^2 makes that
     z' = g(z) = z (1 + e - e z)^2.
 
 All of it is algebra on the model of Lu et al. 2024 (arXiv 2310.17074, Section 3). The paper itself *assumes* that
-abs(y f - 1) >= delta (its Assumption 4); the phases, limits and averages below say when that assumption holds, and are
+abs(y f - 1) >= delta (its Assumption 4); the phases, limits and averages below tell when that assumption holds, and are
 not statements of the paper.
 """
 
@@ -208,7 +208,7 @@ def orbit_period(e: float, burn_in: int = 50_000) -> int | None:
 
 
 def phase(e: float) -> str:
-    """What the strong feature does at e, in a word.
+    """The phase of the strong feature at e, in a word.
 
     Returns:
         "monotone" (e <= 1/2), "damped" (<= 1), "2-cycle" (<= sqrt(5) - 1), "4-cycle", "8-cycle" ... ("2^k-cycle" where

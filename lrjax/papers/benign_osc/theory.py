@@ -30,7 +30,7 @@ def capacity(e: ArrayLike) -> NDArray[np.float64]:
 
 
 def single_example_end(e: ArrayLike, eps: ArrayLike) -> NDArray[np.float64]:
-    """Where V ends on one noise-free strong example: (1 - 1/e) / (1 - eps).
+    """Limit of V on one noise-free strong example: (1 - 1/e) / (1 - eps).
 
     The fitted point U + V = 1 is stable once e (U + eps V) <= 1; the run drifts along it until then: a floor.
 
@@ -82,7 +82,7 @@ def half_capacity_time(v0: float, e: float, eps: float) -> float:
 
 
 def small_lr_weak_end(v0: float, sigma_0: float, xi_norm: float, n_wy: int, kn: float) -> float:
-    """Where V ends when the learning rate is small: v0 (2 / (sigma_0 |xi|)^2)^(n_wy / kn).
+    """Limit of V at a small learning rate: v0 (2 / (sigma_0 |xi|)^2)^(n_wy / kn).
 
     The strong examples are fitted at once, and the residual stays 1 on the weak ones until their noise memorises them:
     then log(V_T / V_0) = (n_wy / kn) log(N_T / N_0) with N_0 = (sigma_0 |xi|)^2 / 2 and N_T = 1. The content of

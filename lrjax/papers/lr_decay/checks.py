@@ -59,7 +59,7 @@ def simple_first(run: Any) -> Finding:
 
 
 def gain_is_complex(run: Any) -> Finding:
-    """Which subset brings the rise of total accuracy over the first two decays."""
+    """Share of each subset in the rise of total accuracy over the first two decays."""
     found = lanes(run, "decay")
     simple, hard = np.diff(by_stage(found, SIMPLE)), np.diff(by_stage(found, COMPLEX))
     rise = (simple + hard).sum(axis=1)
@@ -134,7 +134,7 @@ def full_batch_needs_none(run: Any) -> Finding:
 
 
 def noise_is_the_cause(run: Any) -> Finding:
-    """What decay brings with mini-batches and with the full batch, at the same rate and number of steps."""
+    """Gain by decay with mini-batches and with the full batch, at the same rate and number of steps."""
     name = "subsets/train_complex"
     sgd, sgd_decay = end(lanes(run, "sgd"), name).mean(), end(lanes(run, "sgd_decay"), name).mean()
     full, full_decay = end(lanes(run, "full_batch"), name).mean(), end(lanes(run, "full_batch_decay"), name).mean()
@@ -147,7 +147,7 @@ def noise_is_the_cause(run: Any) -> Finding:
 
 
 def average_is_not_decay(run: Any) -> Finding:
-    """How much of decay's gain in complex accuracy the averaged weights of the undecayed run have."""
+    """Share of decay's gain in complex accuracy that the averaged weights of the undecayed run have."""
     found, control = lanes(run, "decay"), lanes(run, "constant")
     at = decays(found[0][1])[0]
     before = at_step(control, COMPLEX, at)
