@@ -1,5 +1,6 @@
 """Checks behind the claims on PS10 without noise: run files -> finding."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,16 @@ def compared(first: NDArray[np.float64], second: NDArray[np.float64]) -> int:
     return 0 if abs(difference) <= 2 * error else int(np.sign(difference))
 
 
+def by_sides(sides: Sequence[int]) -> str:
+    """The verdict of comparisons as `compared` gives them: all higher, any lower, or neither.
+
+    Example:
+        >>> by_sides([1, 1]), by_sides([1, -1]), by_sides([1, 0])
+        ('supported', 'contradicted', 'inconclusive')
+    """
+    return "supported" if min(sides) > 0 else "contradicted" if min(sides) < 0 else "inconclusive"
+
+
 def by_stage(found: Lanes, name: str) -> NDArray[np.float64]:
     """The last value of each stage: [lanes, stages]."""
     return np.array([[stage.end for stage in stages(arrays, name)] for _, arrays in found])
@@ -77,8 +88,9 @@ def smaller_rate_more_complex(run: Any) -> Finding:
     values = [end(lanes(run, arm), COMPLEX) for arm in CONSTANTS]
     rates = [lanes(run, arm)[0][0]["learning_rate"] for arm in CONSTANTS]
     rising = [compared(b, a) for a, b in zip(values, values[1:], strict=False)]
-    word = "supported" if min(rising) > 0 else "contradicted" if min(rising) < 0 else "inconclusive"
-    return Finding(word, "complex " + ", ".join(f"{r:g}: {span(v)}" for r, v in zip(rates, values, strict=True)))
+    return Finding(
+        by_sides(rising), "complex " + ", ".join(f"{r:g}: {span(v)}" for r, v in zip(rates, values, strict=True))
+    )
 
 
 def smallest_rate_reaches(run: Any) -> Finding:
@@ -97,8 +109,7 @@ def decay_is_best(run: Any) -> Finding:
         found = lanes(run, arm)
         sides.append(compared(decay, end(found, COMPLEX)))
         text.append(f"{found[0][0]['learning_rate']:g}: {span(end(found, COMPLEX))}")
-    word = "supported" if min(sides) > 0 else "contradicted" if min(sides) < 0 else "inconclusive"
-    return Finding(word, f"decay {span(decay)}; constant {', '.join(text)}")
+    return Finding(by_sides(sides), f"decay {span(decay)}; constant {', '.join(text)}")
 
 
 def gap(run: Any, decay: str = "decay", control: str = "constant_0", name: str = COMPLEX) -> tuple[float, float]:
