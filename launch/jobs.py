@@ -80,7 +80,7 @@ def _label(values: dict[str, Any]) -> str:
     return text if re.fullmatch(r"[\w.=+-]{1,60}", text) else ""
 
 
-def plan(
+def jobs_of(
     specs: Sequence[str], root: Path, overrides: dict[str, Any], axes: dict[str, Any], *, most: int = 0
 ) -> list[Job]:
     """The jobs of a sweep, in the order of their first points.
@@ -184,7 +184,7 @@ def start(arguments: Sequence[str]) -> int:
     if flags.workdir is None:
         _, *names = read_spec(flags.config[0])
         flags.workdir = "-".join([f"runs/{Path(flags.config[0].split('.py')[0]).name}", *names, "sweep"])
-    jobs = plan(flags.config, Path(flags.workdir), overrides, axes, most=flags.points_per_job)
+    jobs = jobs_of(flags.config, Path(flags.workdir), overrides, axes, most=flags.points_per_job)
     if flags.plain_process:
         jobs = [job._replace(command=(*job.command, "--plain_process")) for job in jobs]
     if flags.target == "local" and not flags.dry_run:

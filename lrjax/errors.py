@@ -1,8 +1,8 @@
-"""The one error that a user is meant to read, and the checks that raise it."""
+"""The one error that a user is meant to read, the checks that raise it, and the names that messages give to leaves."""
 
 import difflib
 from collections.abc import Iterable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 FEW = 20  # names that an error message lists
 
@@ -42,3 +42,31 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     names = sorted(valid)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6 if len(names) <= FEW else 0.0)
     return f"did you mean {close[0]!r}?" if close else "valid names: " + ", ".join(names)
+
+
+def path_of(path: Any) -> str:
+    """A leaf's path as one name, the same for attributes, keys and indices.
+
+    Args:
+        path: of `jax.tree.leaves_with_path`.
+
+    Example:
+        >>> import jax
+        >>> [path_of(path) for path, _ in jax.tree.leaves_with_path({"conv1": {"kernel": 1}})]
+        ['conv1/kernel']
+    """
+    import jax  # not above: a refused flag needs no JAX
+
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def by_path(tree: Any) -> dict[str, Any]:
+    """Path -> leaf.
+
+    Example:
+        >>> by_path({"conv1": {"kernel": 1}})
+        {'conv1/kernel': 1}
+    """
+    import jax
+
+    return {path_of(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}

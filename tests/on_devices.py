@@ -17,7 +17,7 @@ from lrjax.data.dataset import Dataset, Source
 from lrjax.devices import hosts, parallel
 from lrjax.experiment.loop import block, sweep
 from lrjax.experiment.step.engines import ENGINES
-from lrjax.experiment.step.train_step import Row, init_state, train_step
+from lrjax.experiment.step.train_step import StepInputs, init_state, train_step
 from tests.runs import tiny
 
 COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
@@ -89,7 +89,7 @@ def reduced(text):
 
 def first_block(config, mesh=None):
     """The first block of a run, ready to advance."""
-    group = sweep.plan(config)[0]
+    group = sweep.expand(config)[0]
     mesh = mesh or parallel.make_mesh(config.data_devices, len(group.lanes), group.static.batch_size)
     source = data.DATASETS[group.static.data.name]
     shared = None
@@ -161,7 +161,7 @@ def both_task(out):
 def pmap_task(out):
     """Takes the pure step through `jax.pmap` over the batch and, beside it, through `jax.jit` on the whole batch."""
     data.DATASETS["random_images"] = Source(random_images, shapes)
-    group = sweep.plan(image_config(data_devices=1))[0]
+    group = sweep.expand(image_config(data_devices=1))[0]
     lane, static, count = group.lanes[0], group.static, jax.device_count()
     engine = ENGINES["direct"](static, 10)
     hparams = {name: jnp.asarray(value) for name, value in lane.hparams().items()}
@@ -176,8 +176,8 @@ def pmap_task(out):
     losses = []
     for t in range(STEPS):
         rate, active = jnp.asarray(rates[t]), jnp.asarray(True)
-        one, metrics = whole(one, Row(jnp.asarray(index[t]), rate, active))
-        shards = Row(index[t].reshape(count, -1), np.full(count, rate), np.full(count, True))
+        one, metrics = whole(one, StepInputs(jnp.asarray(index[t]), rate, active))
+        shards = StepInputs(index[t].reshape(count, -1), np.full(count, rate), np.full(count, True))
         many, spread = parts(many, shards)
         losses.append([float(metrics["loss"]), float(spread["loss"][0])])
     Path(out).mkdir()

@@ -73,7 +73,7 @@ def test_a_killed_run_with_a_branch_ends_with_the_same_bits(runs, event, tmp_pat
 
 
 def planned(overrides):
-    return sweep.plan(config("L3", TINY | overrides))
+    return sweep.expand(config("L3", TINY | overrides))
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_weights_leave_out_fresh_layers_and_what_does_not_fit_is_named():
 
 
 def test_a_phase_of_a_larger_batch_goes_on_in_the_order_of_examples():
-    groups = sweep.plan(config("L6"))
+    groups = sweep.expand(config("L6"))
     lanes = {lane.arm: lane for group in groups for lane in group.lanes}
     second, third = lanes["growing_batch_2"], lanes["growing_batch_3"]
     assert (second.begin, second.origin.skip) == (16, 8 - 16)  # two epochs of eight steps, now of four

@@ -8,7 +8,7 @@ import pytest
 from lrjax.devices.parallel import make_mesh
 from lrjax.errors import LrjaxError
 from lrjax.experiment.loop.block import program
-from lrjax.experiment.loop.sweep import plan
+from lrjax.experiment.loop.sweep import expand
 from lrjax.experiment.rundir.checkpoint import Checkpoints, finished, fitted, read, read_meta, stored_steps
 from tests.runs import equal_trees, tiny
 
@@ -121,11 +121,11 @@ def test_a_state_of_other_shapes_does_not_fit():
 @pytest.mark.parametrize("keep", [0, -1, 2.5, "al", None])
 def test_what_to_keep_is_a_number_or_all(keep):
     with pytest.raises(LrjaxError, match="keep_checkpoints=.* must be 'all' or a number, 1 or more"):
-        plan(tiny({"keep_checkpoints": keep}))
+        expand(tiny({"keep_checkpoints": keep}))
 
 
 def test_what_is_kept_is_no_part_of_the_compiled_program():
-    few, every = (plan(tiny({"keep_checkpoints": keep}))[0].static for keep in (2, "all"))
+    few, every = (expand(tiny({"keep_checkpoints": keep}))[0].static for keep in (2, "all"))
     mesh = make_mesh(1, 1, 1)
     assert every.keep_checkpoints == "all"
     assert program(few, mesh) is program(every, mesh)

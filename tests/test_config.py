@@ -194,7 +194,7 @@ def test_an_unknown_key_below_an_open_dict_is_found_when_lanes_are_planned():
     from lrjax.experiment.loop import sweep
 
     with pytest.raises(LrjaxError, match="unknown config key 'model.widht'; did you mean 'model.width'"):
-        sweep.plan(load_config(CLEAR, {"sweep.model.widht": (4, 8)}))
+        sweep.expand(load_config(CLEAR, {"sweep.model.widht": (4, 8)}))
 
 
 def test_headers_of_the_configs_list_experiments_with_a_claim_and_a_time():

@@ -9,7 +9,7 @@ from lrjax import data
 from lrjax.experiment.config.canonical import freeze
 from lrjax.experiment.loop import sweep
 from lrjax.experiment.step.engines import ENGINES
-from lrjax.experiment.step.train_step import Row, init_state, train_step
+from lrjax.experiment.step.train_step import StepInputs, init_state, train_step
 from tests.papers.patterns import config
 from tests.runs import equal_trees
 
@@ -18,14 +18,14 @@ from tests.runs import equal_trees
 def lane():
     """The group of one lane, its state after two steps and what steps read; how it is fine-tuned is the caller's choice."""
     settings = config("L7_ps10", {"data.n": 32, "data.num_test": 8, "model.width": 4})
-    group = next(g for g in sweep.plan(settings) if g.lanes[0].arm.startswith("new_finetune"))
+    group = next(g for g in sweep.expand(settings) if g.lanes[0].arm.startswith("new_finetune"))
     hparams = {k: jnp.asarray(v) for k, v in group.lanes[0].hparams().items()}
     arrays = jax.jit(lambda h: data.DATASETS["ps10"].load(group.static, h))(hparams)
 
     def run(steps=2, learning_rate=0.01, **fine_tune):
         static = freeze(group.static.to_dict() | {"fine_tune": dict(head_rate=1.0, body_rate=1.0) | fine_tune})
         engine = ENGINES["direct"](static, 10)
-        row = Row(jnp.arange(16), jnp.float32(learning_rate), jnp.array(True))
+        row = StepInputs(jnp.arange(16), jnp.float32(learning_rate), jnp.array(True))
         begin = jax.jit(lambda h: init_state(engine, static, h, arrays))(hparams)
         advance = jax.jit(lambda s: train_step(engine, static, s, hparams, arrays, row)[0])
         state = begin

@@ -8,7 +8,7 @@ from jax import lax
 import lrjax
 from lrjax.devices.flops import count
 from lrjax.experiment.loop.dry_run import estimate
-from lrjax.experiment.loop.sweep import plan
+from lrjax.experiment.loop.sweep import expand
 from lrjax.models.conv.convolution import conv
 
 IMAGES = jax.ShapeDtypeStruct((8, 10, 10, 3), jnp.float32)
@@ -59,7 +59,7 @@ def test_a_branch_costs_its_dearer_side():
 
 
 def per_step(spec, **overrides):
-    return estimate(plan(lrjax.load_config(spec, overrides))[0])["flops_per_step"]
+    return estimate(expand(lrjax.load_config(spec, overrides))[0])["flops_per_step"]
 
 
 def test_a_step_taken_in_parts_is_not_cheaper_than_one_taken_whole():

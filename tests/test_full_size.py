@@ -12,7 +12,7 @@ import pytest
 import lrjax
 from lrjax.experiment.loop import sweep
 from lrjax.experiment.step.engines import ENGINES
-from lrjax.experiment.step.train_step import Row, init_state, train_step
+from lrjax.experiment.step.train_step import StepInputs, init_state, train_step
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def test_one_real_step_of_resnet18_at_paper_scale(tfds_dir):
     overrides = {"data_dir": str(tfds_dir), "data.num_train": 256, "data.num_test": 16}
     config = lrjax.load_config("configs/benign_osc.py:E0,scale=paper", overrides)
-    group = next(g for g in sweep.plan(config) if g.lanes[0].arm == "resnet18_large")
+    group = next(g for g in sweep.expand(config) if g.lanes[0].arm == "resnet18_large")
     from lrjax.data import DATASETS
 
     loaded = DATASETS["cifar10"].load(group.lanes[0].config)
@@ -30,7 +30,7 @@ def test_one_real_step_of_resnet18_at_paper_scale(tfds_dir):
     engine = ENGINES["direct"](group.static, 10)
     state = jax.jit(lambda h: init_state(engine, group.static, h, data))(hparams)
     assert sum(p.size for p in jax.tree.leaves(state.params)) == 11_173_962
-    row = Row(jnp.arange(256), hparams["optimizer.learning_rate"], jnp.array(True))
+    row = StepInputs(jnp.arange(256), hparams["optimizer.learning_rate"], jnp.array(True))
     new, metrics = jax.jit(lambda s: train_step(engine, group.static, s, hparams, data, row))(state)
     assert int(new.step) == 1
     assert float(metrics["loss"]) == pytest.approx(np.log(10), abs=0.7)

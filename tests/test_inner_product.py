@@ -8,7 +8,7 @@ import lrjax
 from lrjax import LrjaxError, keys
 from lrjax.data import signal_noise
 from lrjax.data.order import Orders
-from lrjax.experiment.loop.sweep import plan
+from lrjax.experiment.loop.sweep import expand
 from lrjax.models.two_layer import normal_filters
 from tests import reference
 
@@ -82,7 +82,7 @@ def test_a_wrong_gram_matrix_would_be_seen(tmp_path):
 def test_engine_equals_numpy_on_the_same_data(tmp_path, engine):
     config = small_config(engine=engine)
     result = lrjax.run(config, tmp_path)
-    group = plan(config)[0]
+    group = expand(config)[0]
     for lane, arrays in zip(group.lanes, result.arrays, strict=True):
         hparams = {key: jnp.asarray(value) for key, value in lane.hparams().items()}
         data = signal_noise.generate(group.static, hparams)

@@ -82,4 +82,4 @@ def test_parts_of_a_batchnorm_batch_are_refused():
 
 def test_a_config_whose_parts_do_not_divide_the_batch_is_refused():
     with pytest.raises(LrjaxError, match="micro_batch=3 must divide batch_size=8"):
-        sweep.plan(lrjax.load_config("configs/benign_osc.py:E0,scale=smoke", {"micro_batch": 3, "batch_size": 8}))
+        sweep.expand(lrjax.load_config("configs/benign_osc.py:E0,scale=smoke", {"micro_batch": 3, "batch_size": 8}))

@@ -9,7 +9,7 @@ import pytest
 import lrjax
 from lrjax.errors import LrjaxError
 from lrjax.experiment.loop import train
-from lrjax.experiment.loop.sweep import plan as lanes_of
+from lrjax.experiment.loop.sweep import expand as lanes_of
 from lrjax.experiment.rundir.metrics import Writer
 from lrjax.transforms import follow_plan, texp, texp_tables
 from tests.runs import assert_same_run

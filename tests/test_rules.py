@@ -192,4 +192,4 @@ def test_a_killed_run_with_a_rule_ends_with_the_same_bits(ruled, tmp_path):
 
 def test_sasa_refuses_nesterov():
     with pytest.raises(LrjaxError, match="nesterov"):
-        lrjax.experiment.loop.sweep.plan(config("L6", {"arms.sasa.optimizer.nesterov": True}))
+        lrjax.experiment.loop.sweep.expand(config("L6", {"arms.sasa.optimizer.nesterov": True}))

@@ -14,7 +14,7 @@ from lrjax.experiment.config.overrides import apply_overrides
 from lrjax.experiment.loop import sweep
 from lrjax.experiment.step.engines import ENGINES
 from lrjax.experiment.step.losses import square
-from lrjax.experiment.step.train_step import Row, init_state, targets, train_step
+from lrjax.experiment.step.train_step import StepInputs, init_state, targets, train_step
 from tests import reference
 
 TINY = {
@@ -25,7 +25,7 @@ TINY = {
 
 def parts(**overrides):
     """Engine, static, state, hparams, data and the lane of a tiny two-layer problem."""
-    lane_group = sweep.plan(lrjax.load_config("configs/benign_osc.py:CLEAR", {**TINY, **overrides}))[0]
+    lane_group = sweep.expand(lrjax.load_config("configs/benign_osc.py:CLEAR", {**TINY, **overrides}))[0]
     hparams = {key: jnp.asarray(value) for key, value in lane_group.lanes[0].hparams().items()}
     data = signal_noise.generate(lane_group.static, hparams)
     engine = ENGINES[lane_group.static.engine](lane_group.static, 1)
@@ -33,7 +33,7 @@ def parts(**overrides):
 
 
 def row(hparams, index=(5,), active=True):
-    return Row(jnp.array(index), hparams["optimizer.learning_rate"], jnp.array(active))
+    return StepInputs(jnp.array(index), hparams["optimizer.learning_rate"], jnp.array(active))
 
 
 def advance(engine, static, state, hparams, data, count, **kwargs):

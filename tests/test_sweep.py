@@ -18,7 +18,7 @@ from tests.runs import equal_trees, final_states, tiny
 
 
 def lanes_of(config):
-    return [lane for group in sweep.plan(config) for lane in group.lanes]
+    return [lane for group in sweep.expand(config) for lane in group.lanes]
 
 
 def test_every_arm_is_crossed_with_the_sweep_but_for_what_it_sets_itself():
@@ -72,13 +72,13 @@ AXES = {
 def test_values_share_a_program_and_structure_does_not(key, axis):
     values, groups = axis
     overrides = {"sweep.e": (0.5,), f"sweep.{key}": values, "arms.small_rate": None, "arms.time_matched": None}
-    assert len(sweep.plan(tiny(overrides, probes=()))) == groups
+    assert len(sweep.expand(tiny(overrides, probes=()))) == groups
 
 
 def test_a_momentum_shares_a_program_with_others_but_not_with_none():
     base = {"engine": "direct", "arms.small_rate": None, "arms.time_matched": None}
-    assert len(sweep.plan(tiny(base | {"sweep.optimizer.momentum": (0.5, 0.9, 0.0)}))) == 1
-    assert len(sweep.plan(tiny(base | {"sweep.optimizer.momentum": (None, 0.9)}))) == 2
+    assert len(sweep.expand(tiny(base | {"sweep.optimizer.momentum": (0.5, 0.9, 0.0)}))) == 1
+    assert len(sweep.expand(tiny(base | {"sweep.optimizer.momentum": (None, 0.9)}))) == 2
 
 
 @settings(max_examples=50, deadline=None)
@@ -104,7 +104,7 @@ def test_padding_repeats_the_last_lane_and_keeps_dtypes():
 
 def test_an_empty_axis_is_refused():
     with pytest.raises(LrjaxError, match=r"sweep\.e has no value"):
-        sweep.plan(tiny({"sweep.e": ()}))
+        sweep.expand(tiny({"sweep.e": ()}))
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def test_a_lane_among_longer_ones_ends_with_the_bits_of_a_run_alone(run, tmp_pat
 
 
 def program_of(config):
-    (group,) = sweep.plan(config)
+    (group,) = sweep.expand(config)
     mesh = parallel.make_mesh(group.static.data_devices, len(group.lanes), group.static.batch_size)
     return block.program(group.static, mesh)
 

@@ -1,4 +1,4 @@
-"""What a program would take on an accelerator, also where there is none: it is compiled for one, not run."""
+"""Memory that a program needs on an accelerator, by compiling for one that need not be present."""
 
 import contextlib
 import contextvars

@@ -1,4 +1,4 @@
-"""Several processes that make one run: how they find each other, which one writes, and how they agree.
+"""Multi-process runs: initialisation, the process that writes, and collective decisions.
 
 Every process goes through the same loop with the same numbers; arrays lie over the devices of all of them
 (`lrjax.devices.parallel`). Process 0 reads the disk, broadcasts what it read, and alone writes. All of them
@@ -163,7 +163,7 @@ def writes() -> bool:
 
 
 def exchanged(own: bytes) -> list[bytes]:
-    """What each process has, by its number. All processes have to call it.
+    """Gathers bytes from all processes, by process index. Collective: every process must call it.
 
     Sent in pages of two sizes, so that two programs serve every message, and a long one needs no more memory on the devices.
 
@@ -187,7 +187,7 @@ def exchanged(own: bytes) -> list[bytes]:
 
 
 def agreed(function: Callable[[], Any]) -> Any:
-    """What the process that writes gets from a function; no other one calls it. All processes have to ask.
+    """Runs a function on process 0 and broadcasts its value. Collective: every process must call it.
 
     Args:
         function: its value is JSON where there are several processes. An `LrjaxError` is raised in all of them.
@@ -211,7 +211,7 @@ def agreed(function: Callable[[], Any]) -> Any:
 
 
 def share_out(count: int, task: Callable[[int], Any]) -> list[Any]:
-    """What a task gives for each of 0 .. count - 1, each done by one process; all of them have to call.
+    """Distributes tasks 0 .. count - 1 over processes and gathers their results. Collective: every process must call it.
 
     Args:
         count: of tasks.

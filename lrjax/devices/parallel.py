@@ -1,4 +1,4 @@
-"""The only file that knows devices: the mesh, and how lanes and batches lie on it, also over the devices of several hosts.
+"""Device mesh, and the placement of lanes and batches on it, over several hosts too.
 
 Lanes are laid along the mesh axis "sweep", each device running a block of `lanes_per_device` of them. That block has the
 same shape and place on any number of devices, so a lane's numbers do not depend on how many there are, bit for bit. The

@@ -111,7 +111,7 @@ def thousands(axis: Axes) -> None:
 
 
 def legend_below(fig: figure.Figure, columns: int) -> None:
-    """One legend under all axes, where it hides no data; an entry of several axes appears once."""
+    """One legend under all axes, where it hides no data; entries of several axes are merged."""
     entries = {}
     for axis in fig.axes:
         handles, labels = axis.get_legend_handles_labels()

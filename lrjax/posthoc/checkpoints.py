@@ -30,7 +30,7 @@ class Stored(NamedTuple):
         workdir: its path.
         config: as it was run, with settings of its own for measuring.
         status: status.json.
-        groups: its lanes by static config, see `lrjax.experiment.loop.sweep.plan`.
+        groups: its lanes by static config, see `lrjax.experiment.loop.sweep.expand`.
         own: its own probes and settings for measuring.
     """
 
@@ -101,7 +101,7 @@ def open_run(workdir: str | Path, overrides: Mapping[str, Any] | None = None) ->
         config = ConfigDict(_tuples(content) | {"probes": content["probes"] | {"spectrum": "end"}})
         apply_overrides(config, overrides or {})
         own = {"probes": dict.fromkeys(content["probes"], 0), "spectra": content["spectra"]}
-        return Stored(workdir, config, status, sweep.plan(config), own)
+        return Stored(workdir, config, status, sweep.expand(config), own)
     except (AttributeError, KeyError) as error:
         made = status.get("version")
         raise LrjaxError(f"{workdir} was made by another lrjax ({made}): its config has no {error}") from error

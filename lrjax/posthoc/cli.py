@@ -16,7 +16,7 @@ from lrjax.errors import check
 from lrjax.experiment.config.overrides import parse_value
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.posthoc.checkpoints import Point, Stored, lanes_of, open_run, points, steps_of
-from lrjax.posthoc.measuring import PROBES, Extras, Row, measure
+from lrjax.posthoc.measuring import PROBES, Extras, Record, measure
 from lrjax.posthoc.output import arrays_of, footnotes, heading, lines, write
 from lrjax.probes.spectrum import cos_hk
 from lrjax.spectra.density import Density
@@ -78,14 +78,14 @@ class _Findings:
     """Results so far, and the eigenvectors of each lane from which the next step starts."""
 
     def __init__(self) -> None:
-        self.rows: list[Row] = []
+        self.rows: list[Record] = []
         self.diverged: dict[int, int] = {}
         self.densities: dict[tuple[int, int, str], Density] = {}
         self.cosines: dict[tuple[int, int], float] = {}
         self.rates: dict[int, np.ndarray] = {}
         self._vectors: dict[int, dict[str, np.ndarray]] = {}
 
-    def add(self, point: Point, extras: Extras) -> list[Row]:
+    def add(self, point: Point, extras: Extras) -> list[Record]:
         """Measures a point, and returns its rows; none where the lane has diverged."""
         lane, step = point.lane.index, point.step
         if point.state.diverged_at >= 0:
@@ -142,7 +142,7 @@ def measure_run(
     data_dir: str | None = None,
     out: str | Path | None = None,
     command: str | None = None,
-) -> list[Row]:
+) -> list[Record]:
     """Measures the curvature of stored checkpoints, prints a table, and writes spectra.json, arrays and figures.
 
     Every lane is measured on the examples of the spectrum probe; each step starts from the eigenvectors of the one before.

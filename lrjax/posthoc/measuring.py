@@ -28,7 +28,7 @@ from lrjax.spectra.subset import batches_of, spread
 from lrjax.spectra.trace import trace
 from lrjax.spectra.training_edge import training_edge
 
-Row = dict[str, Any]
+Record = dict[str, Any]
 PROBES = 10
 
 
@@ -51,7 +51,7 @@ class Extras(NamedTuple):
 class Measured(NamedTuple):
     """A matrix at a point: a row of the table, its eigenvectors, and the density where asked for."""
 
-    row: Row
+    row: Record
     vectors: np.ndarray | None
     density: Density | None
 
@@ -131,7 +131,7 @@ def measure(point: Point, before: Mapping[str, np.ndarray], extras: Extras) -> l
     return found
 
 
-def _labelled(point: Point, name: str, row: Row) -> Row:
+def _labelled(point: Point, name: str, row: Record) -> Record:
     rates = point.lane.learning_rates()
     rate = float(rates[min(point.step, rates.size - 1)])
     edge = training_edge(point.lane.config.optimizer, rate, name)
@@ -144,7 +144,7 @@ def _matrix(
 ) -> Measured:
     begun = time.monotonic()
     bound = bound_on(index)
-    row: Row = {"examples": bound.num_examples, "parameters": bound.size}
+    row: Record = {"examples": bound.num_examples, "parameters": bound.size}
     try:
         pairs = leading_pairs(bound, start, settings)
     except NotFinite as error:
@@ -161,7 +161,7 @@ def _matrix(
     return Measured(row | more, vectors, found)
 
 
-def _extras(bound: Bound, pairs: Eigen, settings: Any, extras: Extras) -> tuple[Row, Density | None]:
+def _extras(bound: Bound, pairs: Eigen, settings: Any, extras: Extras) -> tuple[Record, Density | None]:
     row, found, seed = {}, None, key(settings.seed, "probe")
     if extras.trace:
         method = "xnystrace" if bound.psd else "xtrace"
@@ -178,7 +178,7 @@ def _extras(bound: Bound, pairs: Eigen, settings: Any, extras: Extras) -> tuple[
     return row, found
 
 
-def _spread(bound_on: Callable, top: np.ndarray, sizes: tuple[int, int], settings: Any, resamples: int) -> Row:
+def _spread(bound_on: Callable, top: np.ndarray, sizes: tuple[int, int], settings: Any, resamples: int) -> Record:
     size, count = sizes
     seed = jax.random.fold_in(key(settings.seed, "probe"), 3)
     found = spread(

@@ -12,7 +12,7 @@ from lrjax.errors import LrjaxError
 from lrjax.experiment.rundir.metrics import RunResult, finite, write_atomic
 from lrjax.spectra.density import Density
 
-Row = dict[str, Any]
+Record = dict[str, Any]
 SHOWN = 6  # eigenvalues in the table
 Densities = Mapping[tuple[int, int, str], Density]  # (lane, step, matrix) ->
 
@@ -28,7 +28,7 @@ def heading(k: int) -> str:
     return f"{'lane':>4} {'step':>8}  {'matrix':<22}{'edge':>12}{names}{'products':>10}{'seconds':>10}"
 
 
-def lines(row: Row) -> str:
+def lines(row: Record) -> str:
     """A row of the table: eigenvalues, their residuals below, and what else was measured.
 
     Example:
@@ -59,7 +59,7 @@ def lines(row: Row) -> str:
     return "\n".join([text, *(" " * 15 + line for line in more)])
 
 
-def footnotes(rows: Sequence[Row]) -> list[str]:
+def footnotes(rows: Sequence[Record]) -> list[str]:
     """Explanations below the table."""
     found = []
     edges = sorted({row["edge_of"] for row in rows if row["edge_of"]})
@@ -72,7 +72,9 @@ def footnotes(rows: Sequence[Row]) -> list[str]:
     return found
 
 
-def arrays_of(rows: Sequence[Row], densities: Densities, cosines: Mapping[tuple[int, int], float]) -> dict[int, dict]:
+def arrays_of(
+    rows: Sequence[Record], densities: Densities, cosines: Mapping[tuple[int, int], float]
+) -> dict[int, dict]:
     """Lane -> arrays by name, those of the spectrum probe where it has them.
 
     "spectrum/step" [T]; "spectrum/<matrix>_values" and "_residuals" [T, k], NaN where not measured; "spectrum/cos_hk" [T];

@@ -14,7 +14,7 @@ from lrjax.devices import parallel
 from lrjax.experiment.loop.probe import Probe, without_memory
 from lrjax.experiment.step import micro_batches
 from lrjax.experiment.step.losses import LOSSES
-from lrjax.experiment.step.train_step import Engine, Row, TrainState
+from lrjax.experiment.step.train_step import Engine, StepInputs, TrainState
 from lrjax.keys import key
 from lrjax.probes.batch_sizes import example_order
 from lrjax.spectra.subset import subset_size
@@ -80,7 +80,7 @@ def _programs(static: Any, engine: Engine, mesh: Mesh) -> tuple[Callable, Callab
     def stepped(state: TrainState, hparams: Any, data: Any, number: Any) -> Any:
         order_key = jax.random.fold_in(key(hparams["seed"], "probe", state.step), number)
         index = jax.random.permutation(order_key, data["train"]["y"].shape[0])[:size].astype(jnp.int32)
-        row = Row(index, hparams["optimizer.learning_rate"], jnp.bool_(True))
+        row = StepInputs(index, hparams["optimizer.learning_rate"], jnp.bool_(True))
         return engine.update(state, hparams, data, row).params
 
     def changes(state: TrainState, hparams: Any, data: Any) -> tuple[jax.Array, jax.Array]:

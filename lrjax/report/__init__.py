@@ -50,7 +50,10 @@ def write_report(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
         return write_files(run, PAPERS[paper], workdir)
     except OSError as error:
         reason = error.strerror or error
-        raise LrjaxError(f"could not write the report into {workdir} ({reason}); check its permissions") from error
+        raise LrjaxError(
+            f"the report could not be written into {workdir} ({reason}); free disk space or correct the permissions, "
+            f"then run: python -m lrjax.report {workdir}"
+        ) from error
 
 
 def write_files(run: Any, paper: Any, workdir: Path) -> list[dict[str, Any]]:

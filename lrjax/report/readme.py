@@ -69,7 +69,9 @@ def summary_table(results: Path) -> str:
         >>> print(summary_table(Path("no/such/directory")).splitlines()[0])
         | Paper | Supported | Contradicted | Inconclusive | Default experiment | Every claim |
     """
-    rows: list[tuple[str, ...]] = [("Paper", *(verdict.capitalize() for verdict in VERDICTS), "Default experiment", "Every claim")]
+    rows: list[tuple[str, ...]] = [
+        ("Paper", *(verdict.capitalize() for verdict in VERDICTS), "Default experiment", "Every claim")
+    ]
     rows.append(("---",) * len(rows[0]))
     for paper, entries in claims_of(results).items():
         counts = Counter(entry["verdict"] for entry in entries)

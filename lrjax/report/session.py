@@ -20,7 +20,7 @@ from lrjax.experiment.config.overrides import parse_value
 from lrjax.experiment.loop import process
 from lrjax.experiment.loop.dry_run import describe
 from lrjax.experiment.loop.run_block import Preempted
-from lrjax.experiment.loop.sweep import plan, points
+from lrjax.experiment.loop.sweep import expand, points
 from lrjax.experiment.rundir import workdirs
 from lrjax.experiment.rundir.sinks import named
 from lrjax.papers import PAPERS
@@ -105,7 +105,7 @@ def run_and_report(
         LrjaxError: see `lrjax.run`.
     """
     check(config.paper in PAPERS, f"unknown paper {config.paper!r}; {nearest(config.paper, PAPERS)}")
-    paper, groups = PAPERS[config.paper], plan(config)
+    paper, groups = PAPERS[config.paper], expand(config)
     if fresh:
         hosts.agreed(lambda: workdirs.start_over(workdir))
     status = hosts.agreed(lambda: workdirs.inspect(workdir, config)) or {}

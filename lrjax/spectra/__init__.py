@@ -1,6 +1,6 @@
 """Curvature and gradient noise of any JAX model.
 
-An *operator* says which matrix; bound to parameters and batches it multiplies vectors; an *algorithm* works on any bound
+An *operator* is a matrix of a loss; bound to parameters and batches it multiplies vectors; an *algorithm* works on any bound
 operator (`lanczos`, `extreme_values`, `density`, `trace`, `diagonal`, `quadratic_form` ...).
 
 Which matrix is which
@@ -16,7 +16,7 @@ covariance K          mean of (g_i - g)(g_i - g)^T                   the gradien
 preconditioned H      P^(-1/2) H P^(-1/2)                            what Adam holds at its edge of stability
 ====================  =============================================  =====================================================
 
-They are mixed up often and differ in what they say: H and GGN measure how the loss bends, K how gradients disagree. Four
+They are often confused: H and GGN measure how the loss bends, K how gradients disagree. Four
 identities tie them together, here on softmax regression with three classes:
 
 >>> import jax, jax.numpy as jnp, optax
@@ -52,15 +52,18 @@ True
 >>> close(dense(empirical_fisher(example_loss)), dense(fisher(predict)))
 False
 
-K of mini-batches of M examples is smaller by about M; `gram` measures it from a few mini-batch gradients as the break-even
-paper does, and gives both scales. How much to trust a measurement on a subset: `evaluation_subset`, `spread`, `intervals`.
-Where curvature meets the learning rate: `edge`, `stability_lhs`.
+K of mini-batches of M examples is smaller by a factor of about M; `gram` measures it from a few mini-batch gradients as the
+break-even paper does, and gives both scales. How much to trust a measurement on a subset: `evaluation_subset`, `spread`,
+`intervals`. Where curvature meets the learning rate: `edge`, `stability_lhs`.
 
-References: Kunstner, Balles & Hennig 2019, Limitations of the empirical Fisher approximation; Martens 2020, New insights and
-perspectives on the natural gradient method; Jastrzebski et al. 2020, The Break-Even Point on Optimization Trajectories.
+References:
+    Kunstner, Balles & Hennig 2019, Limitations of the empirical Fisher approximation for natural gradient descent.
+    Martens 2020, New insights and perspectives on the natural gradient method.
+    Jastrzebski et al. 2020, The Break-Even Point on Optimization Trajectories.
 """
 
-from lrjax.spectra.bound import Bound, Operator, bind, from_function, matrix
+from lrjax.spectra.binding import Operator, bind
+from lrjax.spectra.bound import Bound, from_function, matrix
 from lrjax.spectra.density import Density, density
 from lrjax.spectra.diagonal import Diagonal, diagonal
 from lrjax.spectra.directions import (

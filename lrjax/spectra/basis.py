@@ -1,10 +1,17 @@
-"""An orthonormal basis of long vectors that grows page by page and shrinks in place."""
+"""Paged orthonormal basis of long vectors, for Lanczos: it grows page by page and shrinks in place."""
+
+from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+if TYPE_CHECKING:
+    from jax import Array
+    from jaxtyping import Float, Float64
 
 PAGE = 16
 COLUMNS = 2**14
@@ -61,12 +68,13 @@ class Basis:
         self.pages: list[jax.Array] = []
         self.count = 0
 
-    def project_out(self, vector: jax.Array) -> tuple[np.ndarray, jax.Array]:
-        """`(coefficients [count] float64, remainder)`: Gram-Schmidt by matmuls, done twice since once is not enough.
+    def project_out(self, vector: Float[Array, "D"]) -> tuple[Float64[np.ndarray, "count"], Float[Array, "D"]]:
+        """`(coefficients [count] float64, remainder)`: Gram-Schmidt by matmuls, done twice since rounding
+        leaves a part after one pass.
 
         The vector is given up: its memory is that of the remainder.
         """
-        found = np.zeros(len(self.pages) * self.page_rows)
+        coefficients = np.zeros(len(self.pages) * self.page_rows)
         for _ in range(2):
             parts = []
             for page in self.pages:
@@ -74,24 +82,24 @@ class Basis:
                 parts.append(part)
             if parts:
                 together = np.concatenate([np.asarray(part, np.float64) for part in parts])
-                found[: together.size] += together
-        return found[: self.count], vector
+                coefficients[: together.size] += together
+        return coefficients[: self.count], vector
 
-    def append(self, vector: jax.Array, scale: float) -> None:
+    def append(self, vector: Float[Array, "D"], scale: float) -> None:
         """Adds `scale * vector`."""
-        place, row = divmod(self.count, self.page_rows)
-        if place == len(self.pages):
+        page, row = divmod(self.count, self.page_rows)
+        if page == len(self.pages):
             rows = min(self.page_rows, self.capacity - self.count)
             self.pages.append(jnp.zeros((rows, self.size), self.dtype))
-        self.pages[place] = _placed(self.pages[place], jnp.int32(row), vector, jnp.asarray(scale, self.dtype))
+        self.pages[page] = _placed(self.pages[page], jnp.int32(row), vector, jnp.asarray(scale, self.dtype))
         self.count += 1
 
-    def rows(self, start: int, stop: int) -> jax.Array:
+    def rows(self, start: int, stop: int) -> Float[Array, "k D"]:
         """Vectors start .. stop - 1 as rows."""
         picked = [self.pages[i // self.page_rows][i % self.page_rows] for i in range(start, stop)]
         return jnp.stack(picked)
 
-    def rotate(self, rotation: np.ndarray) -> None:
+    def rotate(self, rotation: Float64[np.ndarray, "kept count"]) -> None:
         """Replaces the vectors by their combinations `rotation` [kept, count] @ vectors."""
         kept, held = rotation.shape[0], sum(page.shape[0] for page in self.pages)
         full = np.zeros((self.pages[0].shape[0], held))

@@ -1,14 +1,21 @@
-"""The spectral density of a bound operator by stochastic Lanczos quadrature, on a linear and on a logarithmic scale."""
+"""Spectral density of a bound operator by stochastic Lanczos quadrature, on a linear and on a logarithmic scale."""
 
-from typing import Any, NamedTuple
+from __future__ import annotations
 
-import jax
+from typing import TYPE_CHECKING, NamedTuple
+
 import numpy as np
+from jax.typing import ArrayLike
 
 from lrjax.errors import check
 from lrjax.spectra.bound import Bound
 from lrjax.spectra.quadrature import outliers_of, quadrature
 from lrjax.spectra.random_vectors import Estimate, mean, sphere
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float64, PRNGKeyArray
+
+    from lrjax.spectra.lanczos import Eigen
 
 GRID = 1024
 # Relative to the largest node: below it the sign of an eigenvalue is rounding in float32.
@@ -16,10 +23,15 @@ RESOLUTION = 1e-7
 
 
 class Curve(NamedTuple):
-    """A density on a grid of eigenvalues: `np.trapezoid(density, grid)` is 1 where the grid spans them all."""
+    """A density on a grid of eigenvalues: `np.trapezoid(density, grid)` is 1 where the grid spans them all.
 
-    grid: np.ndarray
-    density: np.ndarray
+    Attributes:
+        grid: [n], eigenvalues.
+        density: [n], share of the eigenvalues per unit of eigenvalue.
+    """
+
+    grid: Float64[np.ndarray, "n"]
+    density: Float64[np.ndarray, "n"]
 
 
 class LogCurve(NamedTuple):
@@ -31,9 +43,9 @@ class LogCurve(NamedTuple):
         zero: share of the eigenvalues too small to have a sign.
     """
 
-    grid: np.ndarray
-    positive: np.ndarray
-    negative: np.ndarray
+    grid: Float64[np.ndarray, "n"]
+    positive: Float64[np.ndarray, "n"]
+    negative: Float64[np.ndarray, "n"]
     zero: float
 
 
@@ -47,11 +59,22 @@ class Density(NamedTuple):
         atoms: [k], eigenvalues that were deflated, each of weight 1 / D.
         size: D.
         products: matrix-vector products spent.
+
+    Raises:
+        LrjaxError: in `on` and `on_log`, for a sigma that is not positive.
+
+    References:
+        Ghorbani, Krishnan and Xiao 2019, An investigation into neural net optimization via Hessian eigenvalue density.
+
+    Example:
+        >>> two = Density(np.array([[1.0, 3.0]]), np.array([[0.5, 0.5]]), np.zeros(0), size=2, products=2)
+        >>> two.moment(1).value, round(float(two.on(np.array([1.0]), sigma=0.1).density[0]), 3)
+        (2.0, 1.995)
     """
 
-    nodes: np.ndarray
-    weights: np.ndarray
-    atoms: np.ndarray
+    nodes: Float64[np.ndarray, "probes steps"]
+    weights: Float64[np.ndarray, "probes steps"]
+    atoms: Float64[np.ndarray, "k"]
     size: int
     products: int
 
@@ -69,12 +92,15 @@ class Density(NamedTuple):
         nodes = np.concatenate([self.nodes.ravel(), self.atoms])
         return nodes[weights > 0], weights[weights > 0]
 
-    def on(self, grid: Any = None, sigma: float | None = None) -> Curve:
+    def on(self, grid: Float[ArrayLike, "n"] | None = None, sigma: float | None = None) -> Curve:
         """The density smoothed by a Gaussian.
 
         Args:
             grid: [n] eigenvalues. None for 1024 from the lowest node to the highest, and five sigma further.
             sigma: standard deviation of the Gaussian, in units of eigenvalues. None for a hundredth of the range of nodes.
+
+        Returns:
+            Curve(grid, density).
 
         Raises:
             LrjaxError: sigma is not positive.
@@ -89,18 +115,27 @@ class Density(NamedTuple):
         grid = np.asarray(grid, np.float64)
         return Curve(grid, _smooth(grid, nodes, weights, sigma))
 
-    def on_log(self, grid: Any = None, sigma: float = 0.1, floor: float | None = None) -> LogCurve:
+    def on_log(
+        self, grid: Float[ArrayLike, "n"] | None = None, sigma: float = 0.1, floor: float | None = None
+    ) -> LogCurve:
         """The density of log10 |eigenvalue|, smoothed by a Gaussian, positive and negative eigenvalues apart.
 
-        On this scale a bulk near zero and outliers are seen together (Papyan 2019, arXiv 1901.08244).
+        On this scale a bulk near zero and outliers are seen together.
 
         Args:
             grid: [n] decades. None for 1024 from the smallest node above the floor to the largest, and five sigma further.
             sigma: standard deviation of the Gaussian in decades.
-            floor: smaller |eigenvalues| count as zero. None for 1e-7 of the largest, what float32 tells from zero.
+            floor: smaller |eigenvalues| count as zero. None for 1e-7 of the largest, the rounding of float32.
+
+        Returns:
+            LogCurve(grid, positive, negative, zero).
 
         Raises:
             LrjaxError: sigma is not positive.
+
+        References:
+            Papyan 2019, Measurements of three-level hierarchical structure in the outliers in the spectrum of
+            deepnet Hessians, arXiv 1901.08244.
         """
         nodes, weights = self._points()
         size = np.abs(nodes)
@@ -117,13 +152,19 @@ class Density(NamedTuple):
 
 
 def _smooth(grid: np.ndarray, points: np.ndarray, weights: np.ndarray, sigma: float) -> np.ndarray:
-    check(sigma > 0, f"sigma={sigma} must be positive: it is the width of the Gaussian")
+    check(sigma > 0, f"sigma must be > 0, got {sigma}")
     distance = (grid[:, None] - points[None]) / sigma
     return np.exp(-0.5 * distance**2) @ weights / (sigma * np.sqrt(2 * np.pi))
 
 
 def density(
-    bound: Bound, key: jax.Array, *, num_probes: int, num_steps: int, deflate: Any = None, chunk: int | None = None
+    bound: Bound,
+    key: PRNGKeyArray,
+    *,
+    num_probes: int,
+    num_steps: int,
+    deflate: Eigen | None = None,
+    chunk: int | None = None,
 ) -> Density:
     """The spectral density by stochastic Lanczos quadrature.
 
@@ -147,19 +188,21 @@ def density(
         LrjaxError: fewer than one probe or step; eigenpairs of another size; products that are not finite.
 
     References:
-        Ghorbani, Krishnan and Xiao 2019, "An investigation into neural net optimization via Hessian eigenvalue density",
-        arXiv 1901.10159. Ubaru, Chen and Saad 2017, SIAM J. Matrix Anal. Appl. 38(4).
+        Ghorbani, Krishnan and Xiao 2019, An investigation into neural net optimization via Hessian eigenvalue density,
+        arXiv 1901.10159.
+        Ubaru, Chen and Saad 2017, Fast estimation of tr(f(A)) via stochastic Lanczos quadrature, SIAM J. Matrix Anal. Appl.
+        38(4).
 
     Example:
         >>> import jax, numpy as np
         >>> from lrjax.spectra.bound import matrix
         >>> bound = matrix(np.diag(np.r_[10.0, np.full(99, 1.0)]))
-        >>> found = density(bound, jax.random.key(0), num_probes=4, num_steps=20)
-        >>> curve = found.on(np.linspace(-1, 12, 500), sigma=0.1)
+        >>> estimate = density(bound, jax.random.key(0), num_probes=4, num_steps=20)
+        >>> curve = estimate.on(np.linspace(-1, 12, 500), sigma=0.1)
         >>> round(float(curve.grid[curve.density.argmax()]), 1), round(float(np.trapezoid(curve.density, curve.grid)), 4)
         (1.0, 1.0)
     """
-    check(num_probes >= 1, f"num_probes={num_probes} is no random vector; set it to 1 or more")
+    check(num_probes >= 1, f"num_probes must be >= 1, got {num_probes}")
     atoms, _ = outliers_of(bound, deflate)
     before = bound.products
     starts = sphere(key, range(num_probes), bound)

@@ -1,6 +1,8 @@
-"""The diagonal of a bound operator from products with random signs."""
+"""Diagonal of a bound operator, estimated from products with random signs."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,10 @@ from lrjax.errors import check
 from lrjax.spectra.bound import Bound
 from lrjax.spectra.random_vectors import blocks, check_finite, signs, small_sample, units
 
+if TYPE_CHECKING:
+    from jax import Array
+    from jaxtyping import Float, PRNGKeyArray
+
 
 class Diagonal(NamedTuple):
     """An estimate of the diagonal of A; `bound.unravel(value)` is a tree like the parameters.
@@ -18,10 +24,19 @@ class Diagonal(NamedTuple):
         value: [D].
         stderr: [D], one standard deviation of each entry of `value`.
         products: matrix-vector products spent.
+
+    References:
+        Bekas, Kokiopoulou and Saad 2007, An estimator for the diagonal of a matrix, Appl. Numer. Math. 57.
+
+    Example:
+        >>> from lrjax.spectra.bound import matrix
+        >>> estimate = diagonal(matrix(np.array([[2.0, 1.0], [1.0, 3.0]])), jax.random.key(0), num_probes=2)  # D products
+        >>> estimate.value.tolist(), estimate.products
+        ([2.0, 3.0], 2)
     """
 
-    value: jax.Array
-    stderr: jax.Array
+    value: Float[Array, "D"]
+    stderr: Float[Array, "D"]
     products: int
 
 
@@ -48,7 +63,7 @@ def _exact(bound: Bound, chunk: int | None) -> Diagonal:
     return Diagonal(jnp.asarray(value), jnp.finfo(bound.dtype).eps * jnp.abs(jnp.asarray(value)), bound.size)
 
 
-def diagonal(bound: Bound, key: jax.Array, *, num_probes: int, chunk: int | None = None) -> Diagonal:
+def diagonal(bound: Bound, key: PRNGKeyArray, *, num_probes: int, chunk: int | None = None) -> Diagonal:
     """diag(A) as the mean of v * A v over vectors v of random signs.
 
     An entry is off by sum_{j != i} A_ij v_i v_j, so the variance is that of the off-diagonal part of its row,
@@ -68,30 +83,29 @@ def diagonal(bound: Bound, key: jax.Array, *, num_probes: int, chunk: int | None
         LrjaxError: fewer than two probes; products that are not finite.
 
     References:
-        Bekas, Kokiopoulou and Saad 2007, "An estimator for the diagonal of a matrix", Appl. Numer. Math. 57.
+        Bekas, Kokiopoulou and Saad 2007, An estimator for the diagonal of a matrix, Appl. Numer. Math. 57.
 
     Example:
         >>> import jax, numpy as np
         >>> from lrjax.spectra.bound import matrix
-        >>> found = diagonal(matrix(np.diag([3.0, 1.0, -2.0])), jax.random.key(0), num_probes=2)
-        >>> found.value.tolist()
+        >>> diagonal(matrix(np.diag([3.0, 1.0, -2.0])), jax.random.key(0), num_probes=2).value.tolist()
         [3.0, 1.0, -2.0]
     """
     check(num_probes >= 2, f"a diagonal with a standard error needs at least 2 probes, not {num_probes}")
     if num_probes >= bound.size:
         return _exact(bound, chunk)
-    count, found = 0, None
+    count, moments = 0, None
     for block in blocks(num_probes, chunk):
         rows = signs(key, block, bound)
         part, more = _moments(rows, bound.matmat(rows)), len(block)
-        if found is None:
-            found, count = part, more
+        if moments is None:
+            moments, count = part, more
             continue
         share = more / (count + more)
-        found = _merge(found, part, jnp.asarray(share, bound.dtype), jnp.asarray(share * count, bound.dtype))
+        moments = _merge(moments, part, jnp.asarray(share, bound.dtype), jnp.asarray(share * count, bound.dtype))
         count += more
-    assert found is not None
-    value, squares = found
+    assert moments is not None
+    value, squares = moments
     check_finite(bound, np.asarray(jnp.sum(value)))
     scale = small_sample(num_probes) / float(np.sqrt((num_probes - 1) * num_probes))
     rounding = jnp.finfo(bound.dtype).eps * jnp.abs(value)

@@ -1,12 +1,14 @@
-"""The gradient covariance K from L mini-batch gradients, through their L x L Gram matrix, and its exact trace.
+"""Gradient covariance K from L mini-batch gradients, through their L x L Gram matrix, and its exact trace.
 
 This is how the break-even paper measures K. The per-example matrix without sampling of batches, for any number of
 examples, is the operator `gradient_covariance`.
 """
 
+from __future__ import annotations
+
 import functools
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,27 +19,42 @@ from lrjax.errors import check
 from lrjax.spectra import validation
 from lrjax.spectra.programs import Functions, compiled
 from lrjax.spectra.rules import HESSIAN
-from lrjax.spectra.selection import Selection, Tree, Where, select
+from lrjax.spectra.selection import Selection, Tree, Where
+
+if TYPE_CHECKING:
+    from jax import Array
+    from jaxtyping import Float, Float64
 
 
 class Gram(NamedTuple):
-    """What L gradients say of their covariance; float64 on the host but for the vectors.
+    """The spectrum of the covariance of L gradients; float64 on the host but for the vectors.
 
     Attributes:
-        values: non-zero eigenvalues, descending: min(L - 1, D) of them (min(L, D) where not centred).
+        values: [n] non-zero eigenvalues, descending; n = min(L - 1, D), or min(L, D) where not centred.
         vectors: [k, D] unit eigenvectors in parameter space; a direction without variance is the zero vector.
         trace: the sum of all eigenvalues, exact: no eigensolver behind it.
         inner: [L, L] inner products of the (centred) gradients, not divided: enough to resample.
-        divisor: what `inner` is divided by, L or L - 1.
+        divisor: of `inner`, L or L - 1.
         centred: whether the mean of the L gradients was subtracted.
         dimension: D, number of parameters.
         scale: factor from here to the covariance of per-example gradients; None where batch sizes were not given.
+
+    Raises:
+        LrjaxError: in `per_example`, where batch sizes were not given.
+
+    References:
+        Jastrzebski et al. 2020, The Break-Even Point on Optimization Trajectories, sections 3 and 4.
+
+    Example:
+        >>> noise = gram(jnp.eye(3), batch_size=2, num_examples=100)
+        >>> round(noise.trace, 4), round(noise.lambda_1, 4), round(noise.per_example().trace, 4)
+        (0.6667, 0.3333, 2.0204)
     """
 
-    values: np.ndarray
-    vectors: jax.Array
+    values: Float64[np.ndarray, "n"]
+    vectors: Float[Array, "k D"]
     trace: float
-    inner: np.ndarray
+    inner: Float64[np.ndarray, "L L"]
     divisor: int
     centred: bool
     dimension: int
@@ -53,7 +70,7 @@ class Gram(NamedTuple):
         """The smallest non-zero eigenvalue, number L - 1; it depends on L above all."""
         return float(self.values[-1])
 
-    def per_example(self) -> "Gram":
+    def per_example(self) -> Gram:
         """The same on the scale of per-example gradients: values, trace and inner products times `scale`.
 
         Raises:
@@ -65,7 +82,7 @@ class Gram(NamedTuple):
         return self._replace(**scaled, scale=1.0)
 
 
-def _rows(gradients: Any) -> jax.Array:
+def _rows(gradients: Tree | Sequence[Tree] | Iterator[Tree]) -> jax.Array:
     """[L, D] from an array, a pytree of [L, ...] leaves, or a list, tuple or iterator of L vectors or pytrees."""
     several = isinstance(gradients, (list, tuple, Iterator)) and not hasattr(gradients, "_fields")
     trees = list(gradients) if several else [gradients]
@@ -109,7 +126,7 @@ def recentred(inner: np.ndarray) -> np.ndarray:
 
 
 def eigenvalues(inner: np.ndarray, divisor: int, centred: bool, dimension: int) -> np.ndarray:
-    """The non-zero eigenvalues of inner / divisor, descending; `inner` is already centred where `centred` says so."""
+    """The non-zero eigenvalues of inner / divisor, descending; `centred`: whether `inner` is (one eigenvalue is then zero)."""
     number = min(len(inner) - int(centred), dimension)
     return np.maximum(np.linalg.eigvalsh(inner / divisor)[::-1][:number], 0.0)
 
@@ -137,7 +154,7 @@ def _per_example_scale(batch_size: int, num_examples: int, disjoint: bool, num_g
 
 
 def gram(
-    gradients: Any,
+    gradients: Tree | Sequence[Tree] | Iterator[Tree],
     *,
     center: bool = True,
     divisor: str = "L",
@@ -153,9 +170,9 @@ def gram(
     mean over M of N examples, E K_M = K (N - M) / (M (N - 1)) with c = L - 1, K the covariance of per-example gradients with
     divisor N; `scale` is the inverse of that factor (of 1/M N/(N - 1) for disjoint batches), whichever the divisor.
 
-    How far to trust it is a matter of L, not M. lambda_1 is biased up by about (trace - lambda_1) / L, the trace with
+    Its accuracy depends on L, not on M: lambda_1 is biased up by about (trace - lambda_1) / L, the trace with
     divisor L - 1 is unbiased, so trace / lambda_1 is biased down and never above L - 1; lambda_star / lambda_1 is mostly a
-    function of L. Compare at equal L, M and examples; see `lrjax.spectra.subset.intervals`. In float32, eigenvalues below
+    function of L. Compare at equal L, M and examples; see `intervals`. In float32, eigenvalues below
     1e-6 of the largest are rounding.
 
     Args:
@@ -168,16 +185,17 @@ def gram(
         k: number of eigenvectors; all by default.
 
     Returns:
-        The `Gram`.
+        The `Gram`: values, vectors, trace, inner products and `scale`.
 
     Raises:
         LrjaxError: fewer than two gradients, NaN, too large a k, or sizes that no batches can have.
 
-    Source: Jastrzebski et al. 2020, The Break-Even Point on Optimization Trajectories, sections 3 and 4.
+    References:
+        Jastrzebski et al. 2020, The Break-Even Point on Optimization Trajectories, sections 3 and 4.
 
     Example:
-        >>> found = gram(jnp.array([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 3.0, 0.0], [0.0, -3.0, 0.0]]))
-        >>> found.values.tolist(), found.trace, np.abs(found.vectors[0]).tolist()
+        >>> noise = gram(jnp.array([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 3.0, 0.0], [0.0, -3.0, 0.0]]))
+        >>> noise.values.tolist(), noise.trace, np.abs(noise.vectors[0]).tolist()
         ([4.5, 0.5, 0.0], 5.0, [0.0, 1.0, 0.0])
     """
     rows = _rows(gradients)
@@ -207,22 +225,6 @@ def gram(
     return Gram(values, vectors, float(np.trace(inner) / c), inner, c, center, dimension, scale)
 
 
-def measured(params: Tree, where: Where, name: str) -> tuple[Selection, Tree, Tree]:
-    """Selection, selected parameters (half precision as float32) and the others; NaN is refused, and `name` is named."""
-    selection = select(params, where)
-    selected, rest = selection.split(params)
-    selected = jax.tree.map(lambda a: jnp.asarray(a, jnp.promote_types(jnp.result_type(a), jnp.float32)), selected)
-    validation.finite(selected, name)
-    return selection, selected, rest
-
-
-def each(batches: Any) -> Iterator[tuple[Tree, int]]:
-    """(batch, number of examples) of a list of batches, or of a function that streams them."""
-    source = validation.batch_list(batches)
-    for number, batch in enumerate(source() if callable(source) else source):
-        yield batch, validation.count(batch, number)
-
-
 @compiled(static=1)
 def flat_gradient(functions: Any, selection: Selection, selected: Tree, rest: Tree, batch: Tree) -> jax.Array:
     """The gradient [D] of the mean loss of a batch; the loss may be that mean or one number an example."""
@@ -230,16 +232,22 @@ def flat_gradient(functions: Any, selection: Selection, selected: Tree, rest: Tr
 
 
 def batch_gradients(
-    loss_fn: Callable, params: Tree, batches: Any, where: Where = None, *, checks: bool = True
-) -> jax.Array:
+    loss_fn: Callable[[Tree, Tree], Float[Array, ""]],
+    params: Tree,
+    batches: validation.BatchSource,
+    where: Where = None,
+    *,
+    checks: bool = True,
+) -> Float[Array, "L D"]:
     """The gradient of each mini-batch: one compiled gradient, a loop on the host, L x D numbers.
 
     Args:
-        loss_fn: `(params, batch) -> scalar`, the mean over the batch's examples. Pass the same function each time: what is
-            compiled is kept for as long as the function lives.
+        loss_fn: `(params, batch) -> scalar`, the mean over the batch's examples. Pass the same function object each time: the
+            compiled program lives as long as it does.
+        params: a pytree of any library.
         batches: a list of L pytrees of arrays [M, ...], of one size, or a function that returns an iterator over them.
         where: which parameters, by path: see `lrjax.spectra.selection.select`.
-        checks: look at the loss first, as `bind` does.
+        checks: validate the loss first, as `bind` does.
 
     Returns:
         [L, D], for `gram`.
@@ -247,20 +255,21 @@ def batch_gradients(
     Raises:
         LrjaxError: no batches, batches of different sizes, NaN parameters, or a loss that is not a scalar.
 
-    Source: Jastrzebski et al. 2020, The Break-Even Point on Optimization Trajectories, section 3.
+    References:
+        Jastrzebski et al. 2020, The Break-Even Point on Optimization Trajectories, section 3.
 
     Example:
         >>> batch_gradients(lambda w, x: jnp.mean(x @ w), jnp.zeros(2), [jnp.eye(2), jnp.ones((2, 2))]).tolist()
         [[0.5, 0.5], [1.0, 1.0]]
     """
-    selection, selected, rest = measured(params, where, "gradient")
-    functions, found, sizes = Functions(loss_fn), [], set()
-    for batch, size in each(batches):
+    selection, selected, rest = validation.prepare(params, where, "gradient")
+    functions, gradients, sizes = Functions(loss_fn), [], set()
+    for batch, size in validation.iter_batches(batches):
         sizes.add(size)
         check(len(sizes) == 1, f"K needs batches of one size; these have {sorted(sizes)} examples: drop the short one")
-        if checks and not found:
+        if checks and not gradients:
             validation.loss(HESSIAN, functions, params, batch, size)
         with jax.default_matmul_precision("highest"):
-            found.append(flat_gradient(functions, selection, selected, rest, batch))
-    check(bool(found), "there are no batches: the function gave an empty iterator")
-    return jnp.stack(found)
+            gradients.append(flat_gradient(functions, selection, selected, rest, batch))
+    check(bool(gradients), "there are no batches: the function gave an empty iterator")
+    return jnp.stack(gradients)

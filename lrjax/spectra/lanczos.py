@@ -1,6 +1,8 @@
 """Extreme eigenpairs by Lanczos: a host loop over one compiled product, with full reorthogonalisation and residuals."""
 
-from typing import Any, NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +11,17 @@ import numpy as np
 from lrjax.errors import check
 from lrjax.spectra.basis import Basis
 from lrjax.spectra.bound import Bound
+from lrjax.spectra.selection import Tree
+
+if TYPE_CHECKING:
+    from jax import Array
+    from jaxtyping import Bool, Float, Float64, PRNGKeyArray
 
 WHICH = ("LA", "SA", "LM", "BE")
 
 
 class Eigen(NamedTuple):
-    """Eigenvalues with what it takes to judge them.
+    """Eigenpairs with their residuals, and the quadrature nodes of the start vector.
 
     Attributes:
         values: [k] float64. Descending; ascending for "SA"; by magnitude for "LM".
@@ -22,20 +29,30 @@ class Eigen(NamedTuple):
         residuals: [k] |A v - lambda v|, to rounding; for the values-only form a bound on the distance to an eigenvalue.
         products: vectors multiplied.
         converged: [k] residual <= tol |lambda|.
-        nodes, weights: all Ritz values and, for a single start vector, their quadrature weights (squared first components).
+        nodes: [m], all Ritz values.
+        weights: [m], their quadrature weights (squared first components) for a single start vector, else NaN.
+
+    References:
+        Parlett 1998, The symmetric eigenvalue problem, section 13.2: residuals and errors of Ritz values.
+
+    Example:
+        >>> from lrjax.spectra import matrix
+        >>> top = lanczos(matrix(np.diag([5.0, 3.0, 1.0])), 1)
+        >>> top.vectors.shape, bool(top.residuals[0] < 1e-3 * top.values[0])
+        ((1, 3), True)
     """
 
-    values: np.ndarray
-    vectors: jax.Array | None
-    residuals: np.ndarray
+    values: Float64[np.ndarray, "k"]
+    vectors: Float[Array, "k D"] | None
+    residuals: Float64[np.ndarray, "k"]
     products: int
-    converged: np.ndarray
-    nodes: np.ndarray
-    weights: np.ndarray
+    converged: Bool[np.ndarray, "k"]
+    nodes: Float64[np.ndarray, "m"]
+    weights: Float64[np.ndarray, "m"]
 
 
 def order(values: np.ndarray, k: int, which: str) -> np.ndarray:
-    """Places of the k wanted ones among values."""
+    """Indices of the k wanted ones among values."""
     if which == "LM":
         return np.argsort(-np.abs(values), kind="stable")[:k]
     ascending = np.argsort(values, kind="stable")
@@ -64,10 +81,10 @@ def check_product(bound: Bound, number: float) -> None:
 
 
 def check_request(bound: Bound, k: int, which: str, max_steps: int) -> None:
-    """Refuses what no operator of this size can give.
+    """Validates the request for k eigenvalues.
 
     Raises:
-        LrjaxError: says which argument to change.
+        LrjaxError: names the argument to change.
     """
     check(which in WHICH, f"which={which!r} is unknown; choose one of {', '.join(WHICH)}")
     check(1 <= k <= bound.size, f"k={k} must lie in 1..{bound.size}, the number of parameters of {bound.name}")
@@ -77,7 +94,7 @@ def check_request(bound: Bound, k: int, which: str, max_steps: int) -> None:
 def _start_rows(bound: Bound, start: Any, block: int, key: jax.Array) -> jax.Array:
     """The first block: random, or the given vectors dealt out over it and summed, with a little noise.
 
-    What is given is never all, so that eigenvectors orthogonal to it are found too. Several eigenvectors as one sum make
+    With noise, eigenvectors orthogonal to the given vectors are found too. Several eigenvectors as one sum make
     one Krylov space for all of them; as a block each would have a short one of its own.
     """
     random = jax.random.normal(key, (block, bound.size), bound.dtype)
@@ -103,15 +120,15 @@ class _Krylov:
     space goes on with a random vector.
     """
 
-    def __init__(self, bound: Bound, rows: int, keep: int, key: jax.Array):
+    def __init__(self, bound: Bound, rows: int, keep: int, key: PRNGKeyArray):
         self.bound, self.key = bound, key
         self.basis = Basis(bound.size, bound.dtype, rows, keep)
         self.coupling = np.zeros((rows, rows))  # coupling[i, j] = q_i^T A q_j for the multiplied j
-        self.lost = np.zeros(rows)  # what of the product of each vector no longer fitted into the basis
+        self.lost = np.zeros(rows)  # norm of the part of each product that no longer fitted into the basis
         self.done, self.scale, self.randoms = 0, 0.0, 0
 
     def begin(self, rows: jax.Array) -> None:
-        """Adds the start vectors; a loop of its own, since a name that outlives it would hold one vector more."""
+        """Adds the start vectors; in a method, since a name that outlives the loop would hold one vector more."""
         for row in rows:
             self.add(row)
 
@@ -136,7 +153,7 @@ class _Krylov:
             self.coupling[self.basis.count - 1, column] = length
 
     def multiply(self, block: int) -> None:
-        """Multiplies the next `block` pending vectors and adds what is new."""
+        """Multiplies the next `block` pending vectors and adds the new directions."""
         if self.done == self.basis.count:
             self.add(
                 jax.random.normal(jax.random.fold_in(self.key, self.randoms), (self.bound.size,), self.bound.dtype)
@@ -181,8 +198,8 @@ def lanczos(
     max_steps: int | None = None,
     basis: int | None = None,
     block: int = 1,
-    start: Any = None,
-    key: jax.Array | None = None,
+    start: Tree = None,
+    key: PRNGKeyArray | None = None,
 ) -> Eigen:
     """The k extreme eigenpairs of a bound operator, each with its residual.
 
@@ -203,18 +220,20 @@ def lanczos(
         key: for the random start; default `jax.random.key(0)`.
 
     Returns:
-        The pairs; `converged` says which of them reached tol.
+        The pairs; `converged` marks those that reached tol.
 
     Raises:
         LrjaxError: k larger than the size, impossible sizes, products that are not finite.
 
-    Source: Lanczos 1950; thick restart after Wu & Simon 2000; residuals after Parlett, The symmetric eigenvalue problem,
-    section 13.2.
+    References:
+        Lanczos 1950, An iteration method for the solution of the eigenvalue problem.
+        Wu and Simon 2000, Thick-restart Lanczos method for large symmetric eigenvalue problems.
+        Parlett 1998, The symmetric eigenvalue problem, section 13.2: residuals.
 
     Example:
         >>> from lrjax.spectra import matrix
-        >>> found = lanczos(matrix(np.diag([5.0, 3.0, 1.0, -4.0])), 2)
-        >>> found.values.round(4).tolist(), found.converged.all().item()
+        >>> top = lanczos(matrix(np.diag([5.0, 3.0, 1.0, -4.0])), 2)
+        >>> top.values.round(4).tolist(), top.converged.all().item()
         ([5.0, 3.0], True)
     """
     max_steps = min(bound.size, max(10 * k, 100)) if max_steps is None else max_steps

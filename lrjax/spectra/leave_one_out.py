@@ -1,7 +1,7 @@
-"""The k x k algebra of XTrace and XNysTrace: estimates that leave out one test vector each, and their exact covariances.
+"""Leave-one-out algebra of XTrace and XNysTrace: k estimates that leave out one test vector each, and their covariances.
 
-Test vectors w_1 .. w_k are uniform on the sphere of radius sqrt(D). The estimate t_i projects A onto what the others found
-and measures the rest with w_i. Nothing here is longer than k: all in float64 on the host, O(k^3).
+Test vectors w_1 .. w_k are uniform on the sphere of radius sqrt(D). The estimate t_i projects A onto the range found by the
+others and measures the rest with w_i. All in k x k matrices: float64 on the host, O(k^3).
 
 Variance (derived here; Epperly, Tropp and Webber take the deviation of the t_i, which sees no covariance and came out 0.5 to
 0.9 times the error in our tests). Given the others, t_i = const + g^T B g with g uniform on a sphere of radius sqrt(d),
@@ -13,14 +13,14 @@ E[t_i | the others] = Tr A. Let t_ij be t_i with w_j left out as well. As t_ij d
 
     Cov(t_i, t_j) = E[(t_i - t_ij) (t_j - t_ji)].
 
-Both are expectations of what is at hand, so the sum over all i, j is an unbiased variance of the mean of the t_i.
+Both are expectations of computed quantities, so the sum over all i, j is an unbiased variance of the mean of the t_i.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-# Correlation at which the span of two left-out vectors is taken for one: beyond, float64 has nothing left to say.
+# Correlation at which the span of two left-out vectors is taken for one: beyond, float64 resolves nothing.
 PARALLEL = 1e-12
 
 
@@ -31,14 +31,14 @@ class LeaveOneOut(NamedTuple):
     variance: float
 
 
-def _combine(samples: np.ndarray, own: np.ndarray, pairs: np.ndarray) -> LeaveOneOut:
+def _combine(samples: np.ndarray, variances: np.ndarray, pairs: np.ndarray) -> LeaveOneOut:
     """From t_i, their variances, and t_ij as `pairs[j, i]`."""
     change = samples[None] - pairs
     np.fill_diagonal(change, 0.0)
-    own = np.maximum(own, 0.0)
+    variances = np.maximum(variances, 0.0)
     # A sum of covariances is at most (k - 1) times that of the variances; an estimate of it need not be.
-    covariance = np.clip(np.sum(change * change.T), 0.0, (samples.size - 1) * np.sum(own))
-    return LeaveOneOut(samples, float(np.sum(own) + covariance) / samples.size**2)
+    covariance = np.clip(np.sum(change * change.T), 0.0, (samples.size - 1) * np.sum(variances))
+    return LeaveOneOut(samples, float(np.sum(variances) + covariance) / samples.size**2)
 
 
 def _off_diagonal(square: np.ndarray, diagonal: float) -> np.ndarray:
@@ -51,13 +51,13 @@ def xtrace(r: np.ndarray, w: np.ndarray, h: np.ndarray, outside: np.ndarray, siz
     """XTrace from the products of its two stages.
 
     With Y = A W = Q R and W the test vectors, the basis that leaves out w_i is Q (I - s_i s_i^T) where s_i is column i of
-    R^-T, normalised (Epperly, Tropp and Webber 2024). All else follows from s_i in k dimensions.
+    R^-T, normalised (Epperly, Tropp and Webber 2024). The rest follows from s_i in k dimensions.
 
     Args:
         r: R, [k, k].
         w: Q^T W, [k, k].
         h: Q^T A Q, [k, k].
-        outside: Gram matrix of the columns of (I - Q Q^T) A Q, [k, k].
+        outside: inner products of the columns of (I - Q Q^T) A Q, [k, k].
         size: D.
         eps: rounding unit of the products; directions of Y below it are noise.
     """
@@ -74,7 +74,7 @@ def xtrace(r: np.ndarray, w: np.ndarray, h: np.ndarray, outside: np.ndarray, siz
     samples = base - d + scale * quadratic
     x = w - s * a
     squared = np.sum(x * (outside @ x), axis=0) + (e + a * d) ** 2  # |(I - P_i) A (I - P_i) w_i|^2
-    own = 2 * (scale * squared - (scale * quadratic) ** 2 / (size - k + 1))
+    variances = 2 * (scale * squared - (scale * quadratic) ** 2 / (size - k + 1))
     # Left out with i: the part of s_j orthogonal to s_i.
     c = _off_diagonal(s.T @ s, 0.0)
     root = np.sqrt(np.maximum(1 - c * c, PARALLEL))
@@ -84,21 +84,22 @@ def xtrace(r: np.ndarray, w: np.ndarray, h: np.ndarray, outside: np.ndarray, siz
     change = 2 * a[None] * b * cross + b * b * second + 2 * b * (s.T @ error - c * e[None]) / root
     pair_scale = (size - k + 2) / (free[None] + b * b)
     pairs = base - d[None] - second + pair_scale * (quadratic[None] + change)
-    return _combine(samples, own, pairs)
+    return _combine(samples, variances, pairs)
 
 
-def xnystrace(factor: np.ndarray, inner: np.ndarray, gram: np.ndarray, size: int, floor: float) -> LeaveOneOut:
+def xnystrace(factor: np.ndarray, inner: np.ndarray, overlaps: np.ndarray, size: int, floor: float) -> LeaveOneOut:
     """XNysTrace from the products of its one stage.
 
     The Nystrom approximation Y (W^T Y)^-1 Y^T, Y = A W, agrees with A on the test vectors W. With K = (W^T Y)^-1 leaving out
-    w_i takes z z^T / K_ii off it, z = Y K e_i, and what is left of w_i^T A w_i is 1 / K_ii (Epperly, Tropp and Webber 2024).
+    w_i subtracts z z^T / K_ii from it, z = Y K e_i, and the remainder of w_i^T A w_i is 1 / K_ii
+    (Epperly, Tropp and Webber 2024).
 
     Args:
         factor: [*, k] with factor^T factor = Y^T Y.
         inner: W^T Y, [k, k].
-        gram: W^T W, [k, k].
+        overlaps: W^T W, [k, k].
         size: D.
-        floor: what the eigenvalues of `inner` are at least.
+        floor: lower bound of the eigenvalues of `inner`.
     """
     k = inner.shape[0]
     values, vectors = np.linalg.eigh(inner)
@@ -107,11 +108,11 @@ def xnystrace(factor: np.ndarray, inner: np.ndarray, gram: np.ndarray, size: int
     base = np.sum(half * half)
     precision, removed = root @ root.T, half @ root.T
     lost = removed.T @ removed
-    free = np.linalg.inv(gram)  # 1 / |part of w_i orthogonal to the others|^2 on its diagonal
+    free = np.linalg.inv(overlaps)  # 1 / |part of w_i orthogonal to the others|^2 on its diagonal
     p, n, f = np.diag(precision), np.diag(lost), np.diag(free)
     scale = (size - k + 1) * f
     samples = base - n / p + scale / p
-    own = 2 * (scale * n / p**2 - (scale / p) ** 2 / (size - k + 1))
+    variances = 2 * (scale * n / p**2 - (scale / p) ** 2 / (size - k + 1))
     c = _off_diagonal(precision / np.sqrt(p[:, None] * p[None]), 0.0)
     cc = _off_diagonal(free / np.sqrt(f[:, None] * f[None]), 0.0)
     ratio = n / p
@@ -119,4 +120,4 @@ def xnystrace(factor: np.ndarray, inner: np.ndarray, gram: np.ndarray, size: int
     rest, kept = np.maximum(1 - c * c, PARALLEL), np.maximum(1 - cc * cc, PARALLEL)
     down = (ratio[:, None] + ratio[None] - 2 * c * cross) / rest
     pairs = base - down + (size - k + 2) * (f * kept / (p * rest))
-    return _combine(samples, own, pairs)
+    return _combine(samples, variances, pairs)

@@ -1,13 +1,17 @@
-"""The Frobenius norm of a bound operator, and how many eigenvalues matter."""
+"""Frobenius norm and participation ratio (effective rank) of a bound operator."""
 
-from typing import NamedTuple
+from __future__ import annotations
 
-import jax
+from typing import TYPE_CHECKING, NamedTuple
+
 import numpy as np
 
 from lrjax.errors import check
 from lrjax.spectra.bound import Bound
 from lrjax.spectra.random_vectors import Estimate, blocks, check_finite, dots, mean, small_sample, sphere, units
+
+if TYPE_CHECKING:
+    from jaxtyping import PRNGKeyArray
 
 
 class Frobenius(NamedTuple):
@@ -19,6 +23,14 @@ class Frobenius(NamedTuple):
         squared: |A|_F^2; this one is unbiased.
         squared_stderr: of `squared`.
         products: matrix-vector products spent.
+
+    References:
+        As of `frobenius`.
+
+    Example:
+        >>> estimate = Frobenius(value=5.0, stderr=0.1, squared=25.0, squared_stderr=1.0, products=20)
+        >>> estimate.value**2 == estimate.squared
+        True
     """
 
     value: float
@@ -28,7 +40,9 @@ class Frobenius(NamedTuple):
     products: int
 
 
-def _samples(bound: Bound, key: jax.Array, num_probes: int, chunk: int | None) -> tuple[np.ndarray, np.ndarray, bool]:
+def _samples(
+    bound: Bound, key: PRNGKeyArray, num_probes: int, chunk: int | None
+) -> tuple[np.ndarray, np.ndarray, bool]:
     """(v^T A v, |A v|^2, False) for random v; or (A_ii, |row i|^2, True), all of them, where there are enough probes."""
     exact = num_probes >= bound.size
     parts = []
@@ -41,7 +55,7 @@ def _samples(bound: Bound, key: jax.Array, num_probes: int, chunk: int | None) -
     return quadratic, squared, exact
 
 
-def frobenius(bound: Bound, key: jax.Array, *, num_probes: int, chunk: int | None = None) -> Frobenius:
+def frobenius(bound: Bound, key: PRNGKeyArray, *, num_probes: int, chunk: int | None = None) -> Frobenius:
     """|A|_F from E|A v|^2 = |A|_F^2, v uniform on the sphere of radius sqrt(D).
 
     The standard error is that of a mean of `num_probes` samples with Student's factor for few of them; that of the root is
@@ -60,6 +74,11 @@ def frobenius(bound: Bound, key: jax.Array, *, num_probes: int, chunk: int | Non
     Raises:
         LrjaxError: fewer than two probes; products that are not finite.
 
+    References:
+        Roosta-Khorasani and Ascher 2015, Improved bounds on sample size for implicit matrix trace estimators: |A|_F^2 is the
+        trace of A^T A.
+        JCGM 100:2008, Guide to the expression of uncertainty in measurement, G.3: Student's factor.
+
     Example:
         >>> import jax, numpy as np
         >>> from lrjax.spectra.bound import matrix
@@ -75,7 +94,7 @@ def frobenius(bound: Bound, key: jax.Array, *, num_probes: int, chunk: int | Non
     return Frobenius(root, stderr / (2 * root) if root else 0.0, squared, stderr, samples.size)
 
 
-def effective_rank(bound: Bound, key: jax.Array, *, num_probes: int, chunk: int | None = None) -> Estimate:
+def effective_rank(bound: Bound, key: PRNGKeyArray, *, num_probes: int, chunk: int | None = None) -> Estimate:
     """The participation ratio Tr(A)^2 / |A|_F^2 = (sum of eigenvalues)^2 / (sum of their squares).
 
     r for r equal eigenvalues, between 1 and D for a positive semi-definite matrix; without meaning where eigenvalues of
@@ -83,7 +102,7 @@ def effective_rank(bound: Bound, key: jax.Array, *, num_probes: int, chunk: int 
     call effective rank, nor the stable rank |A|_F^2 / lambda_1^2, nor Tr(A) / lambda_1.
 
     Trace and norm come from the same products. A ratio of means is biased by O(1 / num_probes): value and standard error are
-    those of the jackknife (Efron and Stein 1981), the latter with Student's factor.
+    those of the jackknife, the latter with Student's factor.
 
     Args:
         bound: the operator.
@@ -98,7 +117,8 @@ def effective_rank(bound: Bound, key: jax.Array, *, num_probes: int, chunk: int 
         LrjaxError: fewer than three probes; the zero matrix; products that are not finite.
 
     References:
-        R_0 of Bartlett, Long, Lugosi and Tsigler 2020, "Benign overfitting in linear regression", definition 3.
+        Bartlett, Long, Lugosi and Tsigler 2020, Benign overfitting in linear regression, definition 3: R_0.
+        Efron and Stein 1981, The jackknife estimate of variance.
 
     Example:
         >>> import jax, numpy as np

@@ -1,35 +1,42 @@
-"""The matrices of a loss, as linear maps: Hessian, GGN, Fisher, empirical Fisher, gradient covariance, preconditioned.
+"""Curvature matrices as linear maps: Hessian, GGN, Fisher, empirical Fisher, gradient covariance, preconditioned.
 
-An operator is a value: a rule (`lrjax.spectra.rules`) and the functions that it is given. Made again from the same functions
-it is the same, and what was compiled for it serves again, so that `hessian(loss).bind(...)` may stand in a training loop.
-`bind` (`lrjax.spectra.bound`) sums it over batches.
-
-The same function is the same object, or the same method of the same object: a loss that is defined anew in every turn of the
-loop, be it a lambda, a `functools.partial` or the result of `jax.jit`, is a new one each time, and compiles each time.
+An operator is a value: a rule (`lrjax.spectra.rules`) and the functions of the caller. `bind` (`lrjax.spectra.binding`)
+averages it over batches. Creating an operator compiles nothing; its first product does. The compiled program belongs to the
+function objects: `hessian(loss)` created again from the same `loss` uses the same program, so `hessian(loss).bind(...)` is
+fine inside a training loop. Define the loss outside the loop: a lambda, a `functools.partial` or a `jax.jit(...)` that is
+created in every turn is a new function every time, and compiles every time. A method of the same object counts as the same.
 """
+
+from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 
 from lrjax.errors import check
-from lrjax.spectra.bound import Operator
+from lrjax.spectra.binding import Operator
 from lrjax.spectra.distributions import DISTRIBUTIONS, Distribution
 from lrjax.spectra.programs import Functions
 from lrjax.spectra.rules import EMPIRICAL_FISHER, FISHER, GGN, GRADIENT_COVARIANCE, HESSIAN, drawn_fisher
 from lrjax.spectra.selection import Tree
 
+if TYPE_CHECKING:
+    from jax import Array
+    from jaxtyping import Float, PRNGKeyArray
 
-def hessian(loss_fn: Callable) -> Operator:
+
+def hessian(loss_fn: Callable[[Tree, Tree], Float[Array, ""]]) -> Operator:
     """The Hessian of the mean loss, by forward over reverse differentiation.
 
-    Making it costs nothing and compiles nothing. The first product of a binding compiles; made again from the same function
-    it compiles nothing more, and the programs are forgotten with the function (see the head of this module).
+    Creating the operator compiles nothing; the first product does. `hessian(loss)` created again from the same function
+    object shares the compiled program, at any parameters and on any data. A lambda or `functools.partial` created afresh is
+    a new function and compiles again. The program is freed with the function.
 
     Args:
-        loss_fn: `(params, batch) -> scalar`, the mean over the batch's examples. Pass the same function each time.
+        loss_fn: `(params, batch) -> scalar`, the mean over the batch's examples.
 
     Returns:
         The operator, to be bound.
@@ -37,19 +44,25 @@ def hessian(loss_fn: Callable) -> Operator:
     Raises:
         LrjaxError: in `bind`, for a loss that is not a scalar or not deterministic.
 
-    Source: Pearlmutter 1994, Fast exact multiplication by the Hessian.
+    References:
+        Pearlmutter 1994, Fast exact multiplication by the Hessian, Neural Computation 6(1).
 
     Example:
         >>> x = jnp.array([[1.0, 0.0], [0.0, 2.0]])
         >>> op = hessian(lambda w, batch: 0.5 * jnp.mean((batch @ w) ** 2))  # x^T x / 2
         >>> op.matvec(jnp.zeros(2), jnp.array([1.0, 1.0]), x).tolist()
         [0.5, 2.0]
+        >>> loss = lambda w, batch: jnp.mean(batch @ w)
+        >>> hessian(loss) == hessian(loss)  # the same function: one program
+        True
     """
-
     return Operator("hessian", HESSIAN, Functions(loss_fn))
 
 
-def ggn(predict_fn: Callable, loss_fn: Callable) -> Operator:
+def ggn(
+    predict_fn: Callable[[Tree, Tree], Tree],
+    loss_fn: Callable[[Tree, Tree], Float[Array, ""]],
+) -> Operator:
     """The generalised Gauss-Newton matrix J^T (d2 loss / d outputs^2) J, J the Jacobian of the outputs.
 
     It is the Hessian without the curvature of the network itself, and positive semi-definite where the loss is convex in
@@ -60,25 +73,25 @@ def ggn(predict_fn: Callable, loss_fn: Callable) -> Operator:
         loss_fn: `(outputs, batch) -> scalar`, the mean over the batch's examples; convex in the outputs.
 
     Returns:
-        The operator, to be bound; what is compiled when is said at `hessian`, of both functions.
+        The operator, to be bound. Programs are shared as for `hessian`, where both functions are the same objects.
 
     Raises:
         LrjaxError: in `bind`, for a loss that is not a scalar or not deterministic.
 
-    Source: Schraudolph 2002, Fast curvature matrix-vector products.
+    References:
+        Schraudolph 2002, Fast curvature matrix-vector products for second-order gradient descent, Neural Computation 14(7).
 
     Example:
         >>> op = ggn(lambda w, x: x @ w, lambda outputs, x: jnp.mean(outputs**2) / 2)
         >>> op.matvec(jnp.zeros(2), jnp.array([1.0, 1.0]), jnp.array([[1.0, 0.0], [0.0, 2.0]])).tolist()
         [0.5, 2.0]
     """
-
     return Operator("ggn", GGN, Functions(predict_fn, loss_fn))
 
 
 def fisher(
-    predict_fn: Callable,
-    key: jax.Array | None = None,
+    predict_fn: Callable[[Tree, Tree], Float[Array, "n ..."]],
+    key: PRNGKeyArray | None = None,
     *,
     distribution: str | Distribution = "categorical",
     num_samples: int = 1,
@@ -91,19 +104,20 @@ def fisher(
 
     Args:
         predict_fn: `(params, batch) -> outputs [n, ...]`, the first axis that of examples. The entries of an example are
-            independent given the outputs, up to what the distribution says of the last axis.
+            independent given the outputs, except along the last axis for "categorical".
         key: a typed key for the Monte Carlo form.
         distribution: a name of `DISTRIBUTIONS` or a `Distribution`: "categorical" (logits), "bernoulli" (a logit),
             "gaussian" (mean, unit variance).
         num_samples: labels drawn an example.
 
     Returns:
-        The operator, to be bound; what is compiled when is said at `hessian`. All keys share a program.
+        The operator, to be bound. Programs are shared as for `hessian`, and by all keys.
 
     Raises:
-        LrjaxError: unknown distribution.
+        LrjaxError: unknown distribution; fewer than one sample; in `bind`, for outputs that are not deterministic.
 
-    Source: Martens 2020, New insights and perspectives on the natural gradient method, sections 5 and 9.
+    References:
+        Martens 2020, New insights and perspectives on the natural gradient method, sections 5 and 9.
 
     Example:
         >>> op = fisher(lambda w, x: x @ w, distribution="gaussian")
@@ -112,6 +126,7 @@ def fisher(
     """
     known = not isinstance(distribution, str) or distribution in DISTRIBUTIONS
     check(known, f"unknown distribution {distribution!r}: there is {', '.join(DISTRIBUTIONS)}")
+    check(num_samples >= 1, f"num_samples must be >= 1, got {num_samples}")
     model = DISTRIBUTIONS[distribution] if isinstance(distribution, str) else distribution
     if key is None:
         return Operator("fisher", FISHER, Functions(predict_fn, model.parameters, model.fisher))
@@ -121,55 +136,55 @@ def fisher(
     return Operator("fisher_monte_carlo", drawn_fisher(num_samples), functions, key)
 
 
-def empirical_fisher(example_loss: Callable) -> Operator:
+def empirical_fisher(example_loss: Callable[[Tree, Tree], Float[Array, "n"]]) -> Operator:
     """The uncentred second moment of per-example gradients, (1/n) sum_i g_i g_i^T, at the true labels.
 
-    It equals K + g g^T and is no estimate of the Fisher information. No per-example gradient is
-    stored: A v = J^T J v / n with J the Jacobian of the n losses, one forward and one backward derivative.
+    It equals K + g g^T and does not estimate the Fisher information. No per-example gradient is stored: A v = J^T J v / n
+    with J the Jacobian of the n losses, one forward and one backward derivative.
 
     Args:
         example_loss: `(params, batch) -> [n]` losses, each of its own example alone.
 
     Returns:
-        The operator, to be bound; what is compiled when is said at `hessian`.
+        The operator, to be bound. Programs are shared as for `hessian`.
 
     Raises:
         LrjaxError: in `bind`, for losses that are not one an example, or that depend on other examples.
 
-    Source: Kunstner, Balles & Hennig 2019, Limitations of the empirical Fisher approximation.
+    References:
+        Kunstner, Balles & Hennig 2019, Limitations of the empirical Fisher approximation for natural gradient descent.
 
     Example:
         >>> op = empirical_fisher(lambda w, x: x @ w)  # the gradients are the rows of x
         >>> op.matvec(jnp.zeros(2), jnp.array([1.0, 1.0]), jnp.array([[1.0, 0.0], [0.0, 2.0]])).tolist()
         [0.5, 2.0]
     """
-
     return Operator("empirical_fisher", EMPIRICAL_FISHER, Functions(example_loss))
 
 
-def gradient_covariance(example_loss: Callable) -> Operator:
+def gradient_covariance(example_loss: Callable[[Tree, Tree], Float[Array, "n"]]) -> Operator:
     """The centred covariance of per-example gradients, K = (1/n) sum_i (g_i - g)(g_i - g)^T: the gradient noise.
 
     g is the mean over all batches, not over each. Exact and matrix-free: K v = (1/n) J^T (J v - g.v 1), one forward and one
-    backward derivative a product, after one pass for g. The subtraction stands between the two, so nothing large cancels.
+    backward derivative a product, after one pass for g. The subtraction happens between the two, so that nothing large cancels.
 
     Args:
         example_loss: `(params, batch) -> [n]` losses, each of its own example alone.
 
     Returns:
-        The operator, to be bound; what is compiled when is said at `hessian`.
+        The operator, to be bound. Programs are shared as for `hessian`.
 
     Raises:
         LrjaxError: in `bind`, for losses that are not one an example, or that depend on other examples.
 
-    Source: The Break-Even Point on Optimization Trajectories, section 3.
+    References:
+        Jastrzebski et al. 2020, The Break-Even Point on Optimization Trajectories, section 3.
 
     Example:
         >>> op = gradient_covariance(lambda w, x: x @ w)
         >>> op.matvec(jnp.zeros(2), jnp.array([1.0, 1.0]), jnp.array([[1.0, 0.0], [0.0, 2.0]])).tolist()
         [-0.25, 0.5]
     """
-
     return Operator("gradient_covariance", GRADIENT_COVARIANCE, Functions(example_loss))
 
 
@@ -186,7 +201,8 @@ def preconditioned(operator: Operator, diagonal: Tree) -> Operator:
     Raises:
         LrjaxError: in `bind`, as A.
 
-    Source: Cohen et al. 2022, Adaptive gradient methods at the edge of stability, section 3.
+    References:
+        Cohen et al. 2022, Adaptive gradient methods at the edge of stability, section 3.
 
     Example:
         >>> op = preconditioned(hessian(lambda w, batch: jnp.sum(w**2)), jnp.array([1.0, 4.0]))

@@ -1,4 +1,4 @@
-"""A v summed over batches: what is compiled, and what is kept between products."""
+"""Matrix-vector products summed over batches: the compiled programs, and linearisations kept between products."""
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
@@ -59,7 +59,7 @@ def _rows(linear: Callable, params: Tree, vectors: jax.Array, weight: Any, total
 
 @compiled(static=2, donate=("total",))
 def _add_product_of(functions, rule, selection, linear, params, vectors, weight, total):
-    """By operator too, though it calls no function: a linear map carries constants of the loss that are not arrays."""
+    """Keyed by operator too, though it calls no function: a linear map carries constants of the loss that are not arrays."""
     return _rows(linear, params, vectors, weight, total)
 
 
@@ -71,9 +71,9 @@ def add_product(functions, rule, selection, params, rest, batch, mean, offset, k
 
 
 class Batches:
-    """The batches of one binding: how many examples, where each begins, and what may be kept of them between products."""
+    """The batches of one binding, with the number of examples and the offset and weight of each."""
 
-    def __init__(self, batches: Any, mesh: Mesh | None):
+    def __init__(self, batches: validation.BatchSource, mesh: Mesh | None):
         self.mesh = mesh
         self.source = validation.batch_list(batches)
         if isinstance(self.source, list):
@@ -85,11 +85,11 @@ class Batches:
         check(bool(self.sizes), "there are no batches: the function gave an empty iterator")
         self.num_examples = sum(self.sizes)
 
-    def _raw(self) -> Iterable:
+    def _raw(self) -> Iterable[Tree]:
         return self.source if isinstance(self.source, list) else self.source()
 
     def __iter__(self) -> Iterator[tuple[int, Tree, int, float]]:
-        """(number, batch, place of its first example, weight)."""
+        """(number, batch, offset of its first example, weight)."""
         offset = 0
         for number, batch in enumerate(self._raw()):
             size = validation.count(batch, number)
@@ -147,7 +147,7 @@ class Products:
         return unravel(total)
 
     def arguments(self, batch: Tree, offset: int) -> tuple:
-        """What programs take of a batch."""
+        """Arguments of the programs for a batch."""
         return *self.values, batch, self.mean, offset, self.key
 
     def _batch_bytes(self, batch: Tree, offset: int) -> int:
@@ -168,7 +168,7 @@ class Products:
 
     @functools.cached_property
     def first_bytes(self) -> int:
-        """What the linearisation of the first batch takes."""
+        """Bytes of the linearisation of the first batch."""
         return self._batch_bytes(self.data.first, 0)
 
     def _linear_maps(self) -> Iterator[tuple[Callable, float]]:

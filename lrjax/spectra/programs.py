@@ -1,4 +1,4 @@
-"""Compiled programs kept by the functions they were made from, and forgotten when one of those is gone.
+"""Cache of compiled programs, keyed by the caller's functions and freed with them.
 
 A static argument of `jax.jit` would keep a function, and all that it closes over, for as long as the program.
 """
@@ -13,12 +13,12 @@ import jax
 
 
 def _identity(function: Callable) -> tuple[int, ...]:
-    # A bound method is a new object at every access: what stays is its object and its function.
+    # A bound method is a new object at every access: its object and its function stay the same.
     return (id(function.__self__), id(function.__func__)) if ismethod(function) else (id(function),)
 
 
 class Functions:
-    """Functions that a caller gave, compared by identity; those of equal `Functions` share their programs.
+    """The functions of a caller, compared by identity; equal `Functions` share their programs.
 
     The same function is the same object, or the same method of the same object. A lambda, a `functools.partial` or a jitted
     function made anew is a new function.
@@ -28,24 +28,24 @@ class Functions:
         (True, False)
     """
 
-    def __init__(self, *each: Callable):
-        self.each, self.identity = each, tuple(map(_identity, each))
-        self.own: dict[Hashable, Callable] = {}  # programs of functions that nothing can refer to weakly
+    def __init__(self, *functions: Callable):
+        self.members, self.identity = functions, tuple(map(_identity, functions))
+        self.programs: dict[Hashable, Callable] = {}  # of functions that cannot be referred to weakly
 
     def __iter__(self) -> Iterator[Callable]:
-        return iter(self.each)
+        return iter(self.members)
 
-    def __getitem__(self, place: int) -> Callable:
-        return self.each[place]
+    def __getitem__(self, index: int) -> Callable:
+        return self.members[index]
 
-    def __eq__(self, other: Any) -> bool:
+    def __eq__(self, other: object) -> bool:
         return isinstance(other, Functions) and self.identity == other.identity
 
     def __hash__(self) -> int:
         return hash(self.identity)
 
     def __repr__(self) -> str:
-        return f"Functions({', '.join(getattr(f, '__qualname__', repr(f)) for f in self.each)})"
+        return f"Functions({', '.join(getattr(f, '__qualname__', repr(f)) for f in self.members)})"
 
 
 class _Weak:
@@ -81,20 +81,20 @@ class Program:
     def of(self, functions: Functions, *static: Hashable) -> Any:
         """The jitted function of the arrays; hold the functions for as long as it is called."""
         key = (self, functions.identity, static)
-        found = self.made.get(key) or functions.own.get(key)
-        if found is not None:
-            return found
+        program = self.made.get(key) or functions.programs.get(key)
+        if program is not None:
+            return program
         try:
             # An identity is used again only after its first owner is gone, hence after the program is.
             weak = [_Weak(function, lambda _: self.made.pop(key, None)) for function in functions]
         except TypeError:
-            found = functions.own[key] = self._jitted(functions.each, static)
-            return found
-        found = self.made[key] = self._jitted(weak, static)
-        return found
+            program = functions.programs[key] = self._jitted(functions.members, static)
+            return program
+        program = self.made[key] = self._jitted(weak, static)
+        return program
 
     def _jitted(self, functions: Any, static: tuple[Hashable, ...]) -> Callable:
-        # Not `wraps`, which would name the body as what is jitted: JAX drops what it keeps of a function with that function.
+        # Not `wraps`, which would name the body as the jitted function: JAX drops its caches of a function with that function.
         call = functools.partial(self.body, functions, *static)
         return jax.jit(call, donate_argnames=self.donate)
 
@@ -104,7 +104,7 @@ class Program:
 
 
 def compiled(static: int = 1, donate: tuple[str, ...] = ()) -> Callable[[Callable], Program]:
-    """Makes a function a `Program`.
+    """Decorator that makes a function a `Program`.
 
     Example:
         >>> @compiled(static=1)

@@ -1,16 +1,23 @@
 """Gauss quadrature for spectral measures: Lanczos on many start vectors at once, without a basis."""
 
+from __future__ import annotations
+
 import functools
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.linalg import eigh_tridiagonal
 
 from lrjax.errors import check
 from lrjax.spectra.bound import Bound
 from lrjax.spectra.random_vectors import HIGHEST, check_finite, dots, multiply
+
+if TYPE_CHECKING:
+    from jax import Array
+    from jaxtyping import Float, Float64
+
+    from lrjax.spectra.lanczos import Eigen
 
 
 @functools.partial(jax.jit, donate_argnames=("rows",))
@@ -32,7 +39,7 @@ def _scaled(rows: jax.Array, factor: jax.Array) -> jax.Array:
     return rows * factor[:, None]
 
 
-def outliers_of(bound: Bound, deflate: Any) -> tuple[np.ndarray, jax.Array | None]:
+def outliers_of(bound: Bound, deflate: Eigen | None) -> tuple[Float64[np.ndarray, "k"], Float[Array, "k D"] | None]:
     """`(values [k], vectors [k, D])` of the eigenpairs to deflate; k = 0 and None where there are none.
 
     Raises:
@@ -51,18 +58,22 @@ def outliers_of(bound: Bound, deflate: Any) -> tuple[np.ndarray, jax.Array | Non
 
 
 def quadrature(
-    bound: Bound, starts: jax.typing.ArrayLike, *, num_steps: int, deflate: Any = None, chunk: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+    bound: Bound,
+    starts: Float[jax.typing.ArrayLike, "p D"],
+    *,
+    num_steps: int,
+    deflate: Eigen | None = None,
+    chunk: int | None = None,
+) -> tuple[Float64[np.ndarray, "p m"], Float64[np.ndarray, "p m"]]:
     """Gauss quadrature for the spectral measure of each start vector, sum_i <v, u_i>^2 / |v|^2 delta(t - lambda_i).
 
     Lanczos on all vectors at once, one product with all of them a step. The nodes are the eigenvalues of the tridiagonal
-    matrices T, the weights the squares of the first components of their eigenvectors (Golub and Welsch 1969), in float64.
+    matrices T, the weights the squares of the first components of their eigenvectors, in float64.
 
     No basis is kept: three vectors a start. Rounding then lets an eigenvalue that has converged come back as another node,
-    but weights stay right: the T of finite precision is that of exact Lanczos on a larger matrix whose eigenvalues lie in
-    tiny clusters around those of A, each cluster with the weight of its eigenvalue (Greenbaum 1989, "Behavior of slightly
-    perturbed Lanczos and conjugate-gradient recurrences", theorems 1 and 2). A copy takes weight from its original and adds
-    none.
+    but weights stay right: the T of finite precision is that of exact Lanczos on a larger matrix whose eigenvalues form
+    tiny clusters around those of A, each cluster with the weight of its eigenvalue (Greenbaum 1989). A copy takes weight from
+    its original and adds none.
 
     Args:
         bound: the operator.
@@ -72,11 +83,15 @@ def quadrature(
         chunk: as in `density`.
 
     Returns:
-        (nodes, weights), both [p, m] float64 with m = min(num_steps, D - k); weights add up to 1 in a row. Where v lies in
+        (nodes, weights), both [p, m] float64 with m = min(num_steps, D - k); weights add up to 1 in a row. Where v is in
         an invariant subspace of fewer dimensions the rest of its row repeats a node with weight 0.
 
     Raises:
-        LrjaxError: as `density`; a start vector that is zero, or lies in the span of what is deflated.
+        LrjaxError: as `density`; a start vector that is zero, or in the span of the deflated eigenvectors.
+
+    References:
+        Golub and Welsch 1969, Calculation of Gauss quadrature rules.
+        Greenbaum 1989, Behavior of slightly perturbed Lanczos and conjugate-gradient recurrences, theorems 1 and 2.
 
     Example:
         >>> import jax.numpy as jnp, numpy as np
@@ -85,7 +100,7 @@ def quadrature(
         >>> nodes.round(5).tolist(), weights.round(5).tolist()
         ([[1.0, 4.0]], [[0.36, 0.64]])
     """
-    check(num_steps >= 1, f"num_steps={num_steps} is no Lanczos step; set it to 1 or more")
+    check(num_steps >= 1, f"num_steps must be >= 1, got {num_steps}")
     atoms, outliers = outliers_of(bound, deflate)
     starts = jnp.asarray(starts, bound.dtype)
     check(
@@ -94,14 +109,14 @@ def quadrature(
     )
     eps = float(jnp.finfo(bound.dtype).eps)
     given = np.asarray(dots(starts, starts), np.float64)
-    current = jnp.array(starts)  # a copy: what follows is donated
+    current = jnp.array(starts)  # a copy: the next functions donate it
     if outliers is not None:
         current = _project_out(outliers, _project_out(outliers, current))
     squared = np.asarray(dots(current, current), np.float64)
     check_finite(bound, given)
     check(
         bool(np.all(squared > (100 * eps) ** 2 * given)),
-        "a start vector is zero, or lies in the span of what is deflated",
+        "a start vector is zero, or in the span of the deflated eigenvectors",
     )
     steps = min(num_steps, bound.size - atoms.size)
     tridiagonal = _tridiagonal(bound, _scaled(current, jnp.asarray(squared**-0.5, bound.dtype)), steps, outliers, chunk)
@@ -140,6 +155,8 @@ def _tridiagonal(
 
 
 def _gauss(alpha: np.ndarray, beta: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    from scipy.linalg import eigh_tridiagonal
+
     nodes, vectors = eigh_tridiagonal(alpha, beta)
     missing = steps - nodes.size
     return np.pad(nodes, (0, missing), mode="edge"), np.pad(np.square(vectors[0]), (0, missing))

@@ -1,22 +1,32 @@
-"""What the stochastic estimators share: random vectors, products in blocks, and the standard error of a few samples."""
+"""Random test vectors, products in blocks, and the standard error of few samples: shared by the stochastic estimators."""
+
+from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.special import ndtr, stdtrit
 
 from lrjax.errors import check
 from lrjax.spectra.bound import Bound
+
+if TYPE_CHECKING:
+    from jax import Array
+    from jaxtyping import Float, Float64, PRNGKeyArray
 
 HIGHEST = jax.lax.Precision.HIGHEST
 
 
 class Estimate(NamedTuple):
-    """A number and its standard error."""
+    """A number and its standard error.
+
+    Attributes:
+        value: the estimate.
+        stderr: one standard deviation of `value`.
+    """
 
     value: float
     stderr: float
@@ -36,17 +46,17 @@ def _signs(key: jax.Array, numbers: jax.Array, size: int, dtype: Any) -> jax.Arr
     return jax.vmap(lambda number: jax.random.rademacher(jax.random.fold_in(key, number), (size,), dtype))(numbers)
 
 
-def sphere(key: jax.Array, numbers: range, bound: Bound) -> jax.Array:
+def sphere(key: PRNGKeyArray, numbers: range, bound: Bound) -> Float[Array, "k D"]:
     """Vectors uniform on the sphere of radius sqrt(D): as rows, one a number, the same in whatever block they are drawn."""
     return _normal(key, jnp.arange(numbers.start, numbers.stop), bound.size, np.dtype(bound.dtype))
 
 
-def signs(key: jax.Array, numbers: range, bound: Bound) -> jax.Array:
+def signs(key: PRNGKeyArray, numbers: range, bound: Bound) -> Float[Array, "k D"]:
     """Vectors of random signs, drawn as in `sphere`."""
     return _signs(key, jnp.arange(numbers.start, numbers.stop), bound.size, np.dtype(bound.dtype))
 
 
-def units(numbers: range, bound: Bound) -> jax.Array:
+def units(numbers: range, bound: Bound) -> Float[Array, "k D"]:
     """Unit vectors: products with all of them are the matrix itself."""
     return jnp.asarray(np.arange(bound.size)[None] == np.asarray(numbers)[:, None], bound.dtype)
 
@@ -57,25 +67,29 @@ def blocks(count: int, chunk: int | None) -> Iterator[range]:
     Raises:
         LrjaxError: chunk below 1.
     """
-    check(chunk is None or chunk >= 1, f"chunk={chunk} vectors cannot be multiplied; set it to 1 or more, or to None")
+    check(chunk is None or chunk >= 1, f"chunk must be >= 1 or None, got {chunk}")
     step = chunk or max(count, 1)
     return (range(start, min(start + step, count)) for start in range(0, count, step))
 
 
-def multiply(bound: Bound, rows: jax.Array, chunk: int | None) -> jax.Array:
+def multiply(bound: Bound, rows: Float[Array, "k D"], chunk: int | None) -> Float[Array, "k D"]:
     """A v for every row: one pass over the data, or one for every `chunk` rows."""
     parts = [bound.matmat(rows[block.start : block.stop]) for block in blocks(rows.shape[0], chunk)]
     return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
 
 
 @jax.jit
-def dots(a: jax.Array, b: jax.Array) -> jax.Array:
+def dots(a: Float[Array, "k D"], b: Float[Array, "k D"]) -> Float[Array, "k"]:
     """Inner products of the rows of a with those of b, pair by pair."""
     return jnp.einsum("kd,kd->k", a, b, precision=HIGHEST)
 
 
 def check_finite(bound: Bound, numbers: Any) -> None:
-    """Raises LrjaxError where products with the operator gave NaN or infinity."""
+    """Validates that products with the operator are finite.
+
+    Raises:
+        LrjaxError: they hold NaN or infinity.
+    """
     finite = bool(np.all(np.isfinite(numbers)))
     check(
         finite,
@@ -87,17 +101,21 @@ def small_sample(count: int) -> float:
     """Factor on a standard error from `count` samples, so that two of them cover as often as two normal deviations, 95.4 %.
 
     A deviation estimated from few samples is often too small by chance. The factor is half of Student's quantile,
-    t_{count - 1}(97.7 %) / 2: 7.0 for two samples, 1.16 for ten; infinite for one (Guide to the expression of uncertainty in
-    measurement, JCGM 100:2008, G.3).
+    t_{count - 1}(97.7 %) / 2: 7.0 for two samples, 1.16 for ten; infinite for one.
+
+    References:
+        JCGM 100:2008, Guide to the expression of uncertainty in measurement, G.3.
 
     Example:
         >>> round(small_sample(2), 2), round(small_sample(10), 2), small_sample(1)
         (6.98, 1.16, inf)
     """
+    from scipy.special import ndtr, stdtrit
+
     return float(stdtrit(count - 1, ndtr(2.0)) / 2) if count > 1 else float("inf")
 
 
-def mean(samples: np.ndarray) -> Estimate:
+def mean(samples: Float64[np.ndarray, "k"]) -> Estimate:
     """The mean of independent samples [k], and its standard error with the `small_sample` factor."""
     if samples.size < 2:
         return Estimate(float(np.mean(samples)), float("inf"))

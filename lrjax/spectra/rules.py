@@ -1,4 +1,4 @@
-"""How each curvature matrix multiplies a vector, as a function of the losses and nothing else.
+"""Linearisation rules: A v for each curvature matrix, as a pure function of the losses.
 
 A rule holds no function, parameter or batch, so that one rule and equal functions are one compiled program. It linearises
 the loss once; the map it returns is the part that depends on v, so that many vectors and many products can share the rest.
@@ -13,7 +13,7 @@ from jax.tree_util import Partial
 
 from lrjax.spectra.selection import Tree
 
-Many = Sequence[Callable] | Any  # a `Functions`, or what stands for one inside a program
+Many = Sequence[Callable] | Any  # a `Functions`, or weak references to its functions inside a program
 
 
 def whole(params: Tree) -> Tree:
@@ -22,18 +22,18 @@ def whole(params: Tree) -> Tree:
 
 
 class LinearizeContext(NamedTuple):
-    """Where a batch is linearised: which parameters vary, and what of the other batches the rule has to know.
+    """Where a batch is linearised: which parameters vary, and what the rule needs of the other batches.
 
     Attributes:
         complete: selected parameters -> all parameters.
         mean_gradient: of the loss over all batches, for centred rules.
-        offset: the place of the batch's first example among all.
+        offset: index of the batch's first example among all.
         key: for rules that draw labels.
     """
 
     complete: Callable = whole
     mean_gradient: Tree = None
-    offset: Any = 0
+    offset: int | jax.Array = 0
     key: Any = None
 
 
@@ -43,7 +43,7 @@ class Rule(NamedTuple):
     Attributes:
         linearize: `(functions, params, batch, context) -> linear map on trees like params`, the mean over the examples of
             one batch.
-        value: `(functions, params, batch)` -> what is differentiated; for checks.
+        value: `(functions, params, batch)` -> the differentiated quantity; for checks.
         scalar: whether `value` must be a scalar.
         of_examples: whether `value` is one loss an example, each of its own example alone.
         centred: whether `linearize` needs the mean gradient over all batches.
@@ -146,7 +146,7 @@ def _centred(jvp: Callable, mean: Tree, v: Tree) -> Tree:
     return _transposed(jvp, v, (u - along) / u.shape[0])
 
 
-# What each is made of: a loss; predictions and a loss of outputs; predictions, parameters and information of a distribution;
+# Functions of each: a loss; predictions and a loss of outputs; predictions, parameters and information of a distribution;
 # a loss an example, for the last two.
 HESSIAN = Rule(_hessian, _first, scalar=True)
 GGN = Rule(_ggn, _loss_of_outputs, scalar=True, psd=True)
@@ -156,5 +156,5 @@ GRADIENT_COVARIANCE = Rule(_gradient_covariance, _first, of_examples=True, centr
 
 
 def drawn_fisher(num_samples: int) -> Rule:
-    """Of predictions and a distribution's `sample` and `log_prob`; the context holds the key."""
+    """The Monte Carlo Fisher of predictions and a distribution's `sample` and `log_prob`; the context holds the key."""
     return Rule(_DrawnFisher(num_samples), _first, psd=True)

@@ -1,4 +1,4 @@
-"""Which parameters an operator acts on: a choice by path, kept as a static value so that equal choices share a program."""
+"""Parameter selection by path: the leaves an operator acts on, as a static value, so that equal choices share a program."""
 
 from collections.abc import Callable
 from fnmatch import fnmatchcase
@@ -7,17 +7,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lrjax.errors import check
-from lrjax.trees import path_of
+from lrjax.errors import check, path_of
 
-Tree = Any
+Tree = Any  # a pytree of arrays
 Where = None | str | tuple[str, ...] | Callable[[str], bool]
 
 
 class Selection(NamedTuple):
     """The leaves of a pytree that are selected; hashable."""
 
-    treedef: Any
+    treedef: Any  # a jax.tree_util.PyTreeDef, which pyright takes for a variable
     mask: tuple[bool, ...]
 
     def split(self, params: Tree) -> tuple[Tree, Tree]:
@@ -50,8 +49,14 @@ def select(params: Tree, where: Where = None) -> Selection:
         where: None for all; a path or the beginning of one ("conv1"), or a pattern ("*/kernel"); several of these; or a
             function of the path.
 
+    Returns:
+        The selection; `split` and `merge` apply it.
+
     Raises:
         LrjaxError: nothing is selected.
+
+    References:
+        Patterns are those of `fnmatch`; paths those of `jax.tree_util.keystr` with "/" between keys.
 
     Example:
         >>> params = {"conv": {"kernel": jnp.ones(3), "bias": jnp.ones(1)}, "dense": {"kernel": jnp.ones(2)}}
@@ -67,3 +72,8 @@ def select(params: Tree, where: Where = None) -> Selection:
     names = ", ".join(path_of(path) for (path, _), real in zip(leaves[:20], floating, strict=False) if real)
     check(any(mask), f"where={where!r} selects no parameters; there is: {names or 'no floating-point array'}")
     return Selection(treedef, mask)
+
+
+def in_float32(params: Tree) -> Tree:
+    """The parameters with half-precision leaves as float32; float64 leaves stay float64."""
+    return jax.tree.map(lambda a: jnp.asarray(a, jnp.promote_types(jnp.result_type(a), jnp.float32)), params)

@@ -1,55 +1,68 @@
-"""Where training stops being stable: edges for optimizers, the stability condition of SGD, and Adam's preconditioner."""
+"""Stability thresholds of training: edges of optimizers, the stability condition of SGD, and Adam's preconditioner."""
+
+from __future__ import annotations
 
 from collections.abc import Callable
 from inspect import signature
-from typing import Any
+from typing import TYPE_CHECKING, overload
 
 import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import ArrayLike
 
 from lrjax.errors import check, nearest
 from lrjax.spectra.selection import Tree
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
-def gradient_descent(learning_rate: Any) -> Any:
+Numbers = float | np.ndarray | jax.Array  # a number, or an array that broadcasts
+
+
+def gradient_descent(learning_rate: Numbers) -> Numbers:
     """2 / eta, from |1 - eta lambda| = 1."""
     return 2 / learning_rate
 
 
-def heavy_ball(learning_rate: Any, momentum: Any) -> Any:
+def heavy_ball(learning_rate: Numbers, momentum: Numbers) -> Numbers:
     """2 (1 + b) / eta: m <- b m + g, theta <- theta - eta m (Cohen et al. 2021, arXiv 2103.00065)."""
     return 2 * (1 + momentum) / learning_rate
 
 
-def nesterov(learning_rate: Any, momentum: Any) -> Any:
+def nesterov(learning_rate: Numbers, momentum: Numbers) -> Numbers:
     """2 (1 + b) / (eta (1 + 2 b)), from z^2 - (1 + b)(1 - eta lambda) z + b (1 - eta lambda) = 0 at z = -1."""
     return 2 * (1 + momentum) / (learning_rate * (1 + 2 * momentum))
 
 
-def adam(learning_rate: Any, b1: Any = 0.9) -> Any:
+def adam(learning_rate: Numbers, b1: Numbers = 0.9) -> Numbers:
     """2 (1 + b1) / ((1 - b1) eta), for P^(-1/2) H P^(-1/2) (Cohen et al. 2022, arXiv 2207.14484): 38 / eta at 0.9."""
     return 2 * (1 + b1) / ((1 - b1) * learning_rate)
 
 
-def adamw(learning_rate: Any, b1: Any = 0.9, weight_decay: Any = 0.0) -> Any:
+def adamw(learning_rate: Numbers, b1: Numbers = 0.9, weight_decay: Numbers = 0.0) -> Numbers:
     """(2 - eta w)(1 + b1) / ((1 - b1) eta): Adam's edge, lowered by decoupled decay theta <- (1 - eta w) theta - ..."""
     return (2 - learning_rate * weight_decay) * (1 + b1) / ((1 - b1) * learning_rate)
 
 
-EDGES: dict[str, Callable] = {
+EDGES: dict[str, Callable[..., Numbers]] = {
     "gradient_descent": gradient_descent,
     "heavy_ball": heavy_ball,
     "nesterov": nesterov,
     "adam": adam,
     "adamw": adamw,
 }
+"""Thresholds of lambda_1 by optimizer, for `edge`; each a function of the learning rate and the settings of the optimizer.
+
+References:
+    Cohen et al. 2021, arXiv 2103.00065, for gradient descent and heavy ball; Cohen et al. 2022, arXiv 2207.14484, for Adam.
+"""
 
 
-def edge(optimizer: str, learning_rate: Any, **settings: Any) -> Any:
-    """The value of lambda_1 above which full-batch training oscillates and grows along the top eigenvector.
+def edge(optimizer: str, learning_rate: Numbers, **settings: Numbers) -> Numbers:
+    """Edge of stability: the lambda_1 above which full-batch training oscillates and grows along the top eigenvector.
 
     On a quadratic, theta diverges above it and converges below it. Networks rise to it and hover: the edge of stability.
     For Adam and AdamW lambda_1 is that of the preconditioned Hessian, P from `adam_preconditioner`, and bias correction of
@@ -66,9 +79,10 @@ def edge(optimizer: str, learning_rate: Any, **settings: Any) -> Any:
     Raises:
         LrjaxError: an unknown optimizer, or settings that it does not have.
 
-    Source: Cohen et al. 2021, Gradient Descent on Neural Networks Typically Occurs at the Edge of Stability (arXiv
-    2103.00065); Cohen et al. 2022, Adaptive Gradient Methods at the Edge of Stability (arXiv 2207.14484); Nesterov's and
-    that of weight decay derived here.
+    References:
+        Cohen et al. 2021, Gradient descent on neural networks typically occurs at the edge of stability, arXiv 2103.00065.
+        Cohen et al. 2022, Adaptive gradient methods at the edge of stability, arXiv 2207.14484.
+        The edges of Nesterov momentum and of decoupled weight decay are derived here.
 
     Example:
         >>> edge("gradient_descent", 0.5), edge("heavy_ball", 0.5, momentum=0.5), round(edge("adam", 1.0), 6)
@@ -87,8 +101,12 @@ def edge(optimizer: str, learning_rate: Any, **settings: Any) -> Any:
     return threshold(learning_rate, **settings)
 
 
-def sampling_factor(batch_size: Any, num_examples: Any) -> Any:
-    """kappa = (N - S) / (S (N - 1)): variance of the mean of S of N values drawn without replacement, over theirs.
+@overload
+def sampling_factor(batch_size: float, num_examples: float) -> float: ...
+@overload
+def sampling_factor(batch_size: Numbers, num_examples: Numbers) -> Numbers: ...
+def sampling_factor(batch_size: Numbers, num_examples: Numbers) -> Numbers:
+    """Finite-population factor kappa = (N - S) / (S (N - 1)): Var(mean of S of N values, without replacement) / Var(value).
 
     Example:
         >>> sampling_factor(1, 10), sampling_factor(10, 10)
@@ -97,11 +115,18 @@ def sampling_factor(batch_size: Any, num_examples: Any) -> Any:
     return (num_examples - batch_size) / (batch_size * (num_examples - 1))
 
 
-def stability_lhs(sharpness: Any, curvatures: Any, learning_rate: Any, batch_size: Any, num_examples: Any) -> jax.Array:
-    """(1 - eta lambda_1)^2 + s^2 eta^2 (N - S) / (S (N - 1)): SGD is stable along the top eigenvector while it is <= 1.
+def stability_lhs(
+    sharpness: Numbers,
+    curvatures: Float[ArrayLike, "n"],
+    learning_rate: Numbers,
+    batch_size: Numbers,
+    num_examples: Numbers,
+) -> jax.Array:
+    """Stability condition of SGD, (1 - eta lambda_1)^2 + s^2 eta^2 (N - S) / (S (N - 1)) <= 1 along the top eigenvector.
 
-    It is the factor by which E (psi - psi*)^2 grows in a step of plain SGD along e, the losses being quadratic along e.
-    The first step at which it reaches 1 is the break-even point. A pure function; may be jitted and mapped.
+    The left-hand side is the factor by which E (psi - psi*)^2 grows in a step of plain SGD along e, the losses being
+    quadratic along e. The first step at which it reaches 1 is the break-even point. A pure function; may be jitted and
+    mapped.
 
     Args:
         sharpness: lambda_1 of the Hessian, on the examples of `curvatures`.
@@ -111,9 +136,14 @@ def stability_lhs(sharpness: Any, curvatures: Any, learning_rate: Any, batch_siz
         num_examples: N of the training set, which may be more than n.
 
     Returns:
-        Scalar.
+        Scalar, the growth factor.
 
-    Source: Jastrzebski et al. 2020, The Break-Even Point on Optimization Trajectories, equation 1; Wu et al. 2018.
+    Raises:
+        ZeroDivisionError: a Python `batch_size` of 0 or `num_examples` of 1; arrays give NaN or infinity.
+
+    References:
+        Jastrzebski et al. 2020, The Break-Even Point on Optimization Trajectories, equation 1.
+        Wu et al. 2018, How SGD selects the global minima in over-parameterized learning.
 
     Example:
         >>> curvatures = jnp.array([1.0, 3.0])  # lambda_1 = 2, s^2 = 1
@@ -125,7 +155,12 @@ def stability_lhs(sharpness: Any, curvatures: Any, learning_rate: Any, batch_siz
 
 
 def break_even_sharpness(
-    learning_rate: Any, batch_size: Any, num_examples: Any, *, std: Any = None, variation: Any = None
+    learning_rate: Numbers,
+    batch_size: Numbers,
+    num_examples: Numbers,
+    *,
+    std: Numbers | None = None,
+    variation: Numbers | None = None,
 ) -> jax.Array:
     """The largest lambda_1 at which SGD is stable: where lambda + kappa s^2 / lambda = 2 / eta, kappa as in `sampling_factor`.
 
@@ -145,7 +180,8 @@ def break_even_sharpness(
     Raises:
         LrjaxError: both or neither of `std` and `variation`.
 
-    Source: derived from equation 1 of the break-even paper.
+    References:
+        Derived from equation 1 of Jastrzebski et al. 2020, The Break-Even Point on Optimization Trajectories.
 
     Example:
         >>> float(break_even_sharpness(0.5, 100, 100, std=1.0)), float(break_even_sharpness(0.5, 1, 100, variation=1.0))
@@ -155,11 +191,12 @@ def break_even_sharpness(
     kappa = sampling_factor(batch_size, num_examples)
     if variation is not None:
         return jnp.asarray(2 / (learning_rate * (1 + kappa * jnp.square(variation))))
+    assert std is not None
     return (1 + jnp.sqrt(1 - jnp.square(learning_rate * std) * kappa)) / learning_rate
 
 
-def break_even_learning_rate(sharpness: Any, std: Any, batch_size: Any, num_examples: Any) -> Any:
-    """2 lambda / (lambda^2 + kappa s^2): SGD is stable along the top eigenvector at this learning rate and below.
+def break_even_learning_rate(sharpness: Numbers, std: Numbers, batch_size: Numbers, num_examples: Numbers) -> Numbers:
+    """Largest stable learning rate, 2 lambda / (lambda^2 + kappa s^2): SGD is stable along the top eigenvector up to it.
 
     Args:
         sharpness: lambda_1, positive.
@@ -167,7 +204,14 @@ def break_even_learning_rate(sharpness: Any, std: Any, batch_size: Any, num_exam
         batch_size: S.
         num_examples: N.
 
-    Source: derived from equation 1 of the break-even paper.
+    Returns:
+        Of the shape of the arguments.
+
+    Raises:
+        ZeroDivisionError: Python numbers with `sharpness` 0 and no noise, a `batch_size` of 0 or `num_examples` of 1.
+
+    References:
+        Derived from equation 1 of Jastrzebski et al. 2020, The Break-Even Point on Optimization Trajectories.
 
     Example:
         >>> break_even_learning_rate(4.0, 0.0, 1, 100), break_even_learning_rate(4.0, 4.0, 1, 100)
@@ -176,8 +220,11 @@ def break_even_learning_rate(sharpness: Any, std: Any, batch_size: Any, num_exam
     return 2 * sharpness / (sharpness**2 + sampling_factor(batch_size, num_examples) * std**2)
 
 
-def adam_state(opt_state: Any) -> optax.ScaleByAdamState:
+def adam_state(opt_state: Tree) -> optax.ScaleByAdamState:
     """The moments of Adam inside any optax state: chains, masks, injected hyper-parameters.
+
+    Args:
+        opt_state: of any optax optimizer with one `optax.scale_by_adam` in it.
 
     Returns:
         The `optax.ScaleByAdamState`, with `count`, `mu` and `nu`.
@@ -185,20 +232,25 @@ def adam_state(opt_state: Any) -> optax.ScaleByAdamState:
     Raises:
         LrjaxError: there is none, or there are several.
 
+    References:
+        Kingma and Ba 2015, Adam: a method for stochastic optimization, algorithm 1; `optax.scale_by_adam`.
+
     Example:
         >>> chain = optax.chain(optax.clip(1.0), optax.adamw(1e-3))
         >>> adam_state(chain.init(jnp.zeros(2))).nu.tolist()
         [0.0, 0.0]
     """
     leaves = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, optax.ScaleByAdamState))
-    found = [leaf for leaf in leaves if isinstance(leaf, optax.ScaleByAdamState)]
-    remedy = "pass the state of optax.adam, adamw or nadam" if not found else "pass the state of one of them"
-    check(len(found) == 1, f"the optimizer state holds {len(found)} ScaleByAdamState, and one is needed; {remedy}")
-    return found[0]
+    states = [leaf for leaf in leaves if isinstance(leaf, optax.ScaleByAdamState)]
+    remedy = "pass the state of optax.adam, adamw or nadam" if not states else "pass the state of one of them"
+    check(len(states) == 1, f"the optimizer state holds {len(states)} ScaleByAdamState, and one is needed; {remedy}")
+    return states[0]
 
 
-def adam_preconditioner(nu: Tree, step: Any, b2: Any, eps: Any, eps_root: Any = 0.0) -> Tree:
-    """P = sqrt(nu / (1 - b2^t) + eps_root) + eps, by which Adam divides its momentum; the diagonal for `preconditioned`.
+def adam_preconditioner(
+    nu: Tree, step: int | np.ndarray | jax.Array, b2: Numbers, eps: Numbers, eps_root: Numbers = 0.0
+) -> Tree:
+    """Adam's preconditioner P = sqrt(nu / (1 - b2^t) + eps_root) + eps, the divisor of its momentum, for `preconditioned`.
 
     Where gradients vanish P is eps, and the preconditioned lambda_1 is that of H there divided by eps: measure it at several
     eps before trusting it.
@@ -206,15 +258,18 @@ def adam_preconditioner(nu: Tree, step: Any, b2: Any, eps: Any, eps_root: Any = 
     Args:
         nu: second moments, a pytree (`adam_state(opt_state).nu`).
         step: t, number of updates made (`adam_state(opt_state).count`), 1 or more.
-        b2, eps, eps_root: Adam's.
+        b2: decay of the second moments.
+        eps: added to the root.
+        eps_root: added under the root.
 
     Returns:
         A pytree like `nu`.
 
     Raises:
-        LrjaxError: step 0, where nu holds nothing yet.
+        LrjaxError: step 0, where nu is still zero.
 
-    Source: Cohen et al. 2022, Adaptive Gradient Methods at the Edge of Stability; optax.scale_by_adam.
+    References:
+        Cohen et al. 2022, Adaptive gradient methods at the edge of stability, arXiv 2207.14484; `optax.scale_by_adam`.
 
     Example:
         >>> adam_preconditioner({"w": jnp.array([0.001, 0.004])}, 1, b2=0.999, eps=0.0)["w"].round(3).tolist()

@@ -1,25 +1,40 @@
-"""Which examples to measure on, and how far a measurement on them can be trusted."""
+"""Evaluation subsets: fixed examples to measure curvature on, and the uncertainty of a measurement on them."""
+
+from __future__ import annotations
 
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import jax
 import numpy as np
-from scipy.special import stdtrit
 
 from lrjax.errors import check, nearest
-from lrjax.spectra.gram import Gram, eigenvalues, recentred
+from lrjax.spectra.gram import Gram
+from lrjax.spectra.resampling import METHODS, STATISTICS, Interval, generator
+
+if TYPE_CHECKING:
+    from jaxtyping import Float64, Int, Int64, PRNGKeyArray
+
+AnyArray = TypeVar("AnyArray", np.ndarray, jax.Array)
 
 FRACTION, AT_LEAST = 0.05, 4096
 FEW = 512
 WIDE = 0.2
-GROUPS, RESAMPLES = 100, 1000
 
 
 class SmallSubsetWarning(UserWarning):
-    """A measurement rests on too few examples, or on too few gradients, to be trusted."""
+    """A measurement rests on too few examples, or on too few gradients, to be trusted.
+
+    References:
+        PyHessian, issue 5: with 128 examples the largest Hessian eigenvalue came out between 159 and 1587 in ten runs.
+
+    Example:
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error", SmallSubsetWarning)  # a small subset is then an error
+        ...     warn_if_small(4096, 50_000)
+    """
 
 
 def subset_size(num_examples: int, asked: int | None = None) -> int:
@@ -32,11 +47,11 @@ def subset_size(num_examples: int, asked: int | None = None) -> int:
     return min(num_examples, asked or max(math.ceil(FRACTION * num_examples), AT_LEAST))
 
 
-def evaluation_subset(num_examples: int, *, size: int | None = None, seed: int = 0) -> np.ndarray:
-    """The examples to measure curvature on: 5 % of them, but 4096 at least, or all where there are fewer.
+def evaluation_subset(num_examples: int, *, size: int | None = None, seed: int = 0) -> Int64[np.ndarray, "size"]:
+    """Evaluation subset for curvature: 5 % of the examples, but 4096 at least, or all where there are fewer.
 
     The same seed gives the same examples at every step and in every run, so that curves can be compared: what changes
-    between two points is then the network. Warns where the subset is too small, as `warn_if_small` says.
+    between two points is then the network. Warns where the subset is too small, as `warn_if_small` does.
 
     Args:
         num_examples: N.
@@ -49,8 +64,9 @@ def evaluation_subset(num_examples: int, *, size: int | None = None, seed: int =
     Raises:
         LrjaxError: size not from 1 to N.
 
-    Source: the fraction is that of the break-even paper, section 4; the floor is the advice of PyHessian's maintainers,
-    issue 5: with 128 examples the largest Hessian eigenvalue came out between 159 and 1587 in ten runs.
+    References:
+        Jastrzebski et al. 2020, The Break-Even Point on Optimization Trajectories, section 4: the fraction.
+        PyHessian, issue 5: the floor is the advice of its maintainers.
 
     Example:
         >>> len(evaluation_subset(50_000)), len(evaluation_subset(1000)), len(evaluation_subset(1_000_000))
@@ -75,6 +91,15 @@ def warn_if_small(size: int, num_examples: int, relative: float | None = None) -
         num_examples: examples there are.
         relative: standard deviation of the measurement between resampled subsets over its mean, where known.
 
+    Returns:
+        None.
+
+    Raises:
+        SmallSubsetWarning: as a warning, not an error.
+
+    References:
+        PyHessian, issue 5: with 128 examples the largest Hessian eigenvalue came out between 159 and 1587 in ten runs.
+
     Example:
         >>> with warnings.catch_warnings(record=True) as caught:
         ...     warnings.simplefilter("always")
@@ -90,7 +115,7 @@ def warn_if_small(size: int, num_examples: int, relative: float | None = None) -
         warnings.warn(text, SmallSubsetWarning, stacklevel=3)
 
 
-def batches_of(data: Mapping[str, Any], index: np.ndarray, batch_size: int) -> list[dict[str, Any]]:
+def batches_of(data: Mapping[str, AnyArray], index: Int[np.ndarray, "n"], batch_size: int) -> list[dict[str, AnyArray]]:
     """The chosen examples as a list of batches; the last may be short.
 
     Args:
@@ -104,15 +129,18 @@ def batches_of(data: Mapping[str, Any], index: np.ndarray, batch_size: int) -> l
     Raises:
         LrjaxError: an empty index, one beyond the data, or a batch size below 1.
 
+    References:
+        NumPy integer-array indexing, examples along the first axis.
+
     Example:
         >>> [batch["y"].tolist() for batch in batches_of({"y": np.arange(10)}, np.array([1, 4, 9]), 2)]
         [[1, 4], [9]]
     """
     index = np.asarray(index)
     sizes = sorted({len(array) for array in data.values()})
-    check(batch_size >= 1, f"batch_size must be 1 or more, not {batch_size}")
+    check(batch_size >= 1, f"batch_size must be >= 1, got {batch_size}")
     check(len(sizes) == 1, f"the arrays of a data set have one length; these have {sizes}")
-    check(index.size > 0, "the subset is empty: there is nothing to make batches of")
+    check(index.size > 0, "the subset is empty: choose at least one example")
     inside = index.min() >= 0 and index.max() < sizes[0]
     check(inside, f"the subset reaches from {index.min()} to {index.max()}, but the data has {sizes[0]} examples")
     parts = [index[start : start + batch_size] for start in range(0, len(index), batch_size)]
@@ -129,16 +157,21 @@ class Spread(NamedTuple):
         relative: std / |mean|.
     """
 
-    values: np.ndarray
+    values: Float64[np.ndarray, "resamples"]
     mean: float
     std: float
     relative: float
 
 
 def spread(
-    measure: Callable[[np.ndarray], float], num_examples: int, *, size: int, resamples: int = 5, key: jax.Array
+    measure: Callable[[Int64[np.ndarray, "size"]], float],
+    num_examples: int,
+    *,
+    size: int,
+    resamples: int = 5,
+    key: PRNGKeyArray,
 ) -> Spread:
-    """Repeats a measurement on random subsets, and warns where they disagree: see `warn_if_small`.
+    """Spread of a measurement between random subsets; warns where they disagree: see `warn_if_small`.
 
     Args:
         measure: index array [size] -> a number, such as lambda_1 on those examples.
@@ -147,72 +180,40 @@ def spread(
         resamples: number of subsets, two or more.
         key: typed key; the same gives the same subsets.
 
+    Returns:
+        Spread(values [resamples], mean, std, relative).
+
     Raises:
         LrjaxError: fewer than two resamples, or a size that N does not allow.
 
+    References:
+        Politis, Romano and Wolf 1999, Subsampling.
+
     Example:
         >>> numbers = np.arange(10_000.0)
-        >>> found = spread(lambda index: numbers[index].mean(), 10_000, size=1000, key=jax.random.key(0))
-        >>> bool(abs(found.mean - 4999.5) < 200), found.relative < 0.05
+        >>> means = spread(lambda index: numbers[index].mean(), 10_000, size=1000, key=jax.random.key(0))
+        >>> bool(abs(means.mean - 4999.5) < 200), means.relative < 0.05
         (True, True)
     """
-    check(resamples >= 2, f"a spread needs two resamples or more, not {resamples}")
-    generator = _generator(key)
-    values = np.array([float(measure(_choose(generator, num_examples, size))) for _ in range(resamples)])
+    check(resamples >= 2, f"resamples must be >= 2, got {resamples}")
+    draws = generator(key)
+    values = np.array([float(measure(_choose(draws, num_examples, size))) for _ in range(resamples)])
     mean, std = float(values.mean()), float(values.std(ddof=1))
     relative = std / abs(mean) if mean else (math.inf if std else 0.0)
     warn_if_small(size, num_examples, relative)
     return Spread(values, mean, std, relative)
 
 
-def _generator(key: jax.Array) -> np.random.Generator:
-    return np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
-
-
-STATISTICS: dict[str, Callable[[np.ndarray], float]] = {
-    "lambda_1": lambda values: values[0],
-    "lambda_star": lambda values: values[-1],
-    "lambda_star_over_lambda_1": lambda values: values[-1] / values[0],
-    "trace": lambda values: values.sum(),
-    "trace_over_lambda_1": lambda values: values.sum() / values[0],
-}
-
-
-class Interval(NamedTuple):
-    """A statistic of L gradients and how far it can be trusted.
-
-    Attributes:
-        value: the statistic, as measured; not corrected.
-        low, high: the interval.
-        stderr: of the value.
-        bias: the jackknife's estimate of E value - truth; value - bias is the corrected statistic.
-    """
-
-    value: float
-    low: float
-    high: float
-    stderr: float
-    bias: float
-
-
-def _evaluate(found: Gram, index: np.ndarray, statistic: Callable, factor: float = 1.0) -> float:
-    """The statistic of the gradients in `index`: their inner products, centred by their own mean."""
-    inner = found.inner[np.ix_(index, index)]
-    inner = recentred(inner) if found.centred else inner
-    divisor = len(index) - (len(found.inner) - found.divisor)
-    return float(statistic(factor * eigenvalues(inner, divisor, found.centred, found.dimension)))
-
-
 def intervals(
-    found: Gram,
-    statistic: str | Callable[[np.ndarray], float],
+    gram: Gram,
+    statistic: str | Callable[[Float64[np.ndarray, "n"]], float],
     *,
     method: str = "jackknife",
     level: float = 0.95,
     resamples: int | None = None,
-    key: jax.Array | None = None,
+    key: PRNGKeyArray | None = None,
 ) -> Interval:
-    """A confidence interval of a statistic of K over the L gradients: eigensolves of resampled Gram matrices alone.
+    """Confidence interval of a statistic of K over the L gradients, from eigensolves of resampled Gram matrices alone.
 
     "jackknife" leaves out one gradient (or one of `resamples` groups) at a time and gives value - bias +- t stderr;
     "bootstrap" draws L gradients with replacement and gives (2 value - q_high, 2 value - q_low) with the quantiles q of the
@@ -230,13 +231,13 @@ def intervals(
         bootstrap  100      92 %   92 %              84 %
         =========  ===  ========  =====  ================
 
-    With a true trace / lambda_1 above L no interval of the ratio holds. The sign of it is a bias above twice the standard
-    error and a fifth of the value, and a `SmallSubsetWarning` says so.
+    With a true trace / lambda_1 above L no interval of the ratio holds. It shows as a bias above twice the standard error
+    and a fifth of the value, and raises a `SmallSubsetWarning`.
 
     Args:
-        found: from `gram`.
+        gram: from `gram`.
         statistic: a name in `STATISTICS`, or a function of the eigenvalues, descending. The bootstrap refuses lambda_star:
-            drawn twice, a gradient takes away a rank.
+            a gradient drawn twice lowers the rank.
         method: a name in `METHODS`.
         level: of confidence.
         resamples: groups of the jackknife, by default min(L, 100); draws of the bootstrap, by default 1000. Each costs an
@@ -249,7 +250,8 @@ def intervals(
     Raises:
         LrjaxError: an unknown statistic or method, fewer than three gradients, no key for the bootstrap.
 
-    Source: Efron 1982, The Jackknife, the Bootstrap and Other Resampling Plans.
+    References:
+        Efron 1982, The Jackknife, the Bootstrap and Other Resampling Plans.
 
     Example:
         >>> from lrjax.spectra.gram import gram
@@ -264,46 +266,13 @@ def intervals(
     compute = statistic if callable(statistic) else STATISTICS[statistic]
     star = not callable(statistic) and statistic.startswith("lambda_star")
     check(not (star and method == "bootstrap"), "resampled gradients repeat, so lambda_star needs method='jackknife'")
-    check(len(found.inner) >= 3, f"an interval needs three gradients or more, not {len(found.inner)}")
+    check(len(gram.inner) >= 3, f"an interval needs three gradients or more, not {len(gram.inner)}")
     check(0 < level < 1, f"level must be between 0 and 1, not {level}")
-    interval = METHODS[method](found, compute, level, resamples, key)
+    interval = METHODS[method](gram, compute, level, resamples, key)
     if abs(interval.bias) > max(2 * interval.stderr, WIDE * abs(interval.value)) and not star:
         text = (
             f"{statistic} has a bias of {interval.bias:.3g} with a standard error of {interval.stderr:.3g}: "
-            f"{len(found.inner)} gradients are too few for this spectrum; take more, of fewer examples each"
+            f"{len(gram.inner)} gradients are too few for this spectrum; take more, of fewer examples each"
         )
         warnings.warn(text, SmallSubsetWarning, stacklevel=2)
     return interval
-
-
-def _jackknife(found: Gram, statistic: Callable, level: float, resamples: int | None, key: Any) -> Interval:
-    count = len(found.inner)
-    groups = min(count, GROUPS) if resamples is None else resamples
-    check(2 <= groups <= count, f"the jackknife of {count} gradients leaves out from 2 to {count} groups, not {groups}")
-    everything = np.arange(count)
-    value = _evaluate(found, everything, statistic)
-    left_out = np.array_split(everything, groups)
-    parts = np.array([_evaluate(found, np.delete(everything, group), statistic) for group in left_out])
-    bias = float((groups - 1) * (parts.mean() - value))
-    stderr = float(np.sqrt((groups - 1) * np.mean((parts - parts.mean()) ** 2)))
-    half = float(stdtrit(groups - 1, (1 + level) / 2)) * stderr
-    return Interval(value, value - bias - half, value - bias + half, stderr, bias)
-
-
-def _bootstrap(
-    found: Gram, statistic: Callable, level: float, resamples: int | None, key: jax.Array | None
-) -> Interval:
-    check(key is not None, "the bootstrap draws at random: give key=jax.random.key(0)")
-    assert key is not None
-    count, draws = len(found.inner), RESAMPLES if resamples is None else resamples
-    check(draws >= 2, f"a bootstrap needs two resamples or more, not {draws}")
-    indices = _generator(key).integers(0, count, (draws, count))
-    # About their own mean, L draws vary by (L - 1) / L of what they were drawn from.
-    drawn = np.array([_evaluate(found, index, statistic, count / (count - found.centred)) for index in indices])
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    jackknife = _jackknife(found, statistic, level, None, None)
-    value = jackknife.value
-    return Interval(value, float(2 * value - high), float(2 * value - low), float(drawn.std(ddof=1)), jackknife.bias)
-
-
-METHODS: dict[str, Callable[..., Interval]] = {"bootstrap": _bootstrap, "jackknife": _jackknife}

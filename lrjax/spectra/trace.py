@@ -1,13 +1,15 @@
-"""The trace of a bound operator: XTrace, XNysTrace, Hutch++ and Hutchinson, each with a standard error.
+"""Trace of a bound operator: XTrace, XNysTrace, Hutch++ and Hutchinson, each with a standard error.
 
 Which one: `xtrace` for any symmetric matrix; `xnystrace` where A is positive semi-definite (GGN, Fisher, K): half the
 products and one pass over the data; `hutch++` as a check of the first; `hutchinson` for a budget of one to three products, or
-for memory (it stores no basis). A Hessian with outliers is what the first three are made for: they find the large
+for memory (it stores no basis). The first three are made for a Hessian with outliers: they find the large
 eigenvalues and leave only the bulk to chance.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,22 +20,34 @@ from lrjax.spectra import leave_one_out
 from lrjax.spectra.bound import Bound
 from lrjax.spectra.random_vectors import HIGHEST, blocks, check_finite, dots, multiply, sphere, units
 
+if TYPE_CHECKING:
+    from jaxtyping import Float64, PRNGKeyArray
+
 
 class Trace(NamedTuple):
-    """An estimate of Tr A.
+    """An estimate of the trace, Tr A, with its standard error.
 
     Attributes:
         value: the mean of the samples.
         stderr: one standard deviation of `value`, rounding included: 2 stderr cover Tr A in about 95 % of all keys.
-        samples: [*] float64, one a test vector. Those of `xtrace` and `xnystrace` are correlated: their spread alone
+        samples: [s] float64, one a test vector. Those of `xtrace` and `xnystrace` are correlated: their spread alone
             understates the error.
         products: matrix-vector products spent.
-        method: as asked for, or "exact".
+        method: as requested, or "exact".
+
+    References:
+        As of `trace`.
+
+    Example:
+        >>> from lrjax.spectra.bound import matrix
+        >>> exact = trace(matrix(np.diag([1.0, 2.0])), jax.random.key(0), num_probes=2)  # as many products as D
+        >>> exact.value, exact.method, exact.products
+        (3.0, 'exact', 2)
     """
 
     value: float
     stderr: float
-    samples: np.ndarray
+    samples: Float64[np.ndarray, "s"]
     products: int
     method: str
 
@@ -41,7 +55,7 @@ class Trace(NamedTuple):
 class _Samples(NamedTuple):
     values: np.ndarray
     variance: float  # of their mean
-    magnitude: float  # sum of what was added up: rounding is relative to it
+    magnitude: float  # sum of the absolute terms: rounding is relative to it
     products: int
 
 
@@ -50,7 +64,7 @@ def _inner(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def _project_out(q: jax.Array, rows: jax.Array) -> jax.Array:
-    # Twice: after once, what cancelled is orthogonal to q only relative to what it was.
+    # Twice: after cancellation one pass leaves a remainder that is orthogonal to q only relative to its first length.
     for _ in range(2):
         rows = rows - jnp.matmul(_inner(rows, q), q, precision=HIGHEST)
     return rows
@@ -58,7 +72,7 @@ def _project_out(q: jax.Array, rows: jax.Array) -> jax.Array:
 
 @jax.jit
 def _orthonormal(product: jax.Array, vectors: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """(q, r, w, gram): orthonormal rows q, product^T = q^T r, w = q vectors^T, gram = vectors vectors^T.
+    """(q, r, w, inner): orthonormal rows q, product^T = q^T r, w = q vectors^T, inner = vectors vectors^T.
 
     By Householder reflections, so that the rows of the product may be dependent.
     """
@@ -68,7 +82,7 @@ def _orthonormal(product: jax.Array, vectors: jax.Array) -> tuple[jax.Array, jax
 
 @jax.jit
 def _projected(q: jax.Array, product: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """(h, outside, lengths): Q^T A Q, the Gram matrix of what A Q has outside the span of Q, and |A q|."""
+    """(h, outside, lengths): Q^T A Q, the inner products of the columns of (I - Q Q^T) A Q, and |A q|."""
     rest = _project_out(q, product)
     return _inner(q, product), _inner(rest, rest), jnp.sqrt(dots(product, product))
 
@@ -163,7 +177,7 @@ def _xnystrace(bound: Bound, key: jax.Array, num_probes: int, chunk: int | None)
     )
     check(num_probes >= 2, f"xnystrace needs at least 2 probes, not {num_probes}; 'hutchinson' works with one")
     vectors = sphere(key, range(num_probes), bound)
-    r, w, gram = _host(*_orthonormal(multiply(bound, vectors, chunk), vectors)[1:])
+    r, w, overlaps = _host(*_orthonormal(multiply(bound, vectors, chunk), vectors)[1:])
     check_finite(bound, r.sum())
     length = float(np.linalg.norm(r))
     if length == 0:
@@ -173,16 +187,18 @@ def _xnystrace(bound: Bound, key: jax.Array, num_probes: int, chunk: int | None)
     lowest, highest = np.linalg.eigvalsh(inner)[[0, -1]]
     check(
         lowest >= -1e3 * _eps(bound) * abs(highest),
-        f"{bound.name} has negative curvature though it is said to be positive semi-definite; use method='xtrace'",
+        f"{bound.name} has negative curvature though it is declared positive semi-definite; use method='xtrace'",
     )
     # A + shift I instead of A: `inner` is then positive definite in spite of rounding. It is taken off the trace again.
     shift = 4 * _eps(bound) * length / np.sqrt(bound.size)
-    spread, axes = np.linalg.eigh(gram - w.T @ w)
+    spread, axes = np.linalg.eigh(overlaps - w.T @ w)
     outside = np.sqrt(np.maximum(spread, 0.0))[:, None] * axes.T
     factor = np.concatenate([r + shift * w, shift * outside])
-    found = leave_one_out.xnystrace(factor, inner + shift * gram, gram, bound.size, floor=shift * bound.size / 4)
-    values = found.samples - shift * bound.size
-    return _Samples(values, found.variance, float(np.mean(np.abs(values)) + length), num_probes)
+    estimate = leave_one_out.xnystrace(
+        factor, inner + shift * overlaps, overlaps, bound.size, floor=shift * bound.size / 4
+    )
+    values = estimate.samples - shift * bound.size
+    return _Samples(values, estimate.variance, float(np.mean(np.abs(values)) + length), num_probes)
 
 
 METHODS: dict[str, Callable[[Bound, jax.Array, int, int | None], _Samples]] = {
@@ -193,7 +209,9 @@ METHODS: dict[str, Callable[[Bound, jax.Array, int, int | None], _Samples]] = {
 }
 
 
-def trace(bound: Bound, key: jax.Array, *, num_probes: int, method: str = "xtrace", chunk: int | None = None) -> Trace:
+def trace(
+    bound: Bound, key: PRNGKeyArray, *, num_probes: int, method: str = "xtrace", chunk: int | None = None
+) -> Trace:
     """Tr A from `num_probes` matrix-vector products, with a standard error.
 
     hutchinson: mean of g^T A g, g uniform on the sphere of radius sqrt(D); variance 2 (|A|_F^2 - Tr(A)^2 / D) / k.
@@ -201,14 +219,14 @@ def trace(bound: Bound, key: jax.Array, *, num_probes: int, method: str = "xtrac
     xtrace: mean over i of Tr(Q_i^T A Q_i) + Hutchinson with w_i on the rest, Q_i a basis of A w_j for all j but i.
     xnystrace: the same with the Nystrom approximation A W (W^T A W)^-1 W^T A in place of Q Q^T A.
 
-    The standard errors are unbiased in their square. Of a test vector on a sphere one product tells the variance; the
+    The standard errors are unbiased in their square. For a test vector on a sphere one product gives the variance; the
     estimates of xtrace and xnystrace are correlated, and their covariances are estimated too (`lrjax.spectra.leave_one_out`).
     The spread of the samples, as is usual, is too small by up to a half. A floor for rounding is added.
 
     Args:
         bound: the operator.
         key: typed random key; the same key gives the same numbers.
-        num_probes: matrix-vector products to spend, all told. xtrace leaves an odd one over. From D on, the diagonal is read
+        num_probes: matrix-vector products to spend in total. xtrace leaves an odd one unused. From D on, the diagonal is read
             off exactly, by D products.
         method: of `METHODS`; "xnystrace" only where `bound.psd`.
         chunk: vectors multiplied at once; None for one pass over the data a stage (hutchinson and xnystrace have one
@@ -223,26 +241,27 @@ def trace(bound: Bound, key: jax.Array, *, num_probes: int, method: str = "xtrac
             products that are not finite.
 
     References:
-        Hutchinson 1990. Meyer, Musco, Musco and Woodruff 2021, "Hutch++: optimal stochastic trace estimation", arXiv
-        2010.09649, algorithm 1. Epperly, Tropp and Webber 2024, "XTrace: making the most of every sample in stochastic
-        trace estimation", SIAM J. Matrix Anal. Appl. 45(1), arXiv 2301.07825.
+        Hutchinson 1990, A stochastic estimator of the trace of the influence matrix for Laplacian smoothing splines.
+        Meyer, Musco, Musco and Woodruff 2021, Hutch++: optimal stochastic trace estimation, arXiv 2010.09649, algorithm 1.
+        Epperly, Tropp and Webber 2024, XTrace: making the most of every sample in stochastic trace estimation, SIAM J.
+        Matrix Anal. Appl. 45(1), arXiv 2301.07825.
 
     Example:
         >>> import jax, numpy as np
         >>> from lrjax.spectra.bound import matrix
         >>> bound = matrix(np.diag(np.r_[100.0, -20.0, np.full(98, 0.5)]))  # two outliers and a bulk: Tr = 129
-        >>> found = trace(bound, jax.random.key(0), num_probes=8)
-        >>> abs(found.value - 129) < 2 * found.stderr < 2, found.products
+        >>> estimate = trace(bound, jax.random.key(0), num_probes=8)
+        >>> abs(estimate.value - 129) < 2 * estimate.stderr < 2, estimate.products
         (True, 8)
     """
     if method not in METHODS:
         refuse(f"unknown trace method {method!r}; {nearest(method, METHODS)}")
-    check(num_probes >= 1, f"num_probes={num_probes} leaves no product to spend; set it to 1 or more")
+    check(num_probes >= 1, f"num_probes must be >= 1, got {num_probes}")
     if num_probes >= bound.size:
-        found, method = _exact(bound, chunk), "exact"
+        samples, method = _exact(bound, chunk), "exact"
     else:
-        found = METHODS[method](bound, key, num_probes, chunk)
-    check_finite(bound, found.values)
-    rounding = 4 * _eps(bound) * found.magnitude
-    stderr = float(np.hypot(np.sqrt(found.variance), rounding))
-    return Trace(float(np.mean(found.values)), stderr, found.values, found.products, method)
+        samples = METHODS[method](bound, key, num_probes, chunk)
+    check_finite(bound, samples.values)
+    rounding = 4 * _eps(bound) * samples.magnitude
+    stderr = float(np.hypot(np.sqrt(samples.variance), rounding))
+    return Trace(float(np.mean(samples.values)), stderr, samples.values, samples.products, method)

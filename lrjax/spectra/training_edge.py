@@ -1,13 +1,19 @@
-"""The edge of stability of a lane of a run: which formula its optimizer config means, at the learning rates it used."""
+"""Edge of stability through a training run, from its optimizer config and the learning rates it used."""
+
+from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import optax
+from jax.typing import ArrayLike
 
 from lrjax.spectra.stability import edge
+
+if TYPE_CHECKING:
+    from jaxtyping import Float64
 
 
 class Edge(NamedTuple):
@@ -21,7 +27,7 @@ class Edge(NamedTuple):
 
     name: str
     formula: str
-    values: np.ndarray
+    values: Float64[np.ndarray, "..."]
 
 
 FORMULAS = {
@@ -31,29 +37,33 @@ FORMULAS = {
     "adam": r"$2(1+\beta_1)/((1-\beta_1)\eta)$",
     "adamw": r"$(2-\eta w)(1+\beta_1)/((1-\beta_1)\eta)$",
 }
-# the matrix whose lambda_1 an optimizer holds at its edge
+# The matrix whose lambda_1 an optimizer holds at its edge.
 MATRICES = {"sgd": "hessian", "adam": "preconditioned_hessian", "adamw": "preconditioned_hessian"}
 
 
-def training_edge(optimizer: Mapping[str, Any], learning_rate: Any, matrix: str = "hessian") -> Edge | None:
+def training_edge(optimizer: Mapping[str, Any], learning_rate: ArrayLike, matrix: str = "hessian") -> Edge | None:
     """The edge of full-batch training beside lambda_1 of a matrix, from the `optimizer` of a config.
 
     A penalty (l2 / 2) |theta|^2 adds l2 to every eigenvalue, but the matrices here are those of the loss without it: it is
-    taken off the edge instead.
+    subtracted from the edge instead.
 
     Args:
-        optimizer: `name`, and arguments of that optax optimizer; None or absent stands for optax's default.
+        optimizer: `name`, and arguments of that optax optimizer; None or absent means optax's default.
         learning_rate: number or array; where it is zero there is no edge (infinity).
         matrix: whose lambda_1: "hessian" for SGD, "preconditioned_hessian" for Adam and AdamW.
 
     Returns:
-        None where no edge is known for this optimizer and matrix.
+        The edge, or None where no edge is known for this optimizer and matrix.
 
-    Source: see `lrjax.spectra.stability.edge`.
+    Raises:
+        TypeError: an argument of the optimizer that is not a number.
+
+    References:
+        Those of `lrjax.spectra.stability.edge`.
 
     Example:
-        >>> found = training_edge({"name": "sgd", "momentum": 0.9}, np.array([0.1, 0.01]))
-        >>> found.name, found.values.round(6).tolist()
+        >>> threshold = training_edge({"name": "sgd", "momentum": 0.9}, np.array([0.1, 0.01]))
+        >>> threshold.name, threshold.values.round(6).tolist()
         ('heavy_ball', [38.0, 380.0])
     """
     given = {key: value for key, value in optimizer.items() if value is not None}

@@ -1,29 +1,29 @@
-"""What is looked at before a product is made: batches, parameters and loss, each refused with one sentence if wrong."""
+"""Input validation."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lrjax.errors import LrjaxError, check
+from lrjax.errors import LrjaxError, check, path_of
 from lrjax.spectra.programs import Functions, compiled
 from lrjax.spectra.rules import Rule
-from lrjax.spectra.selection import Tree
-from lrjax.trees import path_of
+from lrjax.spectra.selection import Selection, Tree, Where, in_float32, select
 
+BatchSource = Sequence[Tree] | Callable[[], Iterable[Tree]]
 AGREEMENT = 1e-3  # relative; far above rounding, far below what a batch's own statistics change
 
 
-def batch_list(batches: Any) -> Callable[[], Iterable] | list:
+def batch_list(batches: BatchSource) -> Callable[[], Iterable[Tree]] | list[Tree]:
     """The batches as a list, or the function that streams them.
 
     Raises:
         LrjaxError: neither, such as one batch alone or an iterator that can be read only once.
     """
     if callable(batches):
-        return cast(Callable[[], Iterable], batches)
+        return cast(Callable[[], Iterable[Tree]], batches)
     right = isinstance(batches, (list, tuple)) and not hasattr(batches, "_fields") and not _is_batch(batches)
     check(
         right,
@@ -52,6 +52,17 @@ def count(batch: Tree, number: int) -> int:
     return size
 
 
+def iter_batches(batches: BatchSource) -> Iterator[tuple[Tree, int]]:
+    """(batch, number of examples) of a list of batches, or of a function that streams them.
+
+    Raises:
+        LrjaxError: as `batch_list` and `count`.
+    """
+    source = batch_list(batches)
+    for number, batch in enumerate(source() if callable(source) else source):
+        yield batch, count(batch, number)
+
+
 def finite(params: Tree, name: str) -> None:
     """Refuses NaN and infinity.
 
@@ -61,6 +72,19 @@ def finite(params: Tree, name: str) -> None:
     for path, leaf in jax.tree.leaves_with_path(params):
         good = bool(jnp.all(jnp.isfinite(leaf)))
         check(good, f"parameters {path_of(path)} hold NaN or infinity: the {name} does not exist there")
+
+
+def prepare(params: Tree, where: Where, name: str) -> tuple[Selection, Tree, Tree]:
+    """Selection, the selected parameters (half precision as float32) and the others.
+
+    Raises:
+        LrjaxError: nothing is selected, or a selected leaf holds NaN or infinity; `name` is the quantity in the message.
+    """
+    selection = select(params, where)
+    selected, rest = selection.split(params)
+    selected = in_float32(selected)
+    finite(selected, name)
+    return selection, selected, rest
 
 
 def _few(batch: Tree, size: int, few: int) -> Tree:
@@ -76,16 +100,16 @@ def loss(rule: Rule, functions: Functions, params: Tree, batch: Tree, size: int)
     """Refuses a loss of the wrong shape, one that changes from call to call, and coupled per-example losses.
 
     Raises:
-        LrjaxError: says which.
+        LrjaxError: names the fault.
     """
     # Traced once for equal functions, and never compiled: the loss itself is called below, whatever it hides from a trace.
     shapes = _value.of(functions, rule).eval_shape(params, batch)
     if rule.scalar:
-        found = getattr(shapes, "shape", None)
-        check(found == (), f"the loss must be a scalar, the mean over the batch, not of shape {found}; use jnp.mean")
+        shape = getattr(shapes, "shape", None)
+        check(shape == (), f"the loss must be a scalar, the mean over the batch, not of shape {shape}; use jnp.mean")
     if rule.of_examples:
-        found = getattr(shapes, "shape", None)
-        check(found == (size,), f"example_loss must return one loss an example, shape ({size},), not {found}")
+        shape = getattr(shapes, "shape", None)
+        check(shape == (size,), f"example_loss must return one loss an example, shape ({size},), not {shape}")
     few = _few(batch, size, 2)
     first, again = rule.value(functions, params, few), rule.value(functions, params, few)
     same = all(

@@ -1,17 +1,22 @@
 """Extreme eigenvalues without a basis: three vectors of memory, ghosts removed, each with a bound on its error."""
 
+from __future__ import annotations
+
 import functools
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.linalg import eigh_tridiagonal
 
 from lrjax.spectra.bound import Bound
 from lrjax.spectra.lanczos import Eigen, check_product, check_request, is_converged, order
 
+if TYPE_CHECKING:
+    from jaxtyping import Float64, PRNGKeyArray
+
 GHOST = 1e-6  # of 1/D: a random vector has so little weight on an eigenvector once in a thousand times
-MERGE = 100  # units of rounding: copies of an eigenvalue lie within a few
+MERGE = 100  # units of rounding: copies of an eigenvalue differ by a few
 
 
 @functools.partial(jax.jit, donate_argnames=("product", "before"))
@@ -24,7 +29,9 @@ def _advance(product: jax.Array, now: jax.Array, before: jax.Array, beta: jax.Ar
     return alpha, length, rest / jnp.where(length > 0, length, 1), now
 
 
-def genuine(alphas: np.ndarray, betas: np.ndarray, size: int, merge: float) -> tuple[np.ndarray, np.ndarray]:
+def genuine(
+    alphas: Float64[np.ndarray, "m"], betas: Float64[np.ndarray, "m"], size: int, merge: float
+) -> tuple[Float64[np.ndarray, "g"], Float64[np.ndarray, "g"]]:
     """Ritz values of a tridiagonal matrix without copies and ghosts, and their error bounds.
 
     Without reorthogonalisation converged eigenvalues come back as copies: those closer than `merge` are one. A new copy on
@@ -40,14 +47,17 @@ def genuine(alphas: np.ndarray, betas: np.ndarray, size: int, merge: float) -> t
     Returns:
         `(values [g] ascending, bounds [g])`; each value is within its bound of an eigenvalue of A, to rounding.
 
-    Source: Cullum & Willoughby 1985, Lanczos algorithms for large symmetric eigenvalue computations, chapter 4 (whose test,
-    that the Ritz value is also one without the first row and column, is the same as no weight on the start vector).
+    References:
+        Cullum and Willoughby 1985, Lanczos algorithms for large symmetric eigenvalue computations, chapter 4 (whose test,
+        that the Ritz value is also one without the first row and column, is the same as no weight on the start vector).
 
     Example:
         >>> values, bounds = genuine(np.array([1.0, 2.0, 2.0]), np.array([0.5, 0.0, 0.0]), 2, 1e-6)  # the last has no weight
         >>> values.round(3).tolist()
         [0.793, 2.207]
     """
+    from scipy.linalg import eigh_tridiagonal
+
     values, vectors = eigh_tridiagonal(alphas, betas[:-1])
     bounds, weights = np.abs(betas[-1] * vectors[-1]), vectors[0] ** 2
     same = merge * float(np.max(np.abs(values)))
@@ -65,7 +75,7 @@ def extreme_values(
     which: str = "LA",
     tol: float = 1e-3,
     max_steps: int | None = None,
-    key: jax.Array | None = None,
+    key: PRNGKeyArray | None = None,
 ) -> Eigen:
     """The k extreme eigenvalues in the memory of three vectors, beside what one product needs.
 
@@ -87,13 +97,18 @@ def extreme_values(
     Raises:
         LrjaxError: k larger than the size, or products that are not finite.
 
-    Source: Cullum & Willoughby 1985; Paige 1980 for the bounds in floating point.
+    References:
+        Cullum and Willoughby 1985, Lanczos algorithms for large symmetric eigenvalue computations, chapter 4.
+        Paige 1980, Accuracy and effectiveness of the Lanczos algorithm for the symmetric eigenproblem: bounds in floating
+        point.
 
     Example:
         >>> from lrjax.spectra import matrix
         >>> extreme_values(matrix(np.diag([5.0, 3.0, 1.0, -4.0])), 2).values.round(4).tolist()
         [5.0, 3.0]
     """
+    from scipy.linalg import eigh_tridiagonal
+
     max_steps = max(20 * k, 200) if max_steps is None else max_steps
     check_request(bound, k, which, max_steps)
     now = jax.random.normal(jax.random.key(0) if key is None else key, (bound.size,), bound.dtype)

@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lrjax.errors import check
-from lrjax.trees import path_of
+from lrjax.errors import check, path_of
 
 if TYPE_CHECKING:
     from jaxtyping import Array, ArrayLike, Float, Int32, PyTree

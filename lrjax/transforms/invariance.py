@@ -10,10 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lrjax.errors import check
+from lrjax.errors import check, path_of
 from lrjax.transforms.invariance_report import InvarianceReport, Obstacle, ScaleGroup
 from lrjax.transforms.scale_groups import Relations, finest_groups, largest_group, nearest_exponents, relations
-from lrjax.trees import path_of
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, PyTree

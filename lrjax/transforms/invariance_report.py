@@ -9,9 +9,8 @@ import jax
 import numpy as np
 import optax
 
-from lrjax.errors import check
+from lrjax.errors import check, path_of
 from lrjax.transforms.scale_groups import Relations
-from lrjax.trees import path_of
 
 if TYPE_CHECKING:
     from jaxtyping import PyTree

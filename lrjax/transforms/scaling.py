@@ -10,11 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lrjax.errors import check
+from lrjax.errors import check, path_of
 from lrjax.transforms.gauge import STATISTICS, Powers, statistic_power
 from lrjax.transforms.log_space import exp_split
 from lrjax.transforms.plan import split_power
-from lrjax.trees import path_of
 
 if TYPE_CHECKING:
     from jaxtyping import Array, ArrayLike, Float, Int32, PyTree

@@ -21,7 +21,7 @@ from lrjax.devices import parallel
 from lrjax.experiment.config.overrides import apply_overrides
 from lrjax.experiment.loop import process
 from lrjax.experiment.loop.block import Block
-from lrjax.experiment.loop.sweep import plan
+from lrjax.experiment.loop.sweep import expand
 from lrjax.experiment.loop.train import _shared_data
 from lrjax.experiment.step import micro_batches
 from lrjax.experiment.step.curvature_losses import losses
@@ -55,7 +55,7 @@ def config(model: dict[str, Any], data_dir: str, steps: int, overrides: dict[str
 
 def advance(found: Any) -> Callable[[], Any]:
     """A function that runs one chunk of the loop: gather, gradient, update, metrics."""
-    group = plan(found)[0]
+    group = expand(found)[0]
     mesh = parallel.make_mesh(1, len(group.lanes), BATCH)
     block = Block(0, group, group.lanes, mesh, _shared_data(group, mesh))
     start = block.start().state
@@ -205,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--data_dir", default=str(SHARED))
     flags = parser.parse_args(arguments)
-    found = plan(config(MODELS["mlp"], flags.data_dir, 1))[0]
+    found = expand(config(MODELS["mlp"], flags.data_dir, 1))[0]
     train = jax.tree.map(np.asarray, _shared_data(found, parallel.make_mesh(1, 1, BATCH)))["train"]
     x, y = train["x"][:EVALUATED], train["y"][:EVALUATED]
     torch = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))

@@ -15,7 +15,7 @@ import jax
 import lrjax
 from lrjax.devices import parallel
 from lrjax.experiment.loop.block import Block
-from lrjax.experiment.loop.sweep import plan
+from lrjax.experiment.loop.sweep import expand
 
 CASES = ("lr_decay:L3", "benign_osc:CLEAR")
 CHUNK, CHUNKS, REPEATS = 50, 8, 5
@@ -29,7 +29,7 @@ def measure(case: str, data_dir: str | None) -> float:
         config.update(log_every=CHUNK, steps=CHUNK * CHUNKS, checkpoint_every=CHUNK * CHUNKS, data_dir=data_dir)
         config.schedule.update(name="constant", milestones=())
         config.probes, config.arms = type(config)(), type(config)()
-    group = plan(config)[0]
+    group = expand(config)[0]
     lanes = group.lanes[: config.lanes_per_device]
     block = Block(0, group, lanes, parallel.make_mesh(1, len(lanes), 1), None)
     state = block.start().state

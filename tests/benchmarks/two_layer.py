@@ -11,7 +11,7 @@ import numpy as np
 import lrjax
 from lrjax.devices import parallel
 from lrjax.experiment.loop.block import Block
-from lrjax.experiment.loop.sweep import plan
+from lrjax.experiment.loop.sweep import expand
 from tests import reference
 from tests.benchmarks.timing import medians, seconds
 
@@ -30,7 +30,7 @@ def engine_runner(engine: str, loop: str) -> tuple[Callable[[], None], Block]:
     }
     fixed = {"sweep.e": (1.25,), "arms.small_rate": None, "arms.time_matched": None, "lanes_per_device": LANES}
     probes = {"probes.features": None, "probes.test_accuracy": None, "probes.curvature": None}
-    group = plan(lrjax.load_config("configs/benign_osc.py:CLEAR", {**overrides, **fixed, **probes}))[0]
+    group = expand(lrjax.load_config("configs/benign_osc.py:CLEAR", {**overrides, **fixed, **probes}))[0]
     block = Block(0, group, group.lanes, parallel.make_mesh(1, LANES, 1), None)
     start = block.start().state
 

@@ -175,4 +175,4 @@ def test_shapes_are_those_of_the_data():
 )
 def test_wrong_settings_are_refused_by_name(key, value, said):
     with pytest.raises(LrjaxError, match=said):
-        sweep.plan(config("L3", {f"data.{key}": value}))
+        sweep.expand(config("L3", {f"data.{key}": value}))

@@ -7,7 +7,7 @@ import pytest
 import lrjax
 from lrjax import LrjaxError
 from lrjax.data import signal_noise
-from lrjax.experiment.loop.sweep import plan
+from lrjax.experiment.loop.sweep import expand
 
 
 def lane(**overrides):
@@ -18,7 +18,7 @@ def lane(**overrides):
         "sweep.seed": (3,),
         "lanes_per_device": 1,
     }
-    return plan(lrjax.load_config("configs/benign_osc.py:CLEAR", {**settings, **overrides}))[0]
+    return expand(lrjax.load_config("configs/benign_osc.py:CLEAR", {**settings, **overrides}))[0]
 
 
 def generate(**overrides):

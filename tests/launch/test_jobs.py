@@ -37,7 +37,7 @@ def planned():
     """The jobs of the sweep, planned once."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(REPOSITORY)
-        return jobs.plan([CONFIG.removeprefix("--config=")], Path("/runs/mine"), {}, {})
+        return jobs.jobs_of([CONFIG.removeprefix("--config=")], Path("/runs/mine"), {}, {})
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def launch(planned, monkeypatch, capsys):
             )
             for job in planned
         ]
-        monkeypatch.setattr(jobs, "plan", lambda *arguments, **named: moved)
+        monkeypatch.setattr(jobs, "jobs_of", lambda *arguments, **named: moved)
         status = jobs.main([CONFIG, f"--target={target}", f"--workdir={root}", *FLAGS[target], *flags])
         return (status, *capsys.readouterr())
 

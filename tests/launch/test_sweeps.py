@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.jobs import plan
+from launch.jobs import jobs_of
 from lrjax.errors import LrjaxError
 from lrjax.experiment.config.axes import grid, zipped
 from lrjax.experiment.config.load import load_config
@@ -22,7 +22,7 @@ def test_array_axes_stay_in_one_run_and_structure_is_a_run_each():
     axes = {"sweep.e": (0.9, 1.25), "sweep.steps": (10, 20)}
     assert found == [FEW | {"model.width": width} | axes for width in (8, 16)]
     for own in found:
-        (group,) = sweep.plan(load_config(CLEAR, own))  # one compiled program
+        (group,) = sweep.expand(load_config(CLEAR, own))  # one compiled program
         main = [lane.values for lane in group.lanes if lane.arm == "main"]
         twice = sorted([(0.9, 10), (0.9, 20), (1.25, 10), (1.25, 20)] * 2)  # of two seeds
         assert sorted((values["e"], values["steps"]) for values in main) == twice
@@ -30,7 +30,7 @@ def test_array_axes_stay_in_one_run_and_structure_is_a_run_each():
 
 def test_zipped_values_stay_pairs_in_the_lanes_of_a_run():
     (own,) = sweep.runs(CLEAR, zipped({"e": (0.9, 1.25), "seed": (3, 4)}), FEW)
-    lanes = [lane for group in sweep.plan(load_config(CLEAR, own)) for lane in group.lanes]
+    lanes = [lane for group in sweep.expand(load_config(CLEAR, own)) for lane in group.lanes]
     assert [(lane.config.e, lane.config.seed) for lane in lanes if lane.arm == "main"] == [(0.9, 3), (1.25, 4)]
     small = [(lane.config.e, lane.config.seed) for lane in lanes if lane.arm == "small_rate"]
     assert small == [(0.2, 3), (0.2, 4)]  # the arm sets e itself
@@ -78,16 +78,16 @@ def test_a_sweep_is_given_the_experiment_and_the_scale_that_it_asks_for(tmp_path
 
 
 def test_the_same_sweep_has_the_same_folders_and_another_value_has_others(tmp_path):
-    names = [job.name for job in plan([CONFIG], tmp_path, {}, {})]
-    assert names == [job.name for job in plan([CONFIG], tmp_path, {}, {})]
+    names = [job.name for job in jobs_of([CONFIG], tmp_path, {}, {})]
+    assert names == [job.name for job in jobs_of([CONFIG], tmp_path, {}, {})]
     assert len(set(names)) == 3
     assert names[0].startswith("sweep_config-tiny-smoke-batch_size=1-steps=400-")
-    other = [job.name for job in plan([CONFIG], tmp_path, {"data.dim": 50}, {})]
+    other = [job.name for job in jobs_of([CONFIG], tmp_path, {"data.dim": 50}, {})]
     assert not set(other) & set(names)
 
 
 def test_the_command_of_a_job_has_the_config_that_was_planned(tmp_path):
-    for job in plan([CONFIG], tmp_path, {"data.dim": 50}, {}):
+    for job in jobs_of([CONFIG], tmp_path, {"data.dim": 50}, {}):
         flags, overrides = parse(job.command[3:])
         config = load_config(flags.config, overrides)
         planned = load_config(CONFIG, {"data.dim": 50} | job.values)

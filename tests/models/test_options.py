@@ -7,7 +7,7 @@ import pytest
 import lrjax
 from lrjax import models
 from lrjax.errors import LrjaxError
-from lrjax.experiment.loop.sweep import plan
+from lrjax.experiment.loop.sweep import expand
 from lrjax.models.model import Builder, Model
 
 PAPERS = ("benign_osc", "break_even", "exp_lr", "lr_decay")
@@ -30,6 +30,6 @@ def test_a_builder_that_declares_no_options_takes_all(monkeypatch):
 
 @pytest.mark.parametrize(("paper", "experiment"), EXPERIMENTS)
 def test_settings_of_every_experiment_are_options_of_its_model(paper, experiment):
-    for group in plan(lrjax.load_config(f"configs/{paper}.py:{experiment},scale=smoke")):
+    for group in expand(lrjax.load_config(f"configs/{paper}.py:{experiment},scale=smoke")):
         for training in (True, False):
             assert isinstance(models.configured(group.static, 2, training=training), Model)

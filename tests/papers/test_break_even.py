@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import lrjax
-from lrjax.experiment.loop.sweep import plan
+from lrjax.experiment.loop.sweep import expand
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.break_even import CLAIMS, figures, observations
 from lrjax.papers.break_even.cost import measuring
@@ -166,7 +166,7 @@ EXPERIMENTS = [row["experiment"] for row in list_experiments() if Path(row["conf
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 @pytest.mark.parametrize("scale", ["small", "paper"])
 def test_measuring_costs_less_than_training(experiment, scale):
-    groups = plan(lrjax.load_config(f"configs/break_even.py:{experiment},scale={scale}"))
+    groups = expand(lrjax.load_config(f"configs/break_even.py:{experiment},scale={scale}"))
     costs = [measuring(group.static, lane.config) for group in groups for lane in group.lanes]
     assert sum(cost.probing for cost in costs) < sum(cost.training for cost in costs)
     assert "% of the FLOPs of training" in before(groups)

@@ -7,7 +7,7 @@ import pytest
 
 import lrjax
 from lrjax.experiment.loop.dry_run import describe
-from lrjax.experiment.loop.sweep import plan
+from lrjax.experiment.loop.sweep import expand
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers import exp_lr
 from lrjax.papers.claim import NotMeasured, judge
@@ -134,7 +134,7 @@ def test_early_logits_are_those_of_the_first_20_steps_alone(apart, verdict):
 @pytest.mark.parametrize("experiment", [*IMAGES, "E7"])
 def test_paper_scale_is_planned_in_full(experiment):
     config = lrjax.load_config(f"{FILE}:{experiment},scale=paper")
-    groups = plan(config)
+    groups = expand(config)
     assert exp_lr.before(groups).count("\n") == len(config.arms)
     if experiment == "E2":
         lanes = {own.arm: own for group in groups for own in group.lanes}

@@ -7,7 +7,7 @@ import pytest
 
 import lrjax
 from lrjax.experiment.loop.dry_run import describe
-from lrjax.experiment.loop.sweep import plan
+from lrjax.experiment.loop.sweep import expand
 from lrjax.experiment.rundir.lanes import end, lanes
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.claim import NotMeasured, judge
@@ -183,7 +183,7 @@ def test_paper_scale_passes_the_dry_run(experiment):
 
 @pytest.mark.parametrize("experiment", ["L5", "L6"])
 def test_no_network_of_paper_scale_holds_a_large_batch_at_once(experiment):
-    for group in plan(lrjax.load_config(f"{SPEC}:{experiment},scale=paper")):
+    for group in expand(lrjax.load_config(f"{SPEC}:{experiment},scale=paper")):
         own = group.static
         assert own.batch_size == 128 or own.batch_statistics == "micro_batch" and own.micro_batch <= 128
 

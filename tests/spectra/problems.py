@@ -48,6 +48,11 @@ def half_squared_losses(outputs, batch):
     return jnp.sum((outputs - batch[1]) ** 2, axis=1) / 2
 
 
+def differentiated(operator, params, batch):
+    """The quantity that an operator differentiates, at a batch."""
+    return operator.rule.value(operator.functions, params, batch)
+
+
 def affine(params, batch):
     return batch[0] @ params["w"] + params["b"][None]
 

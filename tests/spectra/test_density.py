@@ -181,8 +181,8 @@ def test_log_density_counts_signs_and_what_is_zero():
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    ({"num_probes": 0, "num_steps": 5}, "num_probes=0"),
-    ({"num_probes": 2, "num_steps": 0}, "num_steps=0"),
+    ({"num_probes": 0, "num_steps": 5}, "num_probes must be >= 1, got 0"),
+    ({"num_probes": 2, "num_steps": 0}, "num_steps must be >= 1, got 0"),
     ({"num_probes": 2, "num_steps": 5, "deflate": SimpleNamespace(values=[1.0], vectors=None)}, "values-only"),
     ({"num_probes": 2, "num_steps": 5, "deflate": SimpleNamespace(values=[1.0], vectors=np.ones((1, 7)))}, r"\[1, 7\]"),
 ])  # fmt: skip
@@ -197,9 +197,9 @@ def test_bad_starts_sigma_and_products_are_named():
         quadrature(bound, np.ones(SIZE), num_steps=2)
     with pytest.raises(LrjaxError, match="start vector is zero"):
         quadrature(bound, np.zeros((1, SIZE)), num_steps=2)
-    with pytest.raises(LrjaxError, match="span of what is deflated"):
+    with pytest.raises(LrjaxError, match="span of the deflated eigenvectors"):
         quadrature(bound, U[:, -1:].T, num_steps=2, deflate=outliers())
-    with pytest.raises(LrjaxError, match="sigma=0"):
+    with pytest.raises(LrjaxError, match="sigma must be > 0, got 0"):
         density(bound, key(), num_probes=2, num_steps=2).on(sigma=0)
     with pytest.raises(LrjaxError, match="not finite"):
         density(from_function(lambda rows: rows * jnp.inf, SIZE), key(), num_probes=2, num_steps=2)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from lrjax.errors import LrjaxError
-from lrjax.spectra.bound import bind, matrix
+from lrjax.spectra.binding import bind
+from lrjax.spectra.bound import matrix
 from lrjax.spectra.directions import batch_sharpness, curvature_along, quadratic_form
 from lrjax.spectra.example_gradients import covariance_trace, gradient_norms
 from lrjax.spectra.operators import hessian
@@ -149,6 +150,7 @@ def zero(params, batch):
         (lambda: quadratic_form(matrix(np.eye(2)), jnp.ones(3)), "2 numbers"),
         (lambda: batch_sharpness(linear, PARAMS, BATCHES), "scalar"),
         (lambda: batch_sharpness(lambda p, b: jnp.mean(zero(p, b)), PARAMS, BATCHES), "zero or NaN"),
+        (lambda: batch_sharpness(linear, PARAMS, lambda: iter([])), "empty iterator"),
     ],
 )
 def test_bad_input_is_refused_with_a_sentence(call, words):

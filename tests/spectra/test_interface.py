@@ -1,10 +1,15 @@
-"""What the operators say of themselves: which are equal, what they take, and how their modules build on each other."""
+"""Interface of the package: equality of operators, signatures, docstrings, and imports between its modules."""
 
 import ast
 import inspect
 import pkgutil
+import re
+import subprocess
+import sys
 from graphlib import TopologicalSorter
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,16 +18,10 @@ import pytest
 from lrjax import spectra
 from lrjax.spectra import (
     Operator,
-    batch_gradients,
-    batch_sharpness,
-    bind,
-    covariance_trace,
-    curvature_along,
     empirical_fisher,
     fisher,
     ggn,
     gradient_covariance,
-    gradient_norms,
     hessian,
     preconditioned,
 )
@@ -70,38 +69,115 @@ def test_operators_may_be_compared_where_their_arrays_are_traced():
 
 
 def test_the_options_of_bind_are_in_its_signature():
-    found = inspect.signature(Operator.bind).parameters
-    assert list(found)[1:] == ["params", "batches", "where", "mesh", "chunk", "keep_bytes", "checks"]
-    assert all(option.kind is not option.VAR_KEYWORD for option in found.values())
+    options = inspect.signature(Operator.bind).parameters
+    assert list(options)[1:] == ["params", "batches", "where", "mesh", "chunk", "keep_bytes", "checks"]
+    assert all(option.kind is not option.VAR_KEYWORD for option in options.values())
     with pytest.raises(TypeError, match="keep_byte"):
         hessian(loss).bind(PARAMS, [X], keep_byte=1)
 
 
-HEADINGS = ("Args:", "Returns:", "Raises:", "Source:", "Example:")
-DOCUMENTED = (
-    hessian,
-    ggn,
-    fisher,
-    empirical_fisher,
-    gradient_covariance,
-    preconditioned,
-    bind,
-    spectra.matrix,
-    spectra.from_function,
-    spectra.quadratic_form,
-    batch_gradients,
-    batch_sharpness,
-    curvature_along,
-    gradient_norms,
-    covariance_trace,
+HEADINGS = ("Args:", "Attributes:", "Returns:", "Raises:", "References:", "Example:")
+FUNCTIONS = tuple(name for name in spectra.__all__ if inspect.isfunction(getattr(spectra, name)))
+CLASSES = tuple(name for name in spectra.__all__ if inspect.isclass(getattr(spectra, name)))
+CONSTANTS = tuple(sorted(set(spectra.__all__) - {*FUNCTIONS, *CLASSES}))
+MODULES = {
+    module.name: Path(module.module_finder.find_spec(module.name).origin)
+    for module in pkgutil.walk_packages(spectra.__path__, "lrjax.spectra.")
+}
+NO_FIELDS = {"SmallSubsetWarning"}
+
+
+def headings(docstring):
+    """Headings of a docstring and the lines under each: lines of their own at its lowest indent, that end in a colon."""
+    lines = inspect.cleandoc(docstring).splitlines()
+    places = [i for i, line in enumerate(lines) if re.fullmatch(r"[A-Z][a-z]+:", line)]
+    return [(lines[i], "".join(lines[i + 1 : end]).strip()) for i, end in pairwise([*places, len(lines)])]
+
+
+def faults(docstring, needed):
+    """The headings of `needed` that are missing, empty or out of order, those that occur twice, and unknown ones."""
+    given = headings(docstring)
+    names = [name for name, _ in given]
+    missing = [name for name in needed if name not in names]
+    empty = [name for name, text in given if not text]
+    known = [name for name in HEADINGS if name in names]
+    return missing, empty, [] if names == known else names
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_public_functions_document_arguments_result_errors_references_and_an_example_in_this_order(name):
+    function = getattr(spectra, name)
+    assert faults(function.__doc__, ("Args:", "Returns:", "Raises:", "References:", "Example:")) == ([], [], [])
+    undocumented = [
+        p for p in inspect.signature(function).parameters if not re.search(rf"\n +\**{p}: ", function.__doc__)
+    ]
+    assert undocumented == []
+    assert ">>> " in dict(headings(function.__doc__))["Example:"]
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_public_classes_document_attributes_references_and_an_example_in_this_order(name):
+    cls = getattr(spectra, name)
+    fields = () if name in NO_FIELDS else ("Attributes:",)
+    assert faults(cls.__doc__, (*fields, "References:", "Example:")) == ([], [], [])
+    fields = getattr(cls, "_fields", tuple(getattr(cls, "__dataclass_fields__", ())))
+    assert [field for field in fields if not re.search(rf"\n +([a-z_]+, )*{field}(, [a-z_]+)*: ", cls.__doc__)] == []
+    assert ">>> " in dict(headings(cls.__doc__))["Example:"]
+
+
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_public_constants_are_documented_below_their_assignment(name):
+    (docstring,) = [
+        after.value.value
+        for path in MODULES.values()
+        for before, after in pairwise(ast.parse(path.read_text()).body)
+        if isinstance(before, ast.AnnAssign) and ast.unparse(before.target) == name and isinstance(after, ast.Expr)
+    ]
+    assert faults(docstring, ("References:",)) == ([], [], [])
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_docstring_has_an_unknown_heading_or_an_order_of_its_own(module):
+    nodes = ast.walk(ast.parse(MODULES[module].read_text()))
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    docstrings = [ast.get_docstring(node) for node in nodes if isinstance(node, documented)]
+    assert [faults(text, ()) for text in docstrings if text and faults(text, ()) != ([], [], [])] == []
+    assert not [text for text in docstrings if text and "Source:" in text]
+
+
+ORDERED = "Args:\n    a: b.\n\nRaises:\n    c: d."
+
+
+@pytest.mark.parametrize(
+    ("docstring", "fault"),
+    [
+        (ORDERED, ([], [], [])),
+        ("Args:\n    a: b.", (["Raises:"], [], [])),
+        ("Raises:\n    c: d.\n\nArgs:\n    a: b.", ([], [], ["Raises:", "Args:"])),
+        (ORDERED + "\n\nExample:", ([], ["Example:"], [])),
+        (ORDERED + "\n\nSource:\n    e.", ([], [], ["Args:", "Raises:", "Source:"])),
+        (ORDERED + "\n\nRaises:\n    e: f.", ([], [], ["Args:", "Raises:", "Raises:"])),
+    ],
+    ids=["right", "missing", "order", "empty", "unknown", "twice"],
 )
+def test_the_check_of_docstrings_sees_headings_that_are_missing_empty_unknown_or_out_of_order(docstring, fault):
+    assert faults(docstring, ("Args:", "Raises:")) == fault
 
 
-@pytest.mark.parametrize("function", DOCUMENTED, ids=lambda function: function.__name__)
-def test_docstrings_say_arguments_result_errors_source_and_an_example_in_this_order(function):
-    lines = [line.strip() for line in inspect.getdoc(function).splitlines()]
-    places = [next(i for i, line in enumerate(lines) if line.startswith(heading)) for heading in HEADINGS]
-    assert places == sorted(places)
+def test_public_signatures_are_annotated_and_none_with_any():
+    for name in FUNCTIONS:
+        annotations = {p.name: p.annotation for p in inspect.signature(getattr(spectra, name)).parameters.values()}
+        assert [p for p, annotation in annotations.items() if annotation in ("Any", Any, inspect.Parameter.empty)] == []
+        assert inspect.signature(getattr(spectra, name)).return_annotation not in ("Any", inspect.Signature.empty)
+
+
+HEAVY = ("flax", "orbax", "ml_collections", "matplotlib", "tqdm", "jaxtyping", "chex", "scipy")
+
+
+def test_the_package_imports_jax_optax_and_numpy_alone():
+    code = f"import sys, lrjax.spectra; print([name for name in {HEAVY} if name in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
 
 
 def imports_of(path, modules):
@@ -115,8 +191,6 @@ def imports_of(path, modules):
 
 
 def test_no_module_of_spectra_imports_itself_by_way_of_others():
-    found = pkgutil.walk_packages(spectra.__path__, "lrjax.spectra.")
-    modules = {module.name: module.module_finder.find_spec(module.name).origin for module in found}
-    graph = {name: set(imports_of(path, modules)) & modules.keys() for name, path in modules.items()}
-    assert "lrjax.spectra.products" in graph["lrjax.spectra.bound"]
+    graph = {name: set(imports_of(path, MODULES)) & MODULES.keys() for name, path in MODULES.items()}
+    assert "lrjax.spectra.products" in graph["lrjax.spectra.binding"]
     TopologicalSorter(graph).prepare()  # raises CycleError

@@ -162,6 +162,11 @@ def test_fisher_is_the_ggn_of_the_matching_loss_and_the_limit_of_monte_carlo(dis
     assert (distance > 0.1 * error).any()  # drawn, not exact
 
 
+def test_a_fisher_without_samples_is_refused():
+    with pytest.raises(LrjaxError, match="num_samples must be >= 1, got 0"):
+        fisher(jnp.dot, jax.random.key(0), num_samples=0)
+
+
 def test_an_unknown_distribution_is_refused_with_the_names():
     with pytest.raises(LrjaxError, match=r"unknown distribution 'poisson'.*categorical"):
         fisher(problems.affine, distribution="poisson")
@@ -234,8 +239,8 @@ def test_hessian_takes_the_statistics_of_each_fixed_batch_or_the_running_ones(no
     @jax.jit
     def references(params, v):
         losses = {
-            "fixed": lambda p: sum(fixed.value(p, batch) for batch in batches) / len(batches),
-            "running": lambda p: running.value(p, together),
+            "fixed": lambda p: sum(problems.differentiated(fixed, p, batch) for batch in batches) / len(batches),
+            "running": lambda p: problems.differentiated(running, p, together),
         }
         return {name: jax.jvp(jax.grad(loss), (params,), (v,))[1] for name, loss in losses.items()}
 
@@ -253,5 +258,5 @@ def test_gradients_of_examples_need_running_statistics(normed):
     operators, params, batches = normed
     for make in (gradient_covariance, empirical_fisher):
         with pytest.raises(LrjaxError, match=r"depends on the others of its batch \(BatchNorm.*use running statistics"):
-            bind(make(operators(True)[1].example_loss), params, batches)
+            bind(make(operators(True)[1].functions[0]), params, batches)
     assert bind(operators(False)[1], params, batches).num_examples == N

@@ -166,13 +166,13 @@ def test_an_operator_holds_the_programs_of_a_method_that_cannot_be_held_weakly()
     assert alive() is None
 
 
-def test_a_lambda_and_a_partial_made_anew_are_new_functions_as_the_docstring_says():
+def test_a_lambda_and_a_partial_made_anew_are_new_functions_as_documented():
     f = mean_of(counted([]))
     for again in (lambda: lambda w, x: f(w, x), lambda: functools.partial(f), lambda: jax.jit(f)):
         assert hessian(again()) != hessian(again())
         same = again()
         assert hessian(same) == hessian(same)
-    for word in ("lambda", "partial", "anew"):
+    for word in ("lambda", "partial", "new function"):
         assert word in spectra.operators.__doc__
 
 

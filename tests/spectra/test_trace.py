@@ -210,9 +210,9 @@ def test_random_vectors_do_not_depend_on_the_block_and_have_the_right_length():
     ({"num_probes": 3, "method": "xtrace"}, "xtrace needs at least 4 probes"),
     ({"num_probes": 2, "method": "hutch++"}, r"hutch\+\+ needs at least 3"),
     ({"num_probes": 1, "method": "xnystrace"}, "xnystrace needs at least 2"),
-    ({"num_probes": 0, "method": "hutchinson"}, "num_probes=0"),
+    ({"num_probes": 0, "method": "hutchinson"}, "num_probes must be >= 1, got 0"),
     ({"num_probes": 8, "method": "xtrac"}, "did you mean 'xtrace'"),
-    ({"num_probes": 8, "chunk": 0}, "chunk=0"),
+    ({"num_probes": 8, "chunk": 0}, "chunk must be >= 1 or None, got 0"),
 ])  # fmt: skip
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(LrjaxError, match=message):

@@ -19,7 +19,7 @@ from lrjax.experiment.loop.probe import PROBES, Probe
 from lrjax.experiment.step import representation
 from lrjax.experiment.step.engines import ENGINES
 from lrjax.experiment.step.scale import require_invariance
-from lrjax.experiment.step.train_step import Row, TrainState, init_state, row_metrics, train_step
+from lrjax.experiment.step.train_step import StepInputs, TrainState, init_state, row_metrics, train_step
 
 PROBED = 16  # examples on which a network must not depend on the scale of its weights
 
@@ -41,7 +41,7 @@ def _program(static: Config, mesh: Mesh) -> Program:
     shared = () if source.per_lane else (1,)
     loop = static.lane_loop
 
-    def advance(state: Any, hparams: Any, arrays: Any, rows: Row) -> Any:
+    def advance(state: Any, hparams: Any, arrays: Any, rows: StepInputs) -> Any:
         if static.step_loop == "host":
             state, metrics = train_step(engine, static, state, hparams, arrays, jax.tree.map(lambda a: a[0], rows))
             return state, jax.tree.map(lambda a: a[None], metrics)
@@ -49,7 +49,7 @@ def _program(static: Config, mesh: Mesh) -> Program:
             row_metrics(rows) if static.rule.name == "none" else {}
         )  # before the steps, so that the scan need not carry it out
 
-        def one(state: Any, row: Row) -> Any:
+        def one(state: Any, row: StepInputs) -> Any:
             state, metrics = train_step(engine, static, state, hparams, arrays, row)
             return state, {name: value for name, value in metrics.items() if name not in known}
 
@@ -84,8 +84,8 @@ def program(static: Config, mesh: Mesh) -> Program:
     return _program(freeze(content | {"data_dir": ""}), mesh)
 
 
-def rows_of(index: np.ndarray, tables: list["Tables"], start: int) -> Row:
-    """What the steps from `start` on of a padded block of lanes read: indices, rates, activity, plans.
+def rows_of(index: np.ndarray, tables: list["ScheduleTable"], start: int) -> StepInputs:
+    """What the steps from `start` on of a padded block of lanes read: indices, rates, activity, coefficients.
 
     Args:
         index: of the examples, int32 [lanes, steps, batch].
@@ -100,14 +100,16 @@ def rows_of(index: np.ndarray, tables: list["Tables"], start: int) -> Row:
         return block
 
     active = rows(*(np.ones(own.rates.size, bool) for own in tables))
-    return Row(index, rows(*(t.rates for t in tables)), active, jax.tree.map(rows, *(t.plan for t in tables)))
+    return StepInputs(
+        index, rows(*(t.rates for t in tables)), active, jax.tree.map(rows, *(t.coefficients for t in tables))
+    )
 
 
-class Tables(NamedTuple):
+class ScheduleTable(NamedTuple):
     """What a lane reads step by step, for all its steps."""
 
     rates: np.ndarray  # [steps]
-    plan: representation.Plan  # arrays [steps]
+    coefficients: representation.Coefficients  # arrays [steps]
 
 
 class Saved(NamedTuple):
@@ -130,7 +132,7 @@ class Block:
         configs = [lane.config for lane in lanes] + [lanes[-1].config] * (self.size - len(lanes))
         num_train = data.DATASETS[static.data.name].num_train(lanes[0].config)
         self.orders = Orders([c.seed for c in configs], [c.order for c in configs], num_train, static.batch_size)
-        self.tables = [Tables(lane.learning_rates(), lane.plan()) for lane in lanes]
+        self.tables = [ScheduleTable(lane.learning_rates(), lane.coefficients()) for lane in lanes]
         self.chunk = static.log_every
         self.length = -(-max(table.rates.size for table in self.tables) // self.chunk) * self.chunk
         self.begin = lanes[0].begin
@@ -183,7 +185,7 @@ class Block:
         state, metrics = self._steps(state, rows_of(index, self.tables, start), arrays)
         return (self.program.rescale(state) if self.program.rescale else state), metrics
 
-    def _steps(self, state: Any, rows: Row, arrays: Any) -> tuple[Any, Any]:
+    def _steps(self, state: Any, rows: StepInputs, arrays: Any) -> tuple[Any, Any]:
         if self.static.step_loop == "scan":
             return self.program.advance(state, self.hparams, arrays, parallel.put_lanes(rows, self.mesh))
         pieces = []

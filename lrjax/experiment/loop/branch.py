@@ -1,4 +1,4 @@
-"""Lanes that begin where another lane stood: a common first stage runs once, a snapshot is trained further on other data.
+"""Branching: lanes that start from the state of another lane at a step.
 
 A config says so by `start`: `arm` names the arm to begin from (its lane with the same swept values), `at` when, in that
 lane's steps or epochs, and `what` is taken: "run" goes on with everything, as if the lane had made these steps itself;
@@ -14,10 +14,9 @@ import jax
 import numpy as np
 
 from lrjax.data import DATASETS
-from lrjax.errors import check
+from lrjax.errors import by_path, check
 from lrjax.experiment.config.canonical import flatten
 from lrjax.experiment.rundir import checkpoint
-from lrjax.trees import by_path
 
 WHAT = ("run", "weights")
 # What may differ between a lane and the one whose run it goes on with.

@@ -1,4 +1,4 @@
-"""What an experiment would take, at any scale, from shapes alone: no data, no training."""
+"""Cost of an experiment (memory, parameters, FLOPs) from shapes alone: no data, no training."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from lrjax.devices.flops import count
 from lrjax.experiment.config.canonical import Config
 from lrjax.experiment.loop import sweep
 from lrjax.experiment.step.engines import ENGINES
-from lrjax.experiment.step.train_step import Engine, Row, init_state, train_step
+from lrjax.experiment.step.train_step import Engine, StepInputs, init_state, train_step
 
 
 def _bytes(tree: Any) -> int:
@@ -27,7 +27,7 @@ def _abstract_data(group: sweep.Group, hparams: Any) -> Any:
     return {"train": spec.train, "tests": spec.tests}
 
 
-def _arguments(group: sweep.Group) -> tuple[Engine, Any, Any, Any, Row]:
+def _arguments(group: sweep.Group) -> tuple[Engine, Any, Any, Any, StepInputs]:
     """The engine of a group, and the shapes of what a step of one lane takes: state, hparams, data, row."""
     static, lane = group.static, group.lanes[0]
     hparams = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in lane.hparams().items()}
@@ -35,11 +35,11 @@ def _arguments(group: sweep.Group) -> tuple[Engine, Any, Any, Any, Row]:
     num_classes = data.DATASETS[static.data.name].spec(lane.config).num_classes
     engine = ENGINES[static.engine](static, num_classes)
     state = jax.eval_shape(lambda h, d: init_state(engine, static, h, d), hparams, arrays)
-    row = Row(
+    row = StepInputs(
         jax.ShapeDtypeStruct((static.batch_size,), jnp.int32),
         jax.ShapeDtypeStruct((), jnp.float32),
         jax.ShapeDtypeStruct((), jnp.bool_),
-        jax.tree.map(lambda a: jax.ShapeDtypeStruct((), a.dtype), lane.plan()),
+        jax.tree.map(lambda a: jax.ShapeDtypeStruct((), a.dtype), lane.coefficients()),
     )
     return engine, state, hparams, arrays, row
 
@@ -53,7 +53,7 @@ def compiled_memory(group: sweep.Group) -> accelerators.Memory:
         engine, *arguments = _arguments(group)
         loop = parallel.best_lane_loop(static.engine) if static.lane_loop == "auto" else static.lane_loop
 
-        def one(state: Any, hparams: Any, arrays: Any, row: Row) -> Any:
+        def one(state: Any, hparams: Any, arrays: Any, row: StepInputs) -> Any:
             return train_step(engine, static, state, hparams, arrays, row)
 
         def several(tree: Any) -> Any:
@@ -128,7 +128,7 @@ def describe(config: Config, *, compiled: bool = True) -> str:
     """
     lines = [f"{config.paper}:{config.experiment}, scale={config.scale} (dry run: shapes only)"]
     total = 0.0
-    for group in sweep.plan(config):
+    for group in sweep.expand(config):
         found = estimate(group)
         static = group.static
         total += found["flops"]

@@ -1,4 +1,4 @@
-"""What a process does once, before it computes: large pages for its memory, threads, and compiled programs kept on disk."""
+"""Settings of the process, made before JAX starts: large pages, threads, the compilation cache."""
 
 import os
 import sys
@@ -117,10 +117,10 @@ def settings(cache: str | None, threads: int | None, devices: int = 1) -> str:
 
 @contextmanager
 def traced(folder: Path | None) -> Iterator[Callable[[Any], Any]]:
-    """Writes a trace of what runs inside into a folder; None: does nothing.
+    """Context manager that writes a profiler trace of its body into a folder; None: does nothing.
 
     Yields:
-        A function to put round what is computed inside: it returns it once the devices are done, if there is a trace.
+        A function that returns its argument, and with a trace blocks until it is ready.
     """
     if folder is None:
         yield lambda values: values

@@ -1,4 +1,4 @@
-"""How far a run is: a bar with the time left on a terminal, plain lines where there is none."""
+"""Progress of a run: a bar with the time left on a terminal, plain lines elsewhere."""
 
 import os
 import sys

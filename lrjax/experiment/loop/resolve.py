@@ -1,4 +1,4 @@
-"""From one lane's config to the numbers that run: checked, durations in steps, derived keys filled in, frozen."""
+"""Resolves the config of a lane: checks it, converts durations to steps, derives keys, freezes it."""
 
 import math
 
@@ -61,7 +61,7 @@ def _check_names(config: Config) -> None:
 
 
 def _check_rates(config: Config) -> None:
-    """What is no number of steps: before anything is derived from it."""
+    """Validates values that are not durations, before anything is derived from them."""
     flat = flatten(config)
     for key in (
         *(f"optimizer.{k}" for k in config.optimizer),
@@ -126,7 +126,7 @@ def resolve(config: Config) -> Config:
     """Checks one lane's config, turns durations into steps, fills in what follows from other keys, and freezes it.
 
     Args:
-        config: a config without `sweep` and `arms` still to apply (see `lrjax.experiment.loop.sweep.plan`).
+        config: a config without `sweep` and `arms` still to apply (see `lrjax.experiment.loop.sweep.expand`).
 
     Raises:
         LrjaxError: the first thing that is wrong, with what to write instead.

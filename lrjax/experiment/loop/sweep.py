@@ -1,4 +1,4 @@
-"""The axes of an experiment: which are hparams (lanes of one compiled program), which are static (a program each)."""
+"""Expands an experiment into lanes, and groups the lanes that share one compiled program."""
 
 import copy
 import inspect
@@ -20,8 +20,8 @@ from lrjax.experiment.loop import branch
 from lrjax.experiment.loop.resolve import resolve
 from lrjax.experiment.rundir.lanes import differing
 from lrjax.experiment.step.engines import ENGINES
-from lrjax.experiment.step.representation import Plan
-from lrjax.experiment.step.representation import plan as plan_of
+from lrjax.experiment.step.representation import Coefficients
+from lrjax.experiment.step.representation import coefficients as coefficients_of
 from lrjax.experiment.step.schedules import table
 
 ARRAYS = {"seed", "label_noise", "averaging_decay", "averaging_start", "divergence_loss"}
@@ -54,9 +54,9 @@ class Lane(NamedTuple):
         """The lane's schedule as a table: float32 [steps]."""
         return table(self.config.schedule, self.config.optimizer.learning_rate, self.config.steps)
 
-    def plan(self) -> Plan:
+    def coefficients(self) -> Coefficients:
         """What each step reads beside its rate, in the lane's representation: arrays [steps]."""
-        return plan_of(self.config, self.learning_rates())
+        return coefficients_of(self.config, self.learning_rates())
 
     def record(self) -> dict[str, Any]:
         """What the run directory says of the lane before it has run."""
@@ -141,7 +141,7 @@ def points(config: Config) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
     return found
 
 
-def plan(config: Config) -> list[Group]:
+def expand(config: Config) -> list[Group]:
     """Resolves every lane of an experiment and groups lanes by their static part, in the order of their first lane.
 
     Raises:
@@ -159,7 +159,7 @@ def plan(config: Config) -> list[Group]:
         # Probes as they were written: resolved, each would differ in each lane, and "<probe>/step" has the steps.
         changed = differing({**resolved, "probes": lane_config.probes}, written)
         lanes.append(Lane(index, arm, values, resolved, changed=changed))
-        lanes[-1].plan()  # refuses a rate that its representation does not have
+        lanes[-1].coefficients()  # refuses a rate that its representation does not have
     for lane in [lane._replace(origin=branch.origin_of(lane, lanes)) for lane in lanes]:
         static = static_of(lane.config)
         key = to_json(static)

@@ -1,4 +1,4 @@
-"""The one loop. Every experiment of every paper goes through it."""
+"""Training loop of an experiment: lanes in blocks, from a config to a finished run directory."""
 
 import shutil
 import signal
@@ -57,7 +57,7 @@ def run(
         >>> result.status["state"], sorted(result.arrays[0])[-1].split("/")[0]
         ('done', 'step')
     """
-    groups = sweep.plan(config)
+    groups = sweep.expand(config)
     if hosts.several():
         hosts.require_same(fingerprint(config) + workdirs.code_state()["code"], "configs or code")
     with ExitStack() as stack:
@@ -114,7 +114,7 @@ def _placed(block: Block, jobs: list[tuple[sweep.Group, list[sweep.Lane], Mesh]]
 
 
 def _earlier(workdir: Path, blocks: list[list[int]]) -> float:
-    """Seconds that earlier starts of a run took; refuses one that cannot be gone on with."""
+    """Seconds that earlier starts of a run took; refuses one that cannot be resumed."""
     folder = workdir / "ckpt"
     stored = (read_status(workdir) or {}).get("blocks", blocks)
     check(

@@ -1,1 +1,1 @@
-"""What a run writes and reads: metrics, arrays, checkpoints, lanes, lock, sinks."""
+"""Files of a run: metrics, arrays, checkpoints, lanes, lock, sinks."""

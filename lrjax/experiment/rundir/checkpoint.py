@@ -1,4 +1,4 @@
-"""The only file that imports orbax: what a killed run needs to go on, bit for bit."""
+"""Checkpoints, from which a killed run resumes bit for bit. The only file that imports orbax."""
 
 import json
 import shutil
@@ -11,8 +11,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from lrjax.errors import LrjaxError
-from lrjax.trees import by_path
+from lrjax.errors import LrjaxError, by_path
 
 
 def _alone() -> ocp.options.MultiprocessingOptions:
@@ -98,8 +97,8 @@ class Checkpoints:
             self._open().save(step, args=items)
         except Exception as error:
             raise LrjaxError(
-                f"could not write the checkpoint of step {step} to {self.folder} ({_first_line(error)}); make room or "
-                "mend the disk and run the same command again, which goes on from the checkpoint before"
+                f"could not write the checkpoint of step {step} to {self.folder} ({_first_line(error)}); free disk space or "
+                "correct the permissions and run the same command again, which resumes from the checkpoint before"
             ) from error
 
     def _read(self, step: int, template: Any) -> tuple[Any, dict[str, Any]]:

@@ -1,6 +1,6 @@
-"""What a run writes and how it is read back: status.json, metrics.jsonl (a row a chunk and lane), arrays/*.npz.
+"""Files of a run, written and read back: status.json, metrics.jsonl (a row a chunk and lane), arrays/*.npz.
 
-Everything to the right of the run directory (report, claims, figures) works from these files alone.
+Reports, claims and figures work from these files alone.
 """
 
 import json
@@ -118,7 +118,7 @@ class SinksOf:
 
 
 class Writer:
-    """Appends rows and arrays of a run, so that what a resumed run writes again stands once.
+    """Appends rows and arrays of a run; rows rewritten after a resume are deduplicated.
 
     Args:
         workdir: the run directory.
@@ -173,7 +173,7 @@ class Writer:
         write_atomic(self.workdir / "arrays" / f"{name}.npz", lambda file: np.savez(file, **named))
 
     def rewind(self, block: int, step: int, offset: int) -> None:
-        """Drops what a checkpoint does not vouch for: rows beyond `offset` bytes, pieces of the block after `step`."""
+        """Truncates output newer than the checkpoint: rows beyond `offset` bytes, pieces of the block after `step`."""
         if self.silent:
             return
         if self._path.stat().st_size < offset:

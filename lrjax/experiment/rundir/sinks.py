@@ -1,4 +1,4 @@
-"""Where the rows of metrics.jsonl go besides: TensorBoard and Weights & Biases, one run a lane.
+"""Further sinks of the rows of metrics.jsonl: TensorBoard and Weights & Biases, one run a lane.
 
 metrics.jsonl and arrays/ are always written and all that a report needs; a sink is for watching. Which ones is no part of the
 experiment: a run can be gone on with, or read, with others or none. To add one, write a function like `tensorboard` and a
@@ -18,8 +18,8 @@ from typing import Any
 
 from lrjax.errors import LrjaxError, check, nearest
 
-Row = Mapping[str, Any]
-Sink = Callable[[Sequence[Row]], None]
+MetricsRow = Mapping[str, Any]
+Sink = Callable[[Sequence[MetricsRow]], None]
 NAMES = ("lane", "arm", "step")  # what a row is of, rather than what was measured
 
 
@@ -30,11 +30,11 @@ def _package(name: str, extra: str) -> ModuleType:
         raise LrjaxError(f'the sink {extra} needs a package: pip install "lrjax[{extra}]"') from error
 
 
-def _lane(row: Row) -> str:
+def _lane(row: MetricsRow) -> str:
     return f"lane-{row['lane']:03d}-{row['arm']}"
 
 
-def scalars(row: Row) -> dict[str, float]:
+def scalars(row: MetricsRow) -> dict[str, float]:
     """What was measured, without names and what is not finite (a diverged lane's loss).
 
     Example:
@@ -45,14 +45,14 @@ def scalars(row: Row) -> dict[str, float]:
     return {name: float(value) for name, value in found.items() if math.isfinite(value)}
 
 
-def tensorboard(workdir: Path, config: Mapping[str, Any], kept: Sequence[Row]) -> Sink:
+def tensorboard(workdir: Path, config: Mapping[str, Any], kept: Sequence[MetricsRow]) -> Sink:
     """Event files in workdir/tensorboard/lane-NNN-ARM: `tensorboard --logdir WORKDIR/tensorboard`.
 
     Args:
         workdir: the run directory.
         config: of the run, as JSON.
         kept: rows that are in metrics.jsonl already. They are written again in place of what was there, so that after a
-            resumption, too, each step stands once.
+            resumption, too, each step is written once.
 
     Raises:
         LrjaxError: the extra `tensorboard` is not installed.
@@ -63,7 +63,7 @@ def tensorboard(workdir: Path, config: Mapping[str, Any], kept: Sequence[Row]) -
     shutil.rmtree(workdir / "tensorboard", ignore_errors=True)
     writers: dict[str, Any] = {}
 
-    def write(rows: Sequence[Row]) -> None:
+    def write(rows: Sequence[MetricsRow]) -> None:
         for row in rows:
             name = _lane(row)
             if name not in writers:
@@ -85,7 +85,7 @@ def _close(writers: Mapping[str, Any]) -> None:
         writer.close()
 
 
-def wandb(workdir: Path, config: Mapping[str, Any], kept: Sequence[Row]) -> Sink:
+def wandb(workdir: Path, config: Mapping[str, Any], kept: Sequence[MetricsRow]) -> Sink:
     """Runs of Weights & Biases, one a lane, in the group WORKDIR's name; WANDB_MODE=offline keeps them in workdir/wandb.
 
     A lane's run has an id of its own, so a resumed one goes on in it. What was sent is not sent again: workdir/wandb.json
@@ -104,7 +104,7 @@ def wandb(workdir: Path, config: Mapping[str, Any], kept: Sequence[Row]) -> Sink
     sent: dict[str, int] = json.loads(record.read_text()) if record.exists() else {}
     runs: dict[str, Any] = {}
 
-    def write(rows: Sequence[Row]) -> None:
+    def write(rows: Sequence[MetricsRow]) -> None:
         for row in rows:
             name = _lane(row)
             if row["step"] <= sent.get(name, -1):
@@ -122,7 +122,7 @@ def wandb(workdir: Path, config: Mapping[str, Any], kept: Sequence[Row]) -> Sink
     return write
 
 
-SINKS: dict[str, Callable[[Path, Mapping[str, Any], Sequence[Row]], Sink]] = {
+SINKS: dict[str, Callable[[Path, Mapping[str, Any], Sequence[MetricsRow]], Sink]] = {
     "tensorboard": tensorboard,
     "wandb": wandb,
 }

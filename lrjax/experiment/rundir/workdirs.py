@@ -1,4 +1,4 @@
-"""Run directories: which experiment one belongs to, and that one process at a time writes to it."""
+"""Run directories: the experiment that each belongs to, and a lock for its one writer."""
 
 import fcntl
 import hashlib

@@ -1,4 +1,4 @@
-"""The losses of a lrjax model in the form that operators take, with the mode of BatchNorm said."""
+"""Losses of an lrjax model as curvature operators take them, with BatchNorm in a stated mode."""
 
 import functools
 from collections.abc import Callable

@@ -12,12 +12,12 @@ from lrjax.data.augment import AUGMENTATIONS
 from lrjax.experiment.config.optimizers import optimizer_of
 from lrjax.experiment.step import fine_tuning, micro_batches, representation, rules
 from lrjax.experiment.step.losses import LOSSES
-from lrjax.experiment.step.representation import NOTHING, Plan
+from lrjax.experiment.step.representation import NOTHING, Coefficients
 from lrjax.experiment.step.scale import angle, scale_of
 from lrjax.experiment.step.train_step import (
     Engine,
     HParams,
-    Row,
+    StepInputs,
     TrainState,
     Tree,
     Update,
@@ -31,21 +31,25 @@ from lrjax.transforms.sgd import follow_row
 
 
 def optimizer(
-    static: Any, hparams: HParams, learning_rate: jax.Array, plan: Plan = NOTHING
+    static: Any, hparams: HParams, learning_rate: jax.Array, coefficients: Coefficients = NOTHING
 ) -> optax.GradientTransformation:
     """The optax chain for this step; it is built inside the traced function, so that its numbers are arguments."""
-    if plan.tables is not None:
-        return follow_row(plan.tables)
+    if coefficients.tables is not None:
+        return follow_row(coefficients.tables)
     settings: dict[str, Any] = dict(static.optimizer.items()) | {
         k.removeprefix("optimizer."): v for k, v in hparams.items() if k.startswith("optimizer.")
     }
     name, l2 = settings.pop("name"), settings.pop("l2")
     settings.pop("learning_rate", None)
     chain = optimizer_of(name)(learning_rate, **{k: v for k, v in settings.items() if v is not None})
-    return chain if l2 is None else optax.chain(optax.add_decayed_weights(l2 if plan.l2 is None else plan.l2), chain)
+    return (
+        chain
+        if l2 is None
+        else optax.chain(optax.add_decayed_weights(l2 if coefficients.l2 is None else coefficients.l2), chain)
+    )
 
 
-def scale_metrics(state: TrainState, hparams: HParams, row: Row, params: Tree) -> dict[str, jax.Array]:
+def scale_metrics(state: TrainState, hparams: HParams, row: StepInputs, params: Tree) -> dict[str, jax.Array]:
     """Per-step record of the weights as length and direction (`record_scale`).
 
     Returns:
@@ -79,7 +83,9 @@ def direct(static: Any, num_classes: int, shard_batch: Callable = lambda batch: 
             return params, model_state, optimizer(static, hparams, jnp.float32(0)).init(params)
         return params, model_state, representation.initial(static, params)
 
-    def update(state: TrainState, hparams: HParams, data: Tree, row: Row, *, axis_name: str | None = None) -> Update:
+    def update(
+        state: TrainState, hparams: HParams, data: Tree, row: StepInputs, *, axis_name: str | None = None
+    ) -> Update:
         batch = shard_batch(jax.tree.map(lambda a: a[row.index], {k: data["train"][k] for k in ("x", "y")}))
         y = targets(static, hparams, batch["y"], state.step)
 
@@ -101,7 +107,7 @@ def direct(static: Any, num_classes: int, shard_batch: Callable = lambda batch: 
         metrics = step_metrics(output, batch["y"])
         if axis_name is not None:
             gradient, loss, model_state, metrics = jax.lax.pmean((gradient, loss, model_state, metrics), axis_name)
-        chain = optimizer(static, hparams, row.learning_rate, row.plan)
+        chain = optimizer(static, hparams, row.learning_rate, row.coefficients)
         updates, opt_state = chain.update(gradient, state.opt_state, state.params)
         updates = fine_tuning.scaled(static, updates)
         rule = rules.RULES[static.rule.name]
@@ -111,6 +117,8 @@ def direct(static: Any, num_classes: int, shard_batch: Callable = lambda batch: 
         params = optax.apply_updates(state.params, updates)
         if static.record_scale:
             metrics |= scale_metrics(state, hparams, row, params)
-        return Update(params, representation.followed(model_state, row.plan), opt_state, loss, metrics, observed)
+        return Update(
+            params, representation.followed(model_state, row.coefficients), opt_state, loss, metrics, observed
+        )
 
     return Engine(init, update, weights=lambda params, hparams, data: params)

@@ -1,4 +1,4 @@
-"""Training the head faster than the rest of a network, or alone."""
+"""Fine-tuning: separate learning rates for the head and the body of a network."""
 
 from typing import Any
 

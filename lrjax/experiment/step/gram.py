@@ -16,7 +16,7 @@ from lrjax.experiment.step.losses import LOSSES
 from lrjax.experiment.step.train_step import (
     Engine,
     HParams,
-    Row,
+    StepInputs,
     TrainState,
     Tree,
     Update,
@@ -56,7 +56,9 @@ def engine(static: Any, num_classes: int = 1, shard_batch: Callable = lambda bat
         inner = jnp.einsum("jrsd,bd->jrsb", filters, data["basis"])
         return {"inner": inner, "coefficients": jnp.zeros_like(inner)}, {}, ()
 
-    def update(state: TrainState, hparams: HParams, data: Tree, row: Row, *, axis_name: str | None = None) -> Update:
+    def update(
+        state: TrainState, hparams: HParams, data: Tree, row: StepInputs, *, axis_name: str | None = None
+    ) -> Update:
         inner, gram = state.params["inner"], data["gram"]
         column, sign, y = (
             a[row.index] for a in (data["column"], data["sign"], data["train"]["y"])

@@ -1,4 +1,4 @@
-"""A batch taken a few examples at a time, for gradients or outputs: what a convolution writes then stays in the cache."""
+"""Evaluation and gradients in micro-batches, whose activations fit the caches of a CPU."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""The same training in another representation: with weight decay, or without it under an exponential learning rate.
+"""Equivalent representations of one training run: weight decay, or an exponential learning rate without it.
 
 A config says `representation`; its learning rate, l2 and momentum are always those of the run with weight decay. What a
 step reads of the other representations is a row of tables that are made here on the host, in float64.
@@ -28,7 +28,7 @@ Tree = Any
 PROBES = ("accuracy", "test_accuracy", "direction", "outputs", "target_angle", "predictions", "subsets")
 
 
-class Plan(NamedTuple):
+class Coefficients(NamedTuple):
     """What each step of a lane reads beside its learning rate: arrays [T], or nothing.
 
     Attributes:
@@ -44,7 +44,7 @@ class Plan(NamedTuple):
     l2: Any = None
 
 
-NOTHING = Plan()
+NOTHING = Coefficients()
 READ = (
     "representation",
     "optimizer",
@@ -52,7 +52,7 @@ READ = (
     "l2_schedule",
     "steps",
     "correct_buffer",
-)  # keys that a plan depends on
+)  # keys that the coefficients depend on
 
 
 def _wd_free(config: Config, rates: np.ndarray, decay: np.ndarray | float) -> tuple[WDFreeTables, np.ndarray]:
@@ -165,7 +165,7 @@ def check_representation(config: Config) -> None:
     )
 
 
-def plan(config: Config, rates: np.ndarray) -> Plan:
+def coefficients(config: Config, rates: np.ndarray) -> Coefficients:
     """The tables of one lane.
 
     Args:
@@ -173,35 +173,35 @@ def plan(config: Config, rates: np.ndarray) -> Plan:
         rates: [T], of the run with weight decay.
 
     Returns:
-        `Plan` of host arrays [T].
+        `Coefficients`, host arrays [T].
 
     Raises:
         LrjaxError: the first step at which no exponential schedule equals the run.
 
     Example:
         >>> from lrjax import load_config
-        >>> from lrjax.experiment.loop.sweep import plan as lanes_of
+        >>> from lrjax.experiment.loop.sweep import expand as lanes_of
         >>> lane = lanes_of(load_config("configs/exp_lr.py:E7,scale=smoke"))[0].lanes[0]  # with weight decay
-        >>> plan(lane.config, lane.learning_rates()).tables is None
+        >>> coefficients(lane.config, lane.learning_rates()).tables is None
         True
     """
     read = freeze({key: config[key] for key in READ})
-    return _planned(read, rates.tobytes(), rates.dtype.str)
+    return _coefficients(read, rates.tobytes(), rates.dtype.str)
 
 
-@functools.lru_cache(maxsize=64)  # lanes of other seeds share a plan, and it is asked for before and in the run
-def _planned(config: Config, content: bytes, dtype_of_rates: str) -> Plan:
+@functools.lru_cache(maxsize=64)  # lanes of other seeds share them, and they are asked for before and in the run
+def _coefficients(config: Config, content: bytes, dtype_of_rates: str) -> Coefficients:
     rates = np.frombuffer(content, dtype_of_rates)
     l2 = config.optimizer.get("l2")
     scheduled = config.l2_schedule.name != "constant"
     decay = table(config.l2_schedule, l2, config.steps) if scheduled else l2
     build = REPRESENTATIONS[config.representation]
     if build is None:
-        return Plan(l2=decay if scheduled else None)
+        return Coefficients(l2=decay if scheduled else None)
     tables, log_scale = build(config, np.asarray(rates, np.float64), decay)
     dtype = jax.dtypes.canonicalize_dtype(np.float64)
     alpha = np.exp(np.diff(log_scale)).astype(dtype)
-    return Plan(tables, alpha, (log_scale[:-1] / math.log(10)).astype(dtype))
+    return Coefficients(tables, alpha, (log_scale[:-1] / math.log(10)).astype(dtype))
 
 
 def initial(static: Any, params: Tree) -> WDFreeState:
@@ -210,11 +210,11 @@ def initial(static: Any, params: Tree) -> WDFreeState:
 
 
 def log10_rate(tables: WDFreeTables) -> Any:
-    """log10 of the rates of a plan, which may be beyond the range of floats."""
+    """log10 of the rates that the steps use, which may be beyond the range of floats."""
     return jnp.log10(tables.mantissa) + tables.exponent * math.log10(2.0)
 
 
-def followed(model_state: Tree, row: Plan) -> Tree:
+def followed(model_state: Tree, row: Coefficients) -> Tree:
     """Model state after a step, its running statistics at the scale of the next step's weights."""
     return model_state if row.alpha is None else correct_statistics(model_state, row.alpha)
 

@@ -18,8 +18,8 @@ from lrjax.experiment.config.canonical import Config
 EPS = 1e-12
 
 
-class Answer(NamedTuple):
-    """What a rule says at the end of a stretch of steps."""
+class RuleOutput(NamedTuple):
+    """Output of a rule at the end of an interval."""
 
     state: Any
     scale: jax.Array  # of the learning rate, in place of the one before
@@ -31,7 +31,7 @@ class Rule(NamedTuple):
 
     Attributes:
         init: settings -> state, a pytree of arrays.
-        update: `(settings, state, scale, loss, seen) -> Answer`: scale in force, mean loss of the stretch, and what `observe`
+        update: `(settings, state, scale, loss, seen) -> RuleOutput`: scale in force, mean loss of the stretch, what `observe`
             saw in each part of it (a dict of arrays [PARTS]).
         observe: `(hparams, learning_rate, params, gradient, opt_state) -> dict` of scalars at every step, averaged over parts.
     """
@@ -42,7 +42,7 @@ class Rule(NamedTuple):
 
 
 class RuleState(NamedTuple):
-    """What a rule carries from step to step, beside its own state."""
+    """State of a rule with its multiplier of the learning rate and its stopping step."""
 
     scale: jax.Array  # of the learning rate
     stopped_at: jax.Array  # int32, the steps done when the rule stopped the lane; -1 before
@@ -62,7 +62,7 @@ def auto_decay_init(settings: Any) -> dict[str, jax.Array]:
     return {"f": jnp.float32(0), "t": jnp.int32(0), "window": window, "start": jnp.float32(jnp.nan)}
 
 
-def auto_decay(settings: Any, state: dict, scale: jax.Array, loss: jax.Array, seen: dict) -> Answer:
+def auto_decay(settings: Any, state: dict, scale: jax.Array, loss: jax.Array, seen: dict) -> RuleOutput:
     """AutoDecay: decay where the smoothed loss is flat and has dropped in this stage; stop where it is flat and has not.
 
         f_t = beta f_{t-1} + (1 - beta) l_t,   g_t = f_t / (1 - beta^t)
@@ -98,7 +98,7 @@ def auto_decay(settings: Any, state: dict, scale: jax.Array, loss: jax.Array, se
         "window": window,
         "start": jnp.where(decay, g, start),
     }
-    return Answer(inner, jnp.where(decay, scale * settings.factor, scale), flat & ~dropped)
+    return RuleOutput(inner, jnp.where(decay, scale * settings.factor, scale), flat & ~dropped)
 
 
 def plateau_init(settings: Any) -> dict[str, jax.Array]:
@@ -106,7 +106,7 @@ def plateau_init(settings: Any) -> dict[str, jax.Array]:
     return {"best": jnp.float32(jnp.inf), "count": jnp.int32(0), "cooldown": jnp.int32(0)}
 
 
-def plateau(settings: Any, state: dict, scale: jax.Array, loss: jax.Array, seen: dict) -> Answer:
+def plateau(settings: Any, state: dict, scale: jax.Array, loss: jax.Array, seen: dict) -> RuleOutput:
     """Reduce on plateau: decay once `patience` stretches in a row were no better than (1 - rtol) times the best one.
 
     The decisions of `optax.contrib.reduce_on_plateau`, which branches inside in a way that a program laid out over devices
@@ -131,7 +131,7 @@ def plateau(settings: Any, state: dict, scale: jax.Array, loss: jax.Array, seen:
         "cooldown": jnp.where(waits, state["cooldown"] - 1, jnp.where(fires, settings.cooldown, 0)),
     }
     lower = jnp.maximum(scale * settings.factor, settings.min_scale)
-    return Answer(inner, jnp.where(fires, lower, scale), jnp.bool_(False))
+    return RuleOutput(inner, jnp.where(fires, lower, scale), jnp.bool_(False))
 
 
 def sasa_observe(hparams: Any, learning_rate: jax.Array, params: Any, gradient: Any, opt_state: Any) -> dict:
@@ -153,7 +153,7 @@ def sasa_init(settings: Any) -> dict[str, jax.Array]:
     return {"inner": jnp.zeros((KEPT, PARTS)), "square": jnp.zeros((KEPT, PARTS)), "count": jnp.int32(0)}
 
 
-def sasa(settings: Any, state: dict, scale: jax.Array, loss: jax.Array, seen: dict) -> Answer:
+def sasa(settings: Any, state: dict, scale: jax.Array, loss: jax.Array, seen: dict) -> RuleOutput:
     """SASA: decay where <theta, g> - eta (1 + beta) |v|^2 / 2 is zero, up to `delta` of its second term.
 
     The 90 % confidence interval comes from the means of the 24 parts of the last two stretches (batch means); it must lie
@@ -168,7 +168,7 @@ def sasa(settings: Any, state: dict, scale: jax.Array, loss: jax.Array, seen: di
     small = jnp.abs(jnp.mean(difference)) + error < settings.delta * jnp.mean(square)
     decay = (count >= KEPT) & small
     kept = {"inner": inner, "square": square, "count": jnp.where(decay, 0, count)}
-    return Answer(kept, jnp.where(decay, scale * settings.factor, scale), jnp.bool_(False))
+    return RuleOutput(kept, jnp.where(decay, scale * settings.factor, scale), jnp.bool_(False))
 
 
 RULES: dict[str, Rule | None] = {

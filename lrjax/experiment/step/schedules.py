@@ -1,4 +1,4 @@
-"""step -> learning rate. A schedule is an `optax.Schedule`; the loop evaluates it on the host to a per-step table."""
+"""Learning-rate schedules by name. A schedule is an `optax.Schedule`; the loop evaluates it on the host to a per-step table."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

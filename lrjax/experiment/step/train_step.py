@@ -1,4 +1,4 @@
-"""One training step as a pure function of arrays. The file to read first.
+"""The training step, a pure function of arrays. The file to read first.
 
 `train_step` wraps an engine's update with what holds for every experiment: a lane that is over, or has diverged, is frozen;
 the average of the iterates; the metrics. An engine makes one update: `direct.py` differentiates any model under any optax
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from lrjax.experiment.step import representation, rules
-from lrjax.experiment.step.representation import NOTHING, Plan
+from lrjax.experiment.step.representation import NOTHING, Coefficients
 from lrjax.keys import key
 from lrjax.models.two_layer import INITS
 
@@ -34,13 +34,13 @@ class TrainState(NamedTuple):
     rule: Tree = ()  # of `lrjax.experiment.step.rules`; () without one
 
 
-class Row(NamedTuple):
+class StepInputs(NamedTuple):
     """What a step reads beside its state."""
 
     index: Any  # int32 [batch_size], examples
     learning_rate: Any
     active: Any  # bool, False once the lane has done its steps
-    plan: Plan = NOTHING  # what the step reads of a representation without weight decay
+    coefficients: Coefficients = NOTHING  # what the step reads of a representation without weight decay
 
 
 class Update(NamedTuple):
@@ -112,7 +112,7 @@ def _averaged(static: Any, hparams: HParams, state: TrainState, params: Tree, op
     return jax.tree.map(lambda old, new: old + weight.astype(old.dtype) * (new - old), state.average, params)
 
 
-def row_metrics(row: Row) -> dict[str, jax.Array]:
+def row_metrics(row: StepInputs) -> dict[str, jax.Array]:
     """What a row already says of its step (or of several): the learning rate and, of a single example, its index.
 
     Without weight decay, `learning_rate` is still the config's schedule, of a run with it; log10_learning_rate is what the
@@ -121,11 +121,11 @@ def row_metrics(row: Row) -> dict[str, jax.Array]:
     known = {"learning_rate": row.learning_rate}
     if row.index.shape[-1] == 1:
         known["example"] = row.index[..., 0]
-    if row.plan.l2 is not None:
-        known["l2"] = row.plan.l2
-    if row.plan.tables is not None:
-        known["log10_learning_rate"] = representation.log10_rate(row.plan.tables)
-        known["log10_scale"] = row.plan.log10_scale
+    if row.coefficients.l2 is not None:
+        known["l2"] = row.coefficients.l2
+    if row.coefficients.tables is not None:
+        known["log10_learning_rate"] = representation.log10_rate(row.coefficients.tables)
+        known["log10_scale"] = row.coefficients.log10_scale
     return known
 
 
@@ -135,7 +135,7 @@ def train_step(
     state: TrainState,
     hparams: HParams,
     data: Tree,
-    row: Row,
+    row: StepInputs,
     *,
     axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:

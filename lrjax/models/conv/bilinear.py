@@ -37,7 +37,7 @@ def primitive(name: str, shape: Callable, on_cpu: Callable, native: Callable, pl
     made.def_impl(jax.jit(made.bind, static_argnames="window"))
 
     def result(a, b, *more, window):
-        del more  # of shapes that give the same result, or no sum would hold them
+        del more  # all pairs must give the same shape
         return a.update(shape=shape(a.shape, b.shape, window), weak_type=False)
 
     made.def_abstract_eval(result)

@@ -40,7 +40,7 @@ def before(groups: list[Any]) -> str:
     """One line for each distinct setting of an experiment on the synthetic data; "" for images.
 
     Args:
-        groups: from `lrjax.experiment.loop.sweep.plan`.
+        groups: from `lrjax.experiment.loop.sweep.expand`.
     """
     configs = [lane.config for group in groups for lane in group.lanes if lane.config.data.name in ("signal_noise",)]
     if not configs:

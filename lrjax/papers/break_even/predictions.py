@@ -12,7 +12,7 @@ def before(groups: list[Any]) -> str:
     """One line a distinct setting: rate, batch size, the edge that lambda_H meets, and the cost of the probes.
 
     Args:
-        groups: from `lrjax.experiment.loop.sweep.plan`.
+        groups: from `lrjax.experiment.loop.sweep.expand`.
     """
     rows: dict[tuple, str] = {}
     training = probing = 0.0

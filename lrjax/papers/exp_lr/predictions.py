@@ -25,7 +25,7 @@ def _expected(lane: Any) -> str:
     rate, l2, momentum = optimizer.learning_rate, optimizer.l2 or 0.0, optimizer.momentum or 0.0
     if not l2:
         return "no weight decay: the norm only grows"
-    tables = lane.plan().tables
+    tables = lane.coefficients().tables
     with np.errstate(divide="ignore"):  # a rate of 0, as at the end of a cosine
         used = np.log10(lane.learning_rates()) if tables is None else np.asarray(log10_rate(tables))
     finite = used[np.isfinite(used)]

@@ -8,7 +8,7 @@ def before(groups: list[Any]) -> str:
     """A line on the data and one for each arm: its rates, and when they change.
 
     Args:
-        groups: from `lrjax.experiment.loop.sweep.plan`.
+        groups: from `lrjax.experiment.loop.sweep.expand`.
     """
     lanes = sorted((lane for group in groups for lane in group.lanes), key=lambda lane: lane.index)
     lines = []

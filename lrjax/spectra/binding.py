@@ -1,0 +1,168 @@
+"""Curvature operators as values, and their binding to parameters and batches."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jax.sharding import Mesh
+
+from lrjax.devices import parallel
+from lrjax.spectra import validation
+from lrjax.spectra.bound import Bound
+from lrjax.spectra.products import Batches, Products, highest
+from lrjax.spectra.programs import Functions
+from lrjax.spectra.rules import LinearizeContext, Rule, mean_gradient, whole
+from lrjax.spectra.selection import Tree, Where, in_float32, select
+
+if TYPE_CHECKING:
+    from jaxtyping import PRNGKeyArray
+
+
+def bind(
+    operator: Operator,
+    params: Tree,
+    batches: validation.BatchSource,
+    where: Where = None,
+    *,
+    mesh: Mesh | None = None,
+    chunk: int | None = None,
+    keep_bytes: int = 0,
+    checks: bool = True,
+) -> Bound:
+    """An operator at fixed parameters, averaged over all examples of the batches.
+
+    Binding compiles nothing but the checks; the first product compiles. Later products compile again only for another number
+    of vectors, another shape of batch or another choice of parameters. Bindings share programs: binding again an operator
+    made of the same function objects compiles nothing, at other parameters, on other data, with another key or diagonal.
+    A function that is created anew (a lambda, a `functools.partial`, the result of `jax.jit`) is another object and compiles
+    again. Programs are freed when one of their functions is garbage-collected.
+
+    Args:
+        operator: from `lrjax.spectra.operators`.
+        params: a pytree of any library. Half-precision leaves are measured in float32.
+        batches: a list of batches (any pytrees, examples along the first axis of the first array), or a function that
+            returns a fresh iterator over them, so that they stream. The last may be short: every example weighs the same.
+        where: which parameters, by path: see `lrjax.spectra.selection.select`. The others are constants.
+        mesh: spreads each batch over the devices of the mesh; with several processes each passes the same batches.
+        chunk: vectors multiplied at once. None for as many as an algorithm asks for while the linearisations, about one
+            batch's for each vector, stay under 4 GiB.
+        keep_bytes: the linearisations of the batches are kept between products while they take no more than this.
+        checks: validate the loss (deterministic? right shape?) and the parameters (finite?) first. It calls the loss two
+            or three times, outside any compiled program.
+
+    Returns:
+        The bound operator. `matmat` on k vectors takes about k times the memory of the tangents of one batch.
+
+    Raises:
+        LrjaxError: no examples; a loss that is not a scalar, or not deterministic; coupled per-example losses; NaN
+            parameters; nothing selected.
+
+    References:
+        Yao et al. 2020, PyHessian: Neural networks through the lens of the Hessian: products summed over batches.
+
+    Example:
+        >>> from lrjax.spectra import hessian
+        >>> op = hessian(lambda w, x: jnp.mean((x @ w) ** 2))
+        >>> bound = bind(op, jnp.zeros(2), [jnp.eye(2), jnp.ones((1, 2))])  # 2 x^T x / 3
+        >>> bound.matvec(jnp.array([3.0, 0.0])).tolist(), bound.num_examples
+        ([4.0, 2.0], 3)
+    """
+    selection = select(params, where)
+    selected, rest = selection.split(params)
+    selected = in_float32(selected)
+    data = Batches(batches, mesh)
+    if checks:
+        validation.finite(selected, operator.name)
+        validation.loss(operator.rule, operator.functions, selection.merge(selected, rest), data.first, data.sizes[0])
+    if mesh is not None:
+        selected, rest = parallel.put_shared((selected, rest), mesh)
+    scale = None
+    if operator.diagonal is not None:
+        scale = jax.lax.rsqrt(ravel_pytree(selection.split(operator.diagonal)[0])[0])
+    definition = (operator.rule, operator.functions, operator.key)
+    products = Products(definition, selection, (selected, rest), data, chunk, keep_bytes)
+    product = products if scale is None else lambda vectors: products(vectors * scale[None]) * scale[None]
+    return Bound(highest(product), selected, name=operator.name, num_examples=data.num_examples, psd=operator.psd)
+
+
+def _same_numbers(a: Tree, b: Tree) -> bool:
+    """Whether two trees hold equal arrays; a traced array equals itself alone."""
+    (first, treedef), (second, other) = jax.tree.flatten(a), jax.tree.flatten(b)
+    return treedef == other and all(x is y or _equal(x, y) for x, y in zip(first, second, strict=True))
+
+
+def _equal(x: Any, y: Any) -> bool:
+    if isinstance(x, jax.core.Tracer) or isinstance(y, jax.core.Tracer) or jnp.result_type(x) != jnp.result_type(y):
+        return False
+    if jnp.issubdtype(jnp.result_type(x), jax.dtypes.prng_key):
+        x, y = jax.random.key_data(x), jax.random.key_data(y)
+    return np.array_equal(x, y)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Operator:
+    """A curvature matrix as a value; made by the functions of `lrjax.spectra.operators`. It holds no parameters and no data.
+
+    Two operators are equal if they are of one kind, their functions are the same objects and their arrays have the same
+    numbers. Equal operators share compiled programs, and so do those that differ in key or diagonal.
+
+    Attributes:
+        name: of the matrix, for results and messages.
+        rule: `lrjax.spectra.rules.Rule`, how A v follows from the functions.
+        functions: of the caller.
+        key: for operators that draw labels.
+        diagonal: P of P^(-1/2) A P^(-1/2), a tree like params; None for A itself.
+
+    Raises:
+        LrjaxError: in `bind`.
+
+    References:
+        Operators apart from algorithms: Golmant et al. 2018, pytorch-hessian-eigenthings.
+
+    Example:
+        >>> from lrjax.spectra import hessian
+        >>> loss = lambda w, x: jnp.mean((x @ w) ** 2)
+        >>> hessian(loss) == hessian(loss), hessian(loss) == hessian(lambda w, x: jnp.mean((x @ w) ** 2))
+        (True, False)
+    """
+
+    name: str
+    rule: Rule
+    functions: Functions
+    key: PRNGKeyArray | None = None
+    diagonal: Tree = None
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Operator)
+            and (self.name, self.rule, self.functions) == (other.name, other.rule, other.functions)
+            and _same_numbers((self.key, self.diagonal), (other.key, other.diagonal))
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.rule, self.functions))
+
+    @property
+    def psd(self) -> bool:
+        """Whether the matrix is positive semi-definite by construction."""
+        return self.rule.psd
+
+    def matvec(self, params: Tree, v: Tree, batch: Tree) -> Tree:
+        """A v for the mean over one batch; a pure function that may be jitted, mapped and differentiated.
+
+        It compiles nothing itself, and jitted it keeps the operator's functions for as long as the program.
+        """
+        mean = mean_gradient(self.functions, params, batch, whole) if self.rule.centred else None
+        context = LinearizeContext(mean_gradient=mean, key=self.key)
+        root = jax.tree.map(jnp.sqrt, self.diagonal)
+        scaled = v if root is None else jax.tree.map(jnp.divide, v, root)
+        product = self.rule.linearize(self.functions, params, batch, context)(scaled)
+        return product if root is None else jax.tree.map(jnp.divide, product, root)
+
+    bind = bind  # one signature and one docstring for the function and the method
