@@ -4,7 +4,7 @@ import pytest
 
 import lrjax
 from lrjax.experiment.config.canonical import flatten
-from lrjax.experiment.loop.sweep import plan
+from lrjax.experiment.loop.sweep import expand
 from lrjax.experiment.rundir.lanes import NotMeasured, end, lane_config, lanes
 from lrjax.experiment.rundir.metrics import load_run
 from lrjax.papers import PAPERS
@@ -24,7 +24,7 @@ def run(config, tmp_path_factory):
 
 
 def test_a_lane_s_config_is_the_resolved_one_that_ran(run, config):
-    for lane in (lane for group in plan(config) for lane in group.lanes):
+    for lane in (lane for group in expand(config) for lane in group.lanes):
         told, ran = flatten(lane_config(load_run(run.workdir), run.lanes[lane.index])), flatten(lane.config)
         assert {key for key in ran if told[key] != ran[key]} <= {f"probes.{name}" for name in config.probes}
         assert told["steps"] == 640
