@@ -148,7 +148,7 @@ def phase(scale: str) -> Config:
 
 
 def ablate(scale: str) -> Config:
-    """What the effect needs and what it does not, and the average of the iterates."""
+    """Ablations of the effect, and the average of the iterates."""
     config = two_layer()
     config.averaging_decay = 0.999
     config.sweep = group(dict(seed=SEEDS[scale]))

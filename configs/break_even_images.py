@@ -8,7 +8,7 @@ SEEDS = {"smoke": (0,), "small": (0,), "paper": (0, 1, 2)}
 
 
 def measured(config: Config, scale: str) -> Config:
-    """What the probes look at: the paper's L = 25 batches of M = 128, and 5 % of the training set for H."""
+    """Settings of the probes: the paper's L = 25 batches of M = 128, and 5 % of the training set for H."""
     config.paper = "break_even"
     config.spectra.update(noise_batches=25, noise_batch_size=128, predicted=200)
     if scale == "paper":

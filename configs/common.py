@@ -1,4 +1,4 @@
-"""What every experiment's config starts from: one place for the keys, their types and their defaults."""
+"""Base config of every experiment: the keys, their types and their defaults."""
 
 from typing import Any, TypeAlias
 
@@ -49,6 +49,16 @@ RULE = dict(
 )
 
 
+# How the lanes of an experiment share processors; changes no numbers but by rounding.
+PROGRAM = dict(
+    lane_loop="auto",  # "vmap", "map" (one after the other in one program), "single" (one lane a device)
+    step_loop="scan",  # "scan": a chunk is one program; "host": a step is (where a model convolves on a CPU)
+    lanes_per_device=8,
+    threads=0,  # of a CPU, as the program starts; 0: one a core. One is faster where a step's arrays are small
+    data_devices=0,  # devices that share the batch of one lane; 0: all when there is one lane, else 1
+)
+
+
 def base() -> Config:
     """The keys that all papers share. A paper's config overrides them and adds its own under `data` and `model`."""
     return group(
@@ -57,7 +67,7 @@ def base() -> Config:
             experiment="",
             scale="small",
             seed=0,
-            data_dir="",  # where tfds data lies; empty: TFDS_DATA_DIR, then tfds's own default
+            data_dir="",  # folder of the tfds data; empty: TFDS_DATA_DIR, then tfds's own default
             engine="direct",  # "direct": autodiff, any optax optimizer; "gram": exact inner products (two-layer net, SGD)
             loss="cross_entropy",
             data=group(dict(name="")),
@@ -98,13 +108,9 @@ def base() -> Config:
             keep_checkpoints=FieldReference(2, field_type=object),  # the newest ones, or "all"
             probes=group(),  # name -> how often: 250, "3 epochs", "10 until 200, 1 epochs", or "end" for once
             spectra=group(SPECTRA),  # of the probes spectrum and noise
-            lane_loop="auto",  # "vmap", "map" (one after the other in one program), "single" (one lane a device)
-            step_loop="scan",  # "scan": a chunk is one program; "host": a step is (where a model convolves on a CPU)
-            lanes_per_device=8,
-            threads=0,  # of a CPU, as the program starts; 0: one a core. One is faster where a step's arrays are small
-            data_devices=0,  # devices that share the batch of one lane; 0: all when there is one lane, else 1
             # where a lane begins: at a step (or "20 epochs") of another arm, with its "run" or its "weights" but `fresh` layers
             start=group(dict(arm="", at=FieldReference(0, field_type=object), what="run", fresh=())),
+            **PROGRAM,
             sweep=group(),  # dotted key -> tuple of values; their product is run
             arms=group(),  # name -> overrides; each arm is crossed with the sweep
         )

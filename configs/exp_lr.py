@@ -1,7 +1,7 @@
 """An Exponential Learning Rate Schedule for Deep Learning (Li & Arora 2020).
 
 Paper: arXiv 1910.07454, ICLR 2020. Claim: with normalisation, SGD with momentum and weight decay equals SGD without weight
-decay under a learning rate that grows exponentially. `representation` says in which of the forms an arm trains; learning
+decay under a learning rate that grows exponentially. `representation` is the form in which an arm trains; learning
 rate, l2 and momentum are always those of the run with weight decay.
 
 Run:    python -m lrjax.main --config=configs/exp_lr.py[:EXPERIMENT][,scale=smoke|small|paper]

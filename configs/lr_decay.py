@@ -15,7 +15,7 @@ L10 | the undecayed run and its weight average: does averaging bring what decay 
 L7_ps10 | transfer of each stage's snapshot to PS10 with new complex points | smoke, small, paper | 15 min
 L1 | CIFAR-10: full-batch gradient descent with decay at several steps | smoke, small, paper | 18 min
 L2 | CIFAR-10: SGD with decay at several epochs, the gap before and after | smoke, small, paper | 14 min
-L9 | CIFAR-10: how much of what the network knows a linear classifier explains, by stage | smoke, small, paper | 12 min
+L9 | CIFAR-10: label information explained by a linear classifier, by stage | smoke, small, paper | 12 min
 L8 | CIFAR-10 with the patches of Li, Wei & Ma 2019: which rate memorises them | smoke, small, paper | 46 min
 L7 | transfer of each snapshot: 100 classes of Tiny ImageNet to the others and CIFAR-10 | smoke, small, paper | 79 min
 """

@@ -1,4 +1,4 @@
-"""What a claim is: a paper's statement as a function of the run directory, and the table that shows how it came out.
+"""Claims: a paper's statements as functions of the run directory, their verdicts, and the table of both.
 
 A claim can come out negative. `judge` keeps every verdict it gets, and `table` prints them all.
 """
@@ -24,7 +24,7 @@ _ANSI_END = "\x1b[0m"
 
 
 class Finding(NamedTuple):
-    """What a check found: one word of `VERDICTS`, and the numbers behind it as text."""
+    """Result of a check: one word of `VERDICTS`, and the numbers behind it as text."""
 
     verdict: str
     measured: str
@@ -39,7 +39,7 @@ class Claim:
         paper: key of `lrjax.papers.PAPERS`.
         experiments: the experiments whose runs can decide the claim; other runs leave it out.
         statement: the paper's statement in one sentence.
-        source: where it stands, e.g. "section 4, theorem 5".
+        source: the place in the paper, e.g. "section 4, theorem 5".
         expected: what must be measured for "supported", in words and numbers.
         check: run (`lrjax.experiment.rundir.metrics.RunResult`) -> `Finding`; may raise `NotMeasured(reason)`.
         paper_reports: the paper's own number, None when it is not known.

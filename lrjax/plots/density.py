@@ -51,7 +51,7 @@ def _listed(marked: NDArray[Any]) -> str:
 
 
 def _floor(axis: Axes, heights: list[NDArray[Any]], single: float) -> None:
-    """A log axis from below the height of one eigenvalue: what lies lower is the tail of a Gaussian."""
+    """A log axis from below the height of one eigenvalue: lower values are the tail of a Gaussian."""
     top = max(float(np.max(height, initial=0.0)) for height in heights)
     axis.set_yscale("log")
     axis.set_ylim(min(0.3 * single, 0.1 * top), 2.0 * top)

@@ -1,4 +1,4 @@
-"""What all figures share: size, colours, thinning of long series, choice of lanes.
+"""Shared parts of all figures: size, colours, thinning of long series, file format.
 
 Figures are drawn for a page that is read on a phone too: 5 inches wide, so that 10 pt text stays legible when the page
 scales them down. pyplot is not used: it keeps global state.

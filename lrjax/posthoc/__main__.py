@@ -19,7 +19,7 @@ FLAGS = {
     "seed": "of the choice of examples and of random vectors",
     "spread": "measure lambda_1 on so many other subsets of that size too",
     "probes": "random vectors of --density and --trace; default 10",
-    "data_dir": "where tfds data lies, if no longer where it was",
+    "data_dir": "folder of the tfds data, if it moved",
     "out": "folder to write to; default: WORKDIR/spectra",
 }
 SWITCHES = {

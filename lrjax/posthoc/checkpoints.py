@@ -27,7 +27,7 @@ class Stored(NamedTuple):
     """A run directory whose lanes can be rebuilt.
 
     Attributes:
-        workdir: where it lies.
+        workdir: its path.
         config: as it was run, with settings of its own for measuring.
         status: status.json.
         groups: its lanes by static config, see `lrjax.experiment.loop.sweep.expand`.

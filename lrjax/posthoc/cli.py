@@ -75,7 +75,7 @@ def start(flags: argparse.Namespace, arguments: Sequence[str]) -> int:
 
 
 class _Findings:
-    """What was measured so far, and the eigenvectors of each lane from which the next step starts."""
+    """Results so far, and the eigenvectors of each lane from which the next step starts."""
 
     def __init__(self) -> None:
         self.rows: list[Record] = []
@@ -116,7 +116,7 @@ class _Findings:
 @contextmanager
 def _notes() -> Iterator[None]:
     """Each warning of a small subset as one line on stderr, once."""
-    said: set[str] = set()
+    shown: set[str] = set()
     with warnings.catch_warnings():
         warnings.simplefilter("always", SmallSubsetWarning)
         usual = warnings.showwarning
@@ -124,8 +124,8 @@ def _notes() -> Iterator[None]:
         def show(message: Any, category: Any, *rest: Any, **named: Any) -> None:
             if not issubclass(category, SmallSubsetWarning):
                 usual(message, category, *rest, **named)
-            elif str(message) not in said:
-                said.add(str(message))
+            elif str(message) not in shown:
+                shown.add(str(message))
                 print(f"note: {message}", file=sys.stderr)
 
         warnings.showwarning = show
@@ -154,7 +154,7 @@ def measure_run(
         lanes: by number; None for all. A lane that has diverged is left out from there on.
         settings: of the config group `spectra`, in place of the run's own: matrices, k, tol, max_steps, examples, ...
         extras: density, trace and spread.
-        data_dir: where tfds data lies, if no longer where it was.
+        data_dir: folder of the tfds data, if it moved.
         out: folder to write to, made if missing; default `workdir`/spectra.
         command: what spectra.json names as its origin.
 

@@ -33,7 +33,7 @@ PROBES = 10
 
 
 class Extras(NamedTuple):
-    """What is measured beside eigenpairs.
+    """Measurements beside eigenpairs.
 
     Attributes:
         density: the spectral density.
@@ -57,7 +57,7 @@ class Measured(NamedTuple):
 
 
 class _Instruments(NamedTuple):
-    """What is made once for all lanes and steps of a static config, since compiled programs are kept by function.
+    """Functions made once for all lanes and steps of a static config, since compiled programs are kept by function.
 
     Attributes:
         static: with all that models need.
@@ -97,7 +97,7 @@ def measure(point: Point, before: Mapping[str, np.ndarray], extras: Extras) -> l
         extras: what is wanted beside eigenpairs.
 
     Returns:
-        A result a matrix; the preconditioned Hessian has none before the first step, where Adam knows no second moments.
+        A result a matrix; the preconditioned Hessian has none before the first step, where Adam has no second moments.
 
     Raises:
         LrjaxError: k larger than the size, or a spread where the subset is the whole training set.

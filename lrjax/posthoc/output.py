@@ -1,4 +1,4 @@
-"""What `python -m lrjax.posthoc` leaves behind: a table on the terminal, spectra.json, arrays and figures."""
+"""Output of `python -m lrjax.posthoc`: a table on the terminal, spectra.json, arrays and figures."""
 
 import io
 import json
@@ -60,7 +60,7 @@ def lines(row: Record) -> str:
 
 
 def footnotes(rows: Sequence[Record]) -> list[str]:
-    """What the table does not explain by itself."""
+    """Explanations below the table."""
     found = []
     edges = sorted({row["edge_of"] for row in rows if row["edge_of"]})
     if edges:

@@ -1,4 +1,4 @@
-"""What to measure during training. A probe reads the state, returns named arrays and changes nothing in the run.
+"""Probes: measurements during training. A probe reads the state, returns named arrays and changes nothing in the run.
 
 A config asks for probes by `probes = {"features": 250, "curvature": "end", "spectrum": "10 until 200, 1 epochs"}`: name ->
 every so many steps, once at the end, or dense early and sparse late. To add one, write a function and a row in `PROBES`.

@@ -1,4 +1,4 @@
-"""What a probe asks of a config, checked before a run begins."""
+"""Checks of a config by the probes that it names, before a run begins."""
 
 from lrjax.errors import check, nearest
 from lrjax.experiment.config.canonical import Config

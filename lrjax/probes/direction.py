@@ -25,7 +25,7 @@ def _angles(before: Any, after: Any) -> jax.Array:
 
 
 def direction(static: Any, engine: Engine, mesh: Mesh) -> Probe:
-    """How far the weights turned since the last measurement, and how long they are, by array and in all.
+    """Angle of the weights to those of the last measurement, and their norm, by array and in all.
 
     It remembers the direction of the last measurement. Arrays: log10_norm (of all trained weights as one vector, in the
     representation of the run and without its gauge), angle (radians since the last measurement, 0 at the first),

@@ -25,7 +25,7 @@ def in_batches(function: Callable, static: Any, mesh: Mesh) -> Callable[..., lis
     Args:
         function: `(state, batch, *rest) -> arrays`; the batch has "x", "y" and "weight" [B], zero where it is filled up
             with copies of the last example.
-        static: whose data set says whether each lane has examples of its own.
+        static: its data set decides whether each lane has examples of its own.
         mesh: of the block.
 
     Returns:
@@ -42,7 +42,7 @@ def in_batches(function: Callable, static: Any, mesh: Mesh) -> Callable[..., lis
 
 
 def number_of(split: Any, static: Any) -> int:
-    """How many examples a split of a lane has."""
+    """Number of examples of a split of a lane."""
     return split["y"].shape[1 if DATASETS[static.data.name].per_lane else 0]
 
 

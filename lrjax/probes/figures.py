@@ -36,7 +36,7 @@ from lrjax.spectra.training_edge import training_edge
 MOST_PANELS, COLUMNS = 12, 3
 FEW = 25  # measurements that are marked by dots
 WIDE = 30.0  # largest lambda_1 over the median from which the axis is logarithmic: a spike would hide the rest
-FAR = 3.0  # an edge so many times above all of lambda_1 is said in words
+FAR = 3.0  # an edge so many times above all of lambda_1 is given as a number
 EDGE_COLOURS = ("black", VERMILLION, GREEN)
 NAMES = {"hessian": "Hessian", "ggn": "GGN", "gradient_covariance": "Gradient covariance K"}
 
@@ -45,7 +45,7 @@ __all__ = ["Course", "cosine_figure", "density_figure", "eigenvalues_figure", "f
 
 
 class Course(NamedTuple):
-    """What was measured of one lane through training.
+    """Measurements of one lane through training.
 
     Attributes:
         steps: [T].
@@ -203,7 +203,7 @@ def _edges(axis: Axes, course: Course, steps: NDArray[Any], high: float) -> floa
 
 
 def figures(run: RunResult) -> list[Figure]:
-    """What a run's arrays of curvature show: eigenvalues a matrix, and the angle between top eigenvectors.
+    """Figures of a run's curvature: eigenvalues a matrix, and the angle between top eigenvectors.
 
     Args:
         run: from `lrjax.experiment.rundir.metrics.load_run`; it need not be finished.
@@ -244,7 +244,7 @@ def _course(run: RunResult, lane: dict[str, Any], arrays: Mapping[str, Any], mat
 
 
 def label(run: RunResult, lane: Mapping[str, Any]) -> str:
-    """What tells a lane from the others of its run: its arm and the values that vary; empty for a single lane."""
+    """Label that distinguishes a lane from the others of its run: its arm and the values that vary; empty for a single lane."""
     if len(run.lanes) == 1:
         return ""
     arms = {other["arm"] for other in run.lanes}

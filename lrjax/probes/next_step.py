@@ -1,4 +1,4 @@
-"""What SGD would do next: how often a step from here raises the training loss, and how far a step can be stretched."""
+"""The effect of the next SGD step: how often a step from here raises the training loss, and how far a step can be stretched."""
 
 from collections.abc import Callable
 from typing import Any
@@ -59,20 +59,12 @@ def find_stretch(loss_at: Callable[[np.ndarray], np.ndarray], lanes: int, cap: f
     return np.where(np.isfinite(start), np.where(found, up, cap), np.nan)
 
 
-def next_step(static: Any, engine: Engine, mesh: Mesh) -> Probe:
-    r"""What `spectra.next_steps` updates would do, each made from here on a random batch with the rate of the lane.
+def _programs(static: Any, engine: Engine, mesh: Mesh) -> tuple[Callable, Callable, Callable]:
+    """Compiled functions of a block of lanes.
 
-    The loss L is that of `spectra.examples` fixed training examples, in evaluation mode. One number a lane:
-
-    - delta_loss: mean of L(theta') - L(theta) over the updates theta'; delta_loss_relative: over L(theta);
-    - increase_rate: share of the updates with L(theta') > L(theta);
-    - alpha_star: smallest alpha with L(theta + alpha (theta' - theta)) >= 1.2 L(theta) for the first update, at most 100, to
-      1 %. On a quadratic with minimum zero it is 2.095 / (eta lambda).
-
-    The rate is `optimizer.learning_rate`; a schedule is not followed.
-
-    Source: The Break-Even Point on Optimization Trajectories, section 4.1 (alpha* in the submission, the difference of losses
-    in the final version).
+    Returns:
+        `(state, hparams, data) -> (loss, losses after each update)`; `(state, hparams, data) -> parameters after the first
+        update`; `(state, hparams, data, parameters after, alpha) -> loss at theta + alpha (theta' - theta)`.
     """
     model = models.configured(static, static.data.num_classes)
     settings, size = static.spectra, static.batch_size
@@ -104,9 +96,29 @@ def next_step(static: Any, engine: Engine, mesh: Mesh) -> Probe:
         return loss(engine.weights(params, hparams, data), state, data)
 
     loop = static.lane_loop
-    lanes_of_changes = parallel.lanes(changes, mesh, loop, shared=shared)
-    first = parallel.lanes(lambda s, h, d: stepped(s, h, d, 0), mesh, loop, shared=shared)
-    stretched = parallel.lanes(along, mesh, loop, shared=shared)
+    return (
+        parallel.lanes(changes, mesh, loop, shared=shared),
+        parallel.lanes(lambda s, h, d: stepped(s, h, d, 0), mesh, loop, shared=shared),
+        parallel.lanes(along, mesh, loop, shared=shared),
+    )
+
+
+def next_step(static: Any, engine: Engine, mesh: Mesh) -> Probe:
+    r"""The effect of `spectra.next_steps` updates, each made from here on a random batch with the rate of the lane.
+
+    The loss L is that of `spectra.examples` fixed training examples, in evaluation mode. One number a lane:
+
+    - delta_loss: mean of L(theta') - L(theta) over the updates theta'; delta_loss_relative: over L(theta);
+    - increase_rate: share of the updates with L(theta') > L(theta);
+    - alpha_star: smallest alpha with L(theta + alpha (theta' - theta)) >= 1.2 L(theta) for the first update, at most 100, to
+      1 %. On a quadratic with minimum zero it is 2.095 / (eta lambda).
+
+    The rate is `optimizer.learning_rate`; a schedule is not followed.
+
+    Source: The Break-Even Point on Optimization Trajectories, section 4.1 (alpha* in the submission, the difference of losses
+    in the final version).
+    """
+    lanes_of_changes, first, stretched = _programs(static, engine, mesh)
 
     def measure(state: TrainState, hparams: Any, data: Any) -> dict[str, Any]:
         before, losses = parallel.fetch(lanes_of_changes(state, hparams, data))

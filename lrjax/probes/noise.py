@@ -57,7 +57,7 @@ def noise(static: Any, engine: Engine, mesh: Mesh) -> Probe:
 
 
 def numbers(found: Gram) -> dict[str, float]:
-    """What is stored of K: the numbers of `NAMES`."""
+    """The numbers of `NAMES` of K."""
     low = high = np.nan
     if len(found.inner) > 2:
         # Not `intervals`: of few gradients it would warn at every measurement.

@@ -18,7 +18,7 @@ def noise_grid(static: Any, engine: Engine, mesh: Mesh) -> Probe:
     """For each (L, M) of `spectra.noise_grid`: lambda_1 and Tr(K) per example, and Tr / lambda_1, lambda* / lambda_1.
 
     Arrays [lanes, pairs]: "lambda_k1_per_example", "lambda_k1_raw", "trace_k_per_example", "trace_over_lambda",
-    "lambda_star_over_lambda"; "batches" and "batch_size" say which pair. A larger L M holds the examples of a smaller one.
+    "lambda_star_over_lambda"; "batches" and "batch_size" name the pair. A larger L M holds the examples of a smaller one.
 
     Source: The Break-Even Point on Optimization Trajectories, appendix (M = 1 against M = 128).
     """

@@ -45,7 +45,7 @@ def write_report(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
     run = load_run(workdir)
     paper = run.config.get("paper")
     if paper not in PAPERS:
-        raise LrjaxError(f"{workdir} is a run of the paper {paper!r}; lrjax knows {', '.join(sorted(PAPERS))}.")
+        raise LrjaxError(f"{workdir} is a run of the paper {paper!r}; known are {', '.join(sorted(PAPERS))}.")
     try:
         return write_files(run, PAPERS[paper], workdir)
     except OSError as error:

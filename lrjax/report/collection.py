@@ -29,7 +29,7 @@ class Run(NamedTuple):
 
 
 def is_collection(folder: Path) -> bool:
-    """Whether a folder holds runs, rather than being one."""
+    """Whether a folder contains runs, rather than being one."""
     return not (folder / "config.json").exists() and ((folder / JOBS).exists() or any(folder.glob("*/config.json")))
 
 

@@ -1,4 +1,4 @@
-"""What a person at a terminal sees: predictions before the run, progress, claims and the place of the report after it."""
+"""A run at a terminal: predictions before the run, progress, claims and the place of the report after it."""
 
 import argparse
 import json

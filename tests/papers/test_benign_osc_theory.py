@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from lrjax.errors import LrjaxError
 from lrjax.papers.benign_osc import theory
-from lrjax.papers.benign_osc.conditions import conditions, conditions_table, scales
+from lrjax.papers.benign_osc.conditions import conditions, scales
+from tests.papers import benign_formulas
 
 DATA_CLEAR: dict[str, Any] = {
     "n": 64,
@@ -41,13 +42,13 @@ def test_values_without_meaning_are_refused(call):
 def test_accumulated_residual_exceeds_its_bound(e, fractions):
     residual = 1.0 - np.array(fractions) * (1.0 + 1.0 / e)
     log_growth = np.log1p(e * residual).sum()
-    bound = theory.accumulation_bound(log_growth, np.square(residual).sum(), e)
+    bound = benign_formulas.accumulation_bound(log_growth, np.square(residual).sum(), e)
     assert residual.sum() >= float(bound) - 1e-9
 
 
 def test_accumulation_bound_is_tight_to_second_order_and_its_constant_not_e_over_2():
     e, residual = 1.25, 1e-3
-    bound = float(theory.accumulation_bound(log(1.0 + e * residual), residual**2, e))
+    bound = float(benign_formulas.accumulation_bound(log(1.0 + e * residual), residual**2, e))
     slack = residual - bound
     assert 0.0 < slack < (e / 2.0) * residual**2
     assert log(1.0 + e) / e + e / 2.0 > 1.0, "at z = 0 the constant e / 2 would break the bound"
@@ -81,9 +82,9 @@ def test_single_example_follows_the_logistic_curve_to_its_end(e):
     path = _single_example(e, eps, 20_000)
     end = float(theory.single_example_end(e, eps))
     assert end <= path[-1, 1] < 1.02 * end
-    assert float(theory.stability_of_example(path[-1, 0], path[-1, 1], 0.0, e=e, eps=eps, eps_xi=0.0)) == pytest.approx(
-        1.0, abs=2e-3
-    )
+    assert float(
+        benign_formulas.stability_of_example(path[-1, 0], path[-1, 1], 0.0, e=e, eps=eps, eps_xi=0.0)
+    ) == pytest.approx(1.0, abs=2e-3)
     measured = int(np.argmax(path[:, 1] > 0.5 * theory.capacity(e)))
     assert measured == pytest.approx(theory.half_capacity_time(1e-5, e, eps), rel=0.05)
 
@@ -123,17 +124,17 @@ def test_small_learning_rate_ends_of_the_two_parameter_sets():
 
 def test_window_of_the_paper_is_e_from_1_to_1_6():
     m, u_norm = 8, 3.0
-    assert theory.e_of_learning_rate(m / (4 * u_norm**2), u_norm, m) == pytest.approx(1.0)
-    assert theory.e_of_learning_rate(2 * m / (5 * u_norm**2), u_norm, m) == pytest.approx(1.6)
-    assert theory.e_of_learning_rate(2 * m / (5 * u_norm**2), u_norm, m, kappa=2.0) == pytest.approx(0.8)
-    assert theory.learning_rate_of_e(1.25, 1.0, 8) == pytest.approx(2.5)
+    assert benign_formulas.e_of_learning_rate(m / (4 * u_norm**2), u_norm, m) == pytest.approx(1.0)
+    assert benign_formulas.e_of_learning_rate(2 * m / (5 * u_norm**2), u_norm, m) == pytest.approx(1.6)
+    assert benign_formulas.e_of_learning_rate(2 * m / (5 * u_norm**2), u_norm, m, kappa=2.0) == pytest.approx(0.8)
+    assert benign_formulas.learning_rate_of_e(1.25, 1.0, 8) == pytest.approx(2.5)
 
 
 @given(st.floats(0.01, 3.0), st.floats(0.1, 10.0), st.integers(1, 512), st.sampled_from([2.0, 4.0]))
 def test_learning_rate_and_e_are_inverse(e, u_norm, width, kappa):
-    eta = theory.learning_rate_of_e(e, u_norm, width, kappa)
-    assert theory.e_of_learning_rate(eta, u_norm, width, kappa) == pytest.approx(e)
-    assert theory.e_full_batch(eta, u_norm, width, 28, 64, kappa) == pytest.approx(e * 28 / 64)
+    eta = benign_formulas.learning_rate_of_e(e, u_norm, width, kappa)
+    assert benign_formulas.e_of_learning_rate(eta, u_norm, width, kappa) == pytest.approx(e)
+    assert benign_formulas.e_full_batch(eta, u_norm, width, 28, 64, kappa) == pytest.approx(e * 28 / 64)
 
 
 def _example(rng, width, u_norm, v_norm, xi_norm):
@@ -163,14 +164,14 @@ def test_sharpness_is_the_top_eigenvalue_of_a_finite_difference_hessian(kappa):
         for j, dj in enumerate(basis):
             corners = [_loss(flat + a * di + b * dj, patches, width, kappa) * a * b for a in (1, -1) for b in (1, -1)]
             hessian[i, j] = sum(corners) / (4.0 * h**2)
-    sharpness = theory.sharpness_of_example(
+    sharpness = benign_formulas.sharpness_of_example(
         U, V, N, width=width, u_norm=u_norm, v_norm=v_norm, xi_norm=xi_norm, kappa=kappa
     )
     assert float(sharpness) == pytest.approx(np.linalg.eigvalsh(hessian)[-1], rel=1e-4)
 
-    eta = theory.learning_rate_of_e(1.2, u_norm, width, kappa)
+    eta = benign_formulas.learning_rate_of_e(1.2, u_norm, width, kappa)
     eps, eps_xi = v_norm**2 / u_norm**2, xi_norm**2 / u_norm**2
-    stability = theory.stability_of_example(U, V, N, e=1.2, eps=eps, eps_xi=eps_xi)
+    stability = benign_formulas.stability_of_example(U, V, N, e=1.2, eps=eps, eps_xi=eps_xi)
     assert float(stability) == pytest.approx(0.5 * eta * float(sharpness))
 
 
@@ -229,17 +230,3 @@ def test_odd_counts_take_the_harder_half():
     found = scales(n=7, n_weak=3, dim=8, u_norm=1.0, v_norm=0.1, kn=1.0)
     assert found.n_sy == min(np.sum(~weak & (labels == y)) for y in (0, 1))
     assert found.n_wy == max(np.sum(weak & (labels == y)) for y in (0, 1))
-
-
-def test_table_shows_phase_exponent_capacity_and_conditions():
-    table = conditions_table(**DATA_CLEAR, width=16, sigma_0=0.01, e=1.25)
-    for text in ("1.25", "learning rate 5 ", "4-cycle", "Lyapunov exponent -0.1", "0.0972", "0.2000", "0.2623"):
-        assert text in table
-    assert [line.split()[0] for line in table.splitlines() if line.endswith("  yes")] == ["R1", "R2", "R3", "R4"]
-
-
-def test_table_warns_where_neurons_flip():
-    table = conditions_table(**DATA_CLEAR, width=16, sigma_0=0.01, e=2.2)
-    assert "sign-flip" in table
-    assert "diverges" in table
-    assert table.count("NO") == 1

@@ -24,9 +24,11 @@ class RunResult(NamedTuple):
         arrays: one dict a lane, name -> array. "step/<x>" has one entry a step (the loss before the update, the learning
             rate used); "<probe>/<x>" one a measurement, at the steps "<probe>/step"; "data/<x>" is fixed.
         status: status.json.
-        workdir: where it lies.
+        workdir: its path.
         config: the config as JSON.
-        lanes: one dict a lane: lane, arm, seed, values, steps, learning_rate, diverged_at, last_finite_loss.
+        lanes: one dict a lane: lane, arm, seed, values (set by the sweep), steps, learning_rate, config (dotted keys whose
+            resolved value differs from that in `config`, see `lrjax.experiment.rundir.lanes.lane_config`), diverged_at,
+            last_finite_loss.
     """
 
     metrics: list[dict[str, Any]]

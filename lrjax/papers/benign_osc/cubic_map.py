@@ -7,7 +7,7 @@ q = 1 + e (1 - z), and the activation max(., 0)^2 makes that
     z' = g(z) = z (1 + e - e z)^2.
 
 All of it is algebra on the model of Lu et al. 2024 (arXiv 2310.17074, Section 3). The paper itself *assumes* that
-abs(y f - 1) >= delta (its Assumption 4); the phases, limits and averages below say when that assumption holds, and are
+abs(y f - 1) >= delta (its Assumption 4); the phases, limits and averages below tell when that assumption holds, and are
 not statements of the paper.
 """
 
@@ -27,8 +27,6 @@ TWO_CYCLE_LIMIT = sqrt(5.0) - 1.0
 """Up to here the cycle of period 2 attracts."""
 CHAOS_ONSET = 1.30228346
 """Where the cycles of period 2^k accumulate (located numerically from their superstable members, k <= 8)."""
-BAND_MERGING = 1.36089377
-"""Where the two chaotic bands merge, g(g(g(z_max))) = 1: above, orbits come arbitrarily close to z = 1."""
 SIGN_STABLE_LIMIT = 1.5 * sqrt(3.0) - 1.0
 """Below, no orbit from (0, 1 + 1/e) meets q < 0, so no neuron flips its sign: 4 (1 + e)^2 / 27 < 1."""
 BOUNDED_LIMIT = 2.0
@@ -102,7 +100,7 @@ def period_two(e: float) -> tuple[tuple[float, float], tuple[float, float]]:
     """The cycle of period 2 in closed form.
 
     q+- = ((1 + e) +- sqrt((1 + e)^2 - 4)) / 2, so q+ q- = 1, and z+- = 1 + (1 - q-+) / e. It exists for every e > 1 and
-    attracts up to sqrt(5) - 1, see `period_two_stable`.
+    attracts up to sqrt(5) - 1.
 
     Returns:
         ((q+, q-), (z+, z-)), with z+ > 1 > z-. The multiplier at z+ is q-, at z- it is q+.
@@ -121,16 +119,6 @@ def period_two(e: float) -> tuple[tuple[float, float], tuple[float, float]]:
     q_plus = 0.5 * (1.0 + e + root)
     q_minus = 1.0 / q_plus
     return (q_plus, q_minus), (1.0 + (1.0 - q_minus) / e, 1.0 + (1.0 - q_plus) / e)
-
-
-def period_two_stable(e: float) -> bool:
-    """Whether the cycle of period 2 attracts: abs(9 - 2 (1 + e)^2) < 1, that is 1 < e < sqrt(5) - 1.
-
-    Example:
-        >>> [period_two_stable(e) for e in (0.9, 1.1, 1.23, 1.24)]
-        [False, True, True, False]
-    """
-    return e > STABILITY_LIMIT and abs(9.0 - 2.0 * (1.0 + e) ** 2) < 1.0
 
 
 def mean_residual(e: ArrayLike) -> NDArray[np.float64]:
@@ -220,7 +208,7 @@ def orbit_period(e: float, burn_in: int = 50_000) -> int | None:
 
 
 def phase(e: float) -> str:
-    """What the strong feature does at e, in a word.
+    """The phase of the strong feature at e, in a word.
 
     Returns:
         "monotone" (e <= 1/2), "damped" (<= 1), "2-cycle" (<= sqrt(5) - 1), "4-cycle", "8-cycle" ... ("2^k-cycle" where

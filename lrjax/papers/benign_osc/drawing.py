@@ -1,4 +1,4 @@
-"""What the figures of benign oscillation share: a colour for each e, and where the theory changes."""
+"""Shared parts of the figures of benign oscillation: a colour for each e, and marks where the theory changes."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -37,7 +37,7 @@ def _nearest(lanes: list[Lane], e: float) -> Lane | None:
 
 
 def inner_dynamics(run: RunResult) -> Figure | None:
-    """What happens inside one run at a small and one at a large rate (the paper's Figure 3, rebuilt)."""
+    """Weights and outputs of one run at a small and one at a large rate (the paper's Figure 3, rebuilt)."""
     lanes = recorded(run, "features/inner_u", "step/example")
     lanes = [pair for pair in lanes if pair[0]["arm"] != _CONTROL]
     chosen = [

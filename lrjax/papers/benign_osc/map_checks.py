@@ -14,7 +14,7 @@ from lrjax.papers.benign_osc.cubic_map import (
 )
 from lrjax.papers.claim import Finding, NotMeasured, decided
 
-LAST = 400  # steps at the end of an orbit that stand for its attractor
+LAST = 400  # steps at the end of an orbit that represent its attractor
 NEAR = 0.02  # next to a bifurcation an orbit settles too slowly to be judged
 
 

@@ -22,7 +22,7 @@ from lrjax.papers.benign_osc.observe import LABELS, visits, window_end
 from lrjax.plots.drawing import BLUE, GREY, VERMILLION, Figure, canvas, legend_below, sample
 
 _VISITS, _ORBIT = 120, 200
-_LOWEST = -9.0  # stands for the exponent -inf of a superstable cycle, far below the axis
+_LOWEST = -9.0  # drawn for the exponent -inf of a superstable cycle, far below the axis
 
 
 def residual_bifurcation(run: RunResult) -> Figure | None:

@@ -1,4 +1,4 @@
-"""What a run on the synthetic data did, from its files: visits of strong examples, accumulation, oscillation, end values.
+"""Quantities of a run on the synthetic data: visits of strong examples, accumulation, oscillation, end values.
 
 All that the probes do not record themselves. Labels are in the order (+1, -1).
 """
@@ -120,7 +120,7 @@ def oscillation(arrays: Arrays, start: int, stop: int) -> Oscillation:
 
 
 def window_end(arrays: Arrays, e: float) -> int:
-    """Where the oscillating window ends: the first logged step with V > delta/4 for both labels, at most `EARLY`."""
+    """End of the oscillating window: the first logged step with V > delta/4 for both labels, at most `EARLY`."""
     hit = first_hit(arrays["features/step"], arrays["features/weak"].min(axis=1), delta_of(e) / 4.0)
     return min(EARLY, hit if hit is not None else EARLY)
 

@@ -1,4 +1,4 @@
-"""What theory expects of an experiment, printed before it runs: e, the phase of the map, conditions R1-R4 with margins."""
+"""Predictions printed before a run: e, the phase of the map, conditions R1-R4 with margins."""
 
 from typing import Any
 

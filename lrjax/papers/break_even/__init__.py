@@ -11,7 +11,7 @@ __all__ = ["CLAIMS", "NOTE", "before", "figures", "observations"]
 NOTE = (
     "The main text of the paper was read in the version first submitted; its appendix, and the numbers of the final version, "
     "were not. Momentum, augmentation, the mode of BatchNorm while measuring, sizes of SimpleCNN and the full grids are "
-    "therefore ours. lambda_K stands as measured from batches of 128 (raw); times about 128 it is that of single examples. The "
+    "therefore ours. lambda_K is as measured from batches of 128 (raw); times about 128 it is that of single examples. The "
     "break-even point itself (D1) is computed here from per-example curvatures; the paper used proxies."
 )
 

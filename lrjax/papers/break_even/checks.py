@@ -19,7 +19,7 @@ from lrjax.papers.break_even.recorded import (
 )
 from lrjax.papers.claim import Finding, NotMeasured
 
-PEAK_EPOCHS = 5  # how far the peak may lie from the accuracy that the paper marks
+PEAK_EPOCHS = 5  # largest distance of the peak from the accuracy that the paper marks
 CORRELATED = 0.8
 HOVERS = (0.5, 1.5)  # times 2 / eta
 
@@ -146,7 +146,7 @@ def momentum_order(run: Any) -> Finding:
 
 
 def peak_accuracy(run: Any) -> Finding:
-    """How far the peak of lambda_K lies from the epoch at which the marked accuracy is first exceeded."""
+    """Distance of the peak of lambda_K from the epoch at which the marked accuracy is first exceeded."""
     mark, near, texts = mark_of(run), [], []
     for lane, arrays in by_rate(run):
         epoch = sizes(run, lane).steps_per_epoch

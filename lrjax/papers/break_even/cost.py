@@ -1,4 +1,4 @@
-"""What measuring costs beside training, in floating-point operations counted on shapes: no run, no data."""
+"""Cost of the measurements beside training, in floating-point operations counted on shapes: no run, no data."""
 
 import functools
 import json

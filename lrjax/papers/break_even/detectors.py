@@ -212,7 +212,7 @@ def increases(
 
 
 class Parting(NamedTuple):
-    """How far one trajectory is from another.
+    """Distance of one trajectory from another.
 
     Attributes:
         distance: [T], L2 distance of each point to the closest point of the other trajectory.

@@ -1,4 +1,4 @@
-"""What the figures of the break-even paper share: what to call a lane, its colour, and where accuracy marks stand."""
+"""Shared parts of the figures of the break-even paper: labels and colours of lanes, accuracy marks."""
 
 from typing import Any
 
@@ -66,7 +66,7 @@ def plot_curve(axis: Axes, run: RunResult, name: str, *, x: str = "epoch", lanes
 
 
 def along(run: RunResult, lane: dict[str, Any], arrays: Arrays, found: Curve, x: str) -> Any:
-    """Where the points of a curve stand on an axis of epochs, steps or training accuracy."""
+    """x coordinates of a curve on an axis of epochs, steps or training accuracy."""
     if x == "accuracy":
         return np.interp(found.steps, *curve(arrays, "train_accuracy"))
     return found.steps / (sizes(run, lane).steps_per_epoch if x == "epoch" else 1)

@@ -17,7 +17,7 @@ def _lanes(run: Any, arm: str, rate: float) -> Lanes:
 
 
 def trains_with_norm_only(run: Any) -> Finding:
-    """What becomes of eta = 1 with and without BatchNorm."""
+    """Training at eta = 1 with and without BatchNorm."""
     with_norm, plain = _lanes(run, "batch_norm", 1.0), _lanes(run, "plain", 1.0)
     ends = [accuracy_at(arrays, lane["steps"]) or 0.0 for lane, arrays in with_norm]
     alive = [not diverged(lane) for lane, _ in with_norm]

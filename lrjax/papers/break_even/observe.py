@@ -1,4 +1,4 @@
-"""What observations.json says of each lane: every detector with step, epoch and training accuracy, and the maxima."""
+"""Observations of each lane for observations.json: every detector with step, epoch and training accuracy, and maxima."""
 
 from typing import Any
 
@@ -18,9 +18,9 @@ NAMES = (
 
 
 def observations(run: Any) -> list[dict[str, Any]]:
-    """A record a lane: setting, maxima (raw and smoothed), when the marked accuracy was passed, what each detector says.
+    """A record a lane: setting, maxima (raw and smoothed), when the marked accuracy was passed, the result of each detector.
 
-    "not reached" stands as null with a note.
+    "not reached" is null with a note.
 
     Args:
         run: a `lrjax.experiment.rundir.metrics.RunResult`.

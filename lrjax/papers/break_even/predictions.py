@@ -1,4 +1,4 @@
-"""What theory expects of an experiment, printed before it runs: where each rate breaks even, and what measuring costs."""
+"""Predictions printed before a run: the break-even point of each rate, and the cost of measuring."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What the run files say of the early phase: series by name, settings of a lane, and the detectors applied to them."""
+"""Series of the early phase from the run files, and the detectors applied to them."""
 
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from lrjax.papers.break_even import detectors
 from lrjax.papers.break_even.detectors import Detection, Series
 from lrjax.papers.claim import NotMeasured
 
-# Where a number may stand, first choice first.
+# Probes that may have recorded a number, first choice first.
 SOURCES = ("break_even", "noise", "spectrum")
 MARK = {"imdb": 0.75}  # training accuracy near which the paper sees the peak; 0.6 for images
 DETECTORS = ("D1", "D2 K", "D2 H", "D3", "D4", "D5")
@@ -146,7 +146,7 @@ def points_of(arrays: dict[str, Any]) -> tuple[Series, Series]:
 
 
 def parting_of(run: Any, lane: dict[str, Any], arrays: dict[str, Any]) -> detectors.Parting:
-    """How a lane parts from that of the next larger rate, all else equal.
+    """Parting of a lane from that of the next larger rate, all else equal.
 
     Raises:
         NotMeasured: there is no such lane, or no predictions.

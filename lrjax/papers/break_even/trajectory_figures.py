@@ -91,7 +91,7 @@ def _most(lanes: Lanes, name: str) -> float:
 
 
 def _distance(axis: Any, run: RunResult, lanes: Lanes) -> str:
-    """Draws the distance to the closest point of the other run against lambda_K; returns what the caption says of it."""
+    """Draws the distance to the closest point of the other run against lambda_K; returns a sentence for the caption."""
     shades, drawn = colours(run), False
     for lane, arrays in lanes:
         try:

@@ -29,7 +29,7 @@ def _told(name: str, values: np.ndarray) -> str:
 
 
 def same_accuracy(*names: str) -> Any:
-    """Mean final test accuracies of these arms lie within one point, and are known to one point."""
+    """Mean final test accuracies of these arms differ by one point at most, and have a standard error of one point at most."""
 
     def check(run: Any) -> Finding:
         values = [_accuracies(lanes) for lanes in _arms(run, *names)]
@@ -75,7 +75,7 @@ def correction_matters(run: Any) -> Finding:
 
 
 def norm_follows_rate(run: Any) -> Finding:
-    """log |w|^2 and log of the rate grow at the same slope, once |w|^2 stands still in the run with weight decay."""
+    """log |w|^2 and log of the rate grow at the same slope, once |w|^2 is constant in the run with weight decay."""
     reference, lanes = _arms(run, "weight_decay", "texp")
     found, drift = [], []
     for (_, one), (_, arrays) in zip(reference, lanes, strict=True):

@@ -1,4 +1,4 @@
-"""What a run did, from its files: phases, accuracies, rates, distances between arms as functions."""
+"""Quantities of a run, from its files: phases, accuracies, rates, distances between arms as functions."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""What is known before a run: how near it is to the limit, how long it takes to settle, how far its rate will grow."""
+"""Predictions printed before a run: distance from the limit, time to equilibrium, growth of the rate."""
 
 import math
 from typing import Any

@@ -1,5 +1,6 @@
 """Checks behind the claims on PS10 without noise: run files -> finding."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,16 @@ def compared(first: NDArray[np.float64], second: NDArray[np.float64]) -> int:
     return 0 if abs(difference) <= 2 * error else int(np.sign(difference))
 
 
+def by_sides(sides: Sequence[int]) -> str:
+    """The verdict of comparisons as `compared` gives them: all higher, any lower, or neither.
+
+    Example:
+        >>> by_sides([1, 1]), by_sides([1, -1]), by_sides([1, 0])
+        ('supported', 'contradicted', 'inconclusive')
+    """
+    return "supported" if min(sides) > 0 else "contradicted" if min(sides) < 0 else "inconclusive"
+
+
 def by_stage(found: Lanes, name: str) -> NDArray[np.float64]:
     """The last value of each stage: [lanes, stages]."""
     return np.array([[stage.end for stage in stages(arrays, name)] for _, arrays in found])
@@ -59,7 +70,7 @@ def simple_first(run: Any) -> Finding:
 
 
 def gain_is_complex(run: Any) -> Finding:
-    """Which subset brings the rise of total accuracy over the first two decays."""
+    """Share of each subset in the rise of total accuracy over the first two decays."""
     found = lanes(run, "decay")
     simple, hard = np.diff(by_stage(found, SIMPLE)), np.diff(by_stage(found, COMPLEX))
     rise = (simple + hard).sum(axis=1)
@@ -77,8 +88,9 @@ def smaller_rate_more_complex(run: Any) -> Finding:
     values = [end(lanes(run, arm), COMPLEX) for arm in CONSTANTS]
     rates = [lanes(run, arm)[0][0]["learning_rate"] for arm in CONSTANTS]
     rising = [compared(b, a) for a, b in zip(values, values[1:], strict=False)]
-    word = "supported" if min(rising) > 0 else "contradicted" if min(rising) < 0 else "inconclusive"
-    return Finding(word, "complex " + ", ".join(f"{r:g}: {span(v)}" for r, v in zip(rates, values, strict=True)))
+    return Finding(
+        by_sides(rising), "complex " + ", ".join(f"{r:g}: {span(v)}" for r, v in zip(rates, values, strict=True))
+    )
 
 
 def smallest_rate_reaches(run: Any) -> Finding:
@@ -97,8 +109,7 @@ def decay_is_best(run: Any) -> Finding:
         found = lanes(run, arm)
         sides.append(compared(decay, end(found, COMPLEX)))
         text.append(f"{found[0][0]['learning_rate']:g}: {span(end(found, COMPLEX))}")
-    word = "supported" if min(sides) > 0 else "contradicted" if min(sides) < 0 else "inconclusive"
-    return Finding(word, f"decay {span(decay)}; constant {', '.join(text)}")
+    return Finding(by_sides(sides), f"decay {span(decay)}; constant {', '.join(text)}")
 
 
 def gap(run: Any, decay: str = "decay", control: str = "constant_0", name: str = COMPLEX) -> tuple[float, float]:
@@ -134,7 +145,7 @@ def full_batch_needs_none(run: Any) -> Finding:
 
 
 def noise_is_the_cause(run: Any) -> Finding:
-    """What decay brings with mini-batches and with the full batch, at the same rate and number of steps."""
+    """Gain by decay with mini-batches and with the full batch, at the same rate and number of steps."""
     name = "subsets/train_complex"
     sgd, sgd_decay = end(lanes(run, "sgd"), name).mean(), end(lanes(run, "sgd_decay"), name).mean()
     full, full_decay = end(lanes(run, "full_batch"), name).mean(), end(lanes(run, "full_batch_decay"), name).mean()
@@ -147,7 +158,7 @@ def noise_is_the_cause(run: Any) -> Finding:
 
 
 def average_is_not_decay(run: Any) -> Finding:
-    """How much of decay's gain in complex accuracy the averaged weights of the undecayed run have."""
+    """Share of decay's gain in complex accuracy that the averaged weights of the undecayed run have."""
     found, control = lanes(run, "decay"), lanes(run, "constant")
     at = decays(found[0][1])[0]
     before = at_step(control, COMPLEX, at)

@@ -6,7 +6,7 @@ import numpy as np
 
 from lrjax.experiment.rundir.lanes import end, lanes
 from lrjax.papers.claim import Finding, NotMeasured, decided
-from lrjax.papers.lr_decay.checks import gap
+from lrjax.papers.lr_decay.checks import by_sides, gap
 from lrjax.papers.lr_decay.observe import Ratio, stages, transferability
 
 TEST = "accuracy/test_accuracy"
@@ -117,5 +117,4 @@ def later_stages_transfer_less(run: Any) -> Finding:
             for i, r in enumerate(found, start=2)
         )
         text.append(f"{target} {mode}: {shown}, accuracy {'/'.join(f'{a:.3f}' for a in accuracy)}")
-    word = "supported" if min(sides) > 0 else "contradicted" if min(sides) < 0 else "inconclusive"
-    return Finding(word, "; ".join(text))
+    return Finding(by_sides(sides), "; ".join(text))

@@ -7,7 +7,7 @@ import numpy as np
 
 from lrjax.experiment.rundir.lanes import end, lanes
 from lrjax.papers.claim import Finding
-from lrjax.papers.lr_decay.checks import COMPLEX, SIMPLE, compared, span
+from lrjax.papers.lr_decay.checks import COMPLEX, SIMPLE, by_sides, compared, span
 from lrjax.papers.lr_decay.observe import matched
 
 GIVEN = "subsets/train_noise_given"
@@ -23,8 +23,7 @@ def _against(run: Any, kind: str, name: str, wanted: int) -> Finding:
         found = lanes(run, f"{kind}_{control}")
         sides.append(wanted * compared(decay, end(found, name)))
         text.append(f"constant {found[0][0]['learning_rate']:g} {span(end(found, name))}")
-    word = "supported" if min(sides) > 0 else "contradicted" if min(sides) < 0 else "inconclusive"
-    return Finding(word, f"decay {span(decay)}, {', '.join(text)}")
+    return Finding(by_sides(sides), f"decay {span(decay)}, {', '.join(text)}")
 
 
 def simple(kind: str) -> Callable[[Any], Finding]:

@@ -1,4 +1,4 @@
-"""What the papers' statements are about: stages, gaps between them, memorisation at matched accuracy, transferability."""
+"""Quantities of the papers' statements: stages, gaps between them, memorisation at matched accuracy, transferability."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from lrjax.experiment.rundir.lanes import Lanes
 from lrjax.papers.claim import NotMeasured
 
-LEAST_GAIN = 0.005  # of source accuracy between two stages, under which a ratio to it says nothing
+LEAST_GAIN = 0.005  # of source accuracy between two stages, under which a ratio to it is undefined
 
 
 def at_step(found: Lanes, name: str, step: int) -> NDArray[np.float64]:
@@ -40,7 +40,7 @@ def decays(arrays: dict[str, Any]) -> list[int]:
 
 
 class Stage(NamedTuple):
-    """What was measured between two decays.
+    """Measurements between two decays.
 
     Attributes:
         first, last: steps; measurements after `first` up to and with `last` belong to the stage.
@@ -125,7 +125,7 @@ class Ratio(NamedTuple):
 def transferability(
     source: ArrayLike, target: ArrayLike, *, examples: tuple[int, int], repeats: int = 2000, seed: int = 0
 ) -> list[Ratio]:
-    """How much of what each stage adds on the source helps on a target.
+    """Share of the accuracy that each stage adds on the source, which is added on a target too.
 
         T_i = (tacc_i - tacc_{i-1}) / (acc_i - acc_{i-1}),   i = 2, 3, ...
 

@@ -1,4 +1,4 @@
-"""What is known before a run: the complexity of the patterns, and when each arm decays."""
+"""Predictions printed before a run: the complexity of the patterns, and when each arm decays."""
 
 import math
 from typing import Any
