@@ -45,7 +45,11 @@ def write_report(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
     run = load_run(workdir)
     paper = run.config.get("paper")
     if paper not in PAPERS:
-        raise LrjaxError(f"{workdir} is a run of the paper {paper!r}; known are {', '.join(sorted(PAPERS))}.")
+        known = ", ".join(sorted(PAPERS))
+        raise LrjaxError(
+            f"{workdir} is a run of the paper {paper!r}; known are {known}. A paper of a config file is judged by running "
+            "python -m lrjax.main --config=FILE again."
+        )
     try:
         return write_files(run, PAPERS[paper], workdir)
     except OSError as error:

@@ -15,14 +15,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the report of a run directory and print its claims, or of a folder of runs; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m lrjax.report", description=__doc__)
     parser.add_argument("workdir", metavar="WORKDIR", help="directory of a run, or of the runs of a sweep")
-    workdir = parser.parse_args(argv).workdir
+    parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
+    flags = parser.parse_args(argv)
+    workdir = flags.workdir
     try:
         if is_collection(Path(workdir)):
             print(f"report: {write_collection(Path(workdir))}")
             return 0
         entries = write_report(workdir)
-    except LrjaxError as error:
-        print(error, file=sys.stderr)
+    except Exception as error:
+        if flags.debug:
+            raise
+        first = f"{type(error).__name__}: {error}".split("\n")[0]
+        other = f"{workdir} cannot be judged by this version of lrjax ({first}); run again with --debug to see where"
+        print(f"error: {error if isinstance(error, LrjaxError) else other}", file=sys.stderr)
         return 1
     print_table(entries)
     print(f"\nreport: {workdir.rstrip('/')}/report.html")
