@@ -43,12 +43,12 @@ def losses(model: Model, example_loss: Callable, *, batch_statistics: bool = Fal
             example has a gradient of its own) instead of the running ones.
 
     Example:
-        >>> from lrjax import models, spectra, step
+        >>> from lrjax import models, spectra
         >>> model = models.build_model({"name": "simple_cnn", "width": 2}, 10)
         >>> x, y = jnp.ones((3, 32, 32, 3)), jnp.arange(3)
         >>> params, model_state = model.init(jax.random.key(0), x)
         >>> variables = {"params": params, "model_state": model_state}
-        >>> op = spectra.hessian(losses(model, step.LOSSES["cross_entropy"]).loss)
+        >>> op = spectra.hessian(losses(model, LOSSES["cross_entropy"]).loss)
         >>> op.bind(variables, [{"x": x, "y": y}], "params/dense2").size
         90
     """
