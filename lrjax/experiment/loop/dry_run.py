@@ -121,7 +121,7 @@ def describe(config: Config, *, compiled: bool = True) -> str:
         LrjaxError: the config is wrong.
 
     Example:
-        >>> import lrjax
+        >>> import lrjax.probes  # registers the probes that configs name
         >>> text = describe(lrjax.load_config("configs/benign_osc.py:E2,scale=paper"))
         >>> "parameters" in text and "FLOPs" in text
         True

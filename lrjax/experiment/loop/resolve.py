@@ -56,6 +56,7 @@ def _check_names(config: Config) -> None:
         if flat[key] not in valid:
             names = [name for name in valid if name is not None]
             raise LrjaxError(f"unknown {key} {flat[key]!r}; {nearest(str(flat[key]), names)}")
+    check(bool(PROBES) or not config.probes, "no probe is registered; import lrjax.probes first, as lrjax.run does")
     for name in set(config.probes) - set(PROBES):
         raise LrjaxError(f"unknown probe {name!r}; {nearest(name, PROBES)}")
 

@@ -213,6 +213,7 @@ def runs(spec: str, chosen: Iterable[Point], overrides: Mapping[str, Any] | None
         LrjaxError: a point has an unknown key or a wrong value.
 
     Example:
+        >>> import lrjax.probes  # registers the probes that configs name
         >>> from lrjax.experiment.config.axes import grid
         >>> runs("configs/benign_osc.py", grid({"batch_size": (1, 2), "seed": (0, 1)}))
         [{'batch_size': 1, 'sweep.seed': (0, 1)}, {'batch_size': 2, 'sweep.seed': (0, 1)}]

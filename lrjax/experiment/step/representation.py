@@ -179,6 +179,7 @@ def coefficients(config: Config, rates: np.ndarray) -> Coefficients:
         LrjaxError: the first step at which no exponential schedule equals the run.
 
     Example:
+        >>> import lrjax.probes  # registers the probes that configs name
         >>> from lrjax import load_config
         >>> from lrjax.experiment.loop.sweep import expand as lanes_of
         >>> lane = lanes_of(load_config("configs/exp_lr.py:E7,scale=smoke"))[0].lanes[0]  # with weight decay
