@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 
 import lrjax
+import lrjax.probes  # registers the probes that configs name
 from lrjax import data
 from lrjax.data.dataset import Dataset, Source
 from lrjax.devices import hosts, parallel

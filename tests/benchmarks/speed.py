@@ -16,6 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import lrjax
+import lrjax.probes  # registers the probes that configs name
 from lrjax import models, spectra
 from lrjax.devices import parallel
 from lrjax.experiment.config.overrides import apply_overrides

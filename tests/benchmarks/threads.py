@@ -13,6 +13,7 @@ import time
 import jax
 
 import lrjax
+import lrjax.probes  # registers the probes that configs name
 from lrjax.devices import parallel
 from lrjax.experiment.loop.block import Block
 from lrjax.experiment.loop.sweep import expand

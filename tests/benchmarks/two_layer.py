@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 import lrjax
+import lrjax.probes  # registers the probes that configs name
 from lrjax.devices import parallel
 from lrjax.experiment.loop.block import Block
 from lrjax.experiment.loop.sweep import expand

@@ -139,7 +139,7 @@ def test_paper_scale_is_planned_in_full(experiment):
     if experiment == "E2":
         lanes = {own.arm: own for group in groups for own in group.lanes}
         assert {own.config.steps for own in lanes.values()} == {300 * 391}
-        tables = lanes["texp"].plan().tables
+        tables = lanes["texp"].coefficients().tables
         rates = np.log10(tables.mantissa.astype(np.float64)) + tables.exponent * np.log10(2)
         epochs = (79 * 391, 80 * 391 - 1, 80 * 391, 120 * 391 - 1, 120 * 391, 300 * 391 - 1)
         np.testing.assert_allclose(rates[list(epochs)], [12.48, 12.65, 11.65, 12.33, 11.33, 11.64], atol=0.01)
