@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TextIO
 import numpy as np
 
 from lrjax.experiment.rundir.lanes import NotMeasured
+from lrjax.experiment.rundir.metrics import RunResult
 
 VERDICTS = ("supported", "contradicted", "inconclusive")
 NOT_PUBLISHED = "not published in a form we could read"
@@ -91,7 +92,7 @@ def claim_of(
     return Claim(id, paper, experiments, statement, source, expected, check, paper_reports)
 
 
-def judge(claims: Iterable[Claim], run: Any) -> list[dict[str, Any]]:
+def judge(claims: Iterable[Claim], run: RunResult) -> list[dict[str, Any]]:
     """Decide every claim that this run's experiment can decide.
 
     Args:
@@ -118,7 +119,7 @@ def judge(claims: Iterable[Claim], run: Any) -> list[dict[str, Any]]:
     return [_entry(claim, experiment, run) for claim in claims if experiment in claim.experiments]
 
 
-def _entry(claim: Claim, experiment: str, run: Any) -> dict[str, Any]:
+def _entry(claim: Claim, experiment: str, run: RunResult) -> dict[str, Any]:
     try:
         verdict, measured = claim.check(run)
     except NotMeasured as reason:

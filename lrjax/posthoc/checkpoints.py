@@ -57,7 +57,7 @@ class Point(NamedTuple):
     """
 
     lane: sweep.Lane
-    static: Any
+    static: Config
     state: TrainState
     train: dict[str, Any]
     data: dict[str, Any]

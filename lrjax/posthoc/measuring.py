@@ -13,7 +13,7 @@ import numpy as np
 from lrjax import data
 from lrjax.devices import parallel
 from lrjax.errors import check
-from lrjax.experiment.config.canonical import freeze, to_json
+from lrjax.experiment.config.canonical import Config, freeze, to_json
 from lrjax.experiment.step.curvature_losses import MATRICES, examples, model_losses
 from lrjax.experiment.step.engines import ENGINES
 from lrjax.keys import key
@@ -66,7 +66,7 @@ class _Instruments(NamedTuple):
         looked: matrices whose loss was looked at; once is enough.
     """
 
-    static: Any
+    static: Config
     weights: Callable
     operator: Callable[[str], Operator]
     looked: set[str]
@@ -81,7 +81,7 @@ def _instruments(static_json: str) -> _Instruments:
     return _Instruments(static, jax.jit(engine.weights), operator, set())
 
 
-def _instruments_of(static: Any) -> _Instruments:
+def _instruments_of(static: Config) -> _Instruments:
     content = json.loads(to_json(static))
     content["data"]["num_classes"] = data.DATASETS[static.data.name].spec(static).num_classes
     content["spectra"] = {"batch_statistics": content["spectra"]["batch_statistics"]}

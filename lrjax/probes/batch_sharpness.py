@@ -7,6 +7,7 @@ from jax.sharding import Mesh
 
 from lrjax.data.images import generator
 from lrjax.errors import LrjaxError
+from lrjax.experiment.config.canonical import Config
 from lrjax.experiment.loop.probe import Probe
 from lrjax.experiment.step.curvature_losses import model_losses
 from lrjax.experiment.step.train_step import Engine
@@ -14,7 +15,7 @@ from lrjax.probes.host_probe import View, host_probe
 from lrjax.spectra import directions
 
 
-def batch_sharpness(static: Any, engine: Engine, mesh: Mesh) -> Probe:
+def batch_sharpness(static: Config, engine: Engine, mesh: Mesh) -> Probe:
     """Batch sharpness over `spectra.sharpness_batches` fixed disjoint batches of the training batch size: "value", "stderr".
 
     Source: Andreyev and Beneventano, Edge of Stochastic Stability, arXiv 2412.20553; `lrjax.spectra.batch_sharpness`.

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 from lrjax import models
 from lrjax.devices import parallel
+from lrjax.experiment.config.canonical import Config
 from lrjax.experiment.loop.probe import Probe
 from lrjax.experiment.step import micro_batches
 from lrjax.experiment.step.curvature_losses import model_losses
@@ -42,7 +43,7 @@ NUMBERS = (
 )
 
 
-def break_even(static: Any, engine: Engine, mesh: Mesh) -> Probe:
+def break_even(static: Config, engine: Engine, mesh: Mesh) -> Probe:
     r"""Top eigenpairs of H, the gradient noise K, the curvature of single examples along e_H, and the training accuracy.
 
     K: L = `spectra.noise_batches` disjoint batches of M = `spectra.noise_batch_size` training examples; H: Lanczos,
@@ -111,7 +112,7 @@ def break_even(static: Any, engine: Engine, mesh: Mesh) -> Probe:
 _SUMMED = ((1, "train_loss"), (2, "train_accuracy"))
 
 
-def batch_gradient(static: Any) -> Callable[[Any, Any], tuple[jax.Array, jax.Array, jax.Array]]:
+def batch_gradient(static: Config) -> Callable[[Any, Any], tuple[jax.Array, jax.Array, jax.Array]]:
     """(variables, batch) -> flat gradient of the mean loss, mean loss, accuracy; in the mode of the measurement."""
     model = models.configured(static, static.data.num_classes)
     own_statistics, example_loss = static.spectra.batch_statistics, LOSSES[static.loss]

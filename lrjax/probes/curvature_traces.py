@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from lrjax.devices import parallel
 from lrjax.errors import LrjaxError, check
+from lrjax.experiment.config.canonical import Config
 from lrjax.experiment.loop.probe import Probe
 from lrjax.experiment.step.curvature_losses import LIKELIHOODS, model_losses
 from lrjax.experiment.step.train_step import Engine
@@ -22,7 +23,7 @@ from lrjax.spectra.subset import subset_size
 from lrjax.spectra.trace import trace
 
 
-def hessian_trace(static: Any, engine: Engine, mesh: Mesh) -> Probe:
+def hessian_trace(static: Config, engine: Engine, mesh: Mesh) -> Probe:
     """Tr(H) on the examples of the break_even probe, by XTrace with `spectra.trace_products` products: "value", "stderr".
 
     The paper takes the sum of the five largest eigenvalues for it ("trace_h_top" of the break_even probe).
@@ -47,7 +48,7 @@ def hessian_trace(static: Any, engine: Engine, mesh: Mesh) -> Probe:
     return host_probe(static, engine, mesh, pick, measure_one, {"value": np.nan, "stderr": np.nan})
 
 
-def fisher_trace(static: Any, engine: Engine, mesh: Mesh) -> Probe:
+def fisher_trace(static: Config, engine: Engine, mesh: Mesh) -> Probe:
     """Tr(F) = E |g_i(y)|^2, labels y drawn from the model, from the batches of the break_even probe: "value", "stderr".
 
     At drawn labels the gradients of a batch of M examples are independent with mean zero, so M |mean gradient|^2 has the mean

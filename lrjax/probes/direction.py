@@ -7,8 +7,10 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from lrjax.devices import parallel
+from lrjax.experiment.config.canonical import Config
 from lrjax.experiment.loop.probe import Probe
 from lrjax.experiment.step import representation
+from lrjax.experiment.step.hparams import HParams
 from lrjax.experiment.step.scale import angle, scale_of
 from lrjax.experiment.step.train_step import Engine, TrainState
 
@@ -24,7 +26,7 @@ def _angles(before: Any, after: Any) -> jax.Array:
     return jnp.stack([angle(*(scale_of([leaf]).unit for leaf in pair)) for pair in pairs])
 
 
-def direction(static: Any, engine: Engine, mesh: Mesh) -> Probe:
+def direction(static: Config, engine: Engine, mesh: Mesh) -> Probe:
     """Angle of the weights to those of the last measurement, and their norm, by array and in all.
 
     It remembers the direction of the last measurement. Arrays: log10_norm (of all trained weights as one vector, in the
@@ -51,7 +53,7 @@ def direction(static: Any, engine: Engine, mesh: Mesh) -> Probe:
     begin = parallel.lanes(start, mesh, static.lane_loop)
     read = parallel.lanes(measure, mesh, static.lane_loop)
 
-    def measured(state: TrainState, hparams: Any, data: Any, memory: Any, live: int) -> tuple[dict[str, Any], Any]:
+    def measured(state: TrainState, hparams: HParams, data: Any, memory: Any, live: int) -> tuple[dict[str, Any], Any]:
         return read(state, memory)
 
     return Probe(measured, lambda state, hparams, data: begin(state))

@@ -11,15 +11,17 @@ from jax.sharding import Mesh
 from lrjax import models
 from lrjax.data import DATASETS
 from lrjax.devices import parallel
+from lrjax.experiment.config.canonical import Config
 from lrjax.experiment.loop.probe import Probe, versions, without_memory
 from lrjax.experiment.step import micro_batches
+from lrjax.experiment.step.hparams import HParams
 from lrjax.experiment.step.losses import LOSSES
 from lrjax.experiment.step.train_step import Engine, TrainState, Tree
 
 EVAL_BATCH = 256
 
 
-def in_batches(function: Callable, static: Any, mesh: Mesh) -> Callable[..., list[dict[str, np.ndarray]]]:
+def in_batches(function: Callable, static: Config, mesh: Mesh) -> Callable[..., list[dict[str, np.ndarray]]]:
     """Compiles a function of one lane and a batch, to be evaluated on a whole data set.
 
     Args:
@@ -41,12 +43,12 @@ def in_batches(function: Callable, static: Any, mesh: Mesh) -> Callable[..., lis
     return evaluate
 
 
-def number_of(split: Any, static: Any) -> int:
+def number_of(split: Any, static: Config) -> int:
     """Number of examples of a split of a lane."""
     return split["y"].shape[1 if DATASETS[static.data.name].per_lane else 0]
 
 
-def first_examples(split: Any, count: int, static: Any) -> dict[str, Any]:
+def first_examples(split: Any, count: int, static: Config) -> dict[str, Any]:
     """The first examples of a split, all where there are fewer."""
     per_lane = DATASETS[static.data.name].per_lane
     return {name: split[name][:, :count] if per_lane else split[name][:count] for name in ("x", "y")}
@@ -71,7 +73,7 @@ def _batches(split: dict[str, Any], size: int, mesh: Mesh, per_lane: bool) -> li
     return batches
 
 
-def accuracy(static: Any, engine: Engine, mesh: Mesh) -> Probe:
+def accuracy(static: Config, engine: Engine, mesh: Mesh) -> Probe:
     """Loss and accuracy on every test set, in batches from the host: "<test set>_accuracy", "<test set>_loss"."""
     model = models.configured(static, static.data.num_classes)
 
@@ -84,7 +86,7 @@ def accuracy(static: Any, engine: Engine, mesh: Mesh) -> Probe:
 
     evaluate = in_batches(sums, static, mesh)
 
-    def measure(state: TrainState, hparams: Any, data: Any) -> dict[str, Any]:
+    def measure(state: TrainState, hparams: HParams, data: Any) -> dict[str, Any]:
         measured = {}
         for name, test in data["tests"].items():
             parts = evaluate(state, test, EVAL_BATCH)

@@ -10,8 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from lrjax import models
 from lrjax.devices import parallel
+from lrjax.experiment.config.canonical import Config
 from lrjax.experiment.loop.probe import Probe
 from lrjax.experiment.step import micro_batches
+from lrjax.experiment.step.hparams import HParams
 from lrjax.experiment.step.train_step import Engine, TrainState
 from lrjax.probes.evaluation import EVAL_BATCH, in_batches, joined
 
@@ -91,7 +93,7 @@ def linear_predictions(x: ArrayLike, y: ArrayLike, test_x: ArrayLike, classes: i
     return np.argmax((test_x - mean) @ weights + offset, axis=1).astype(np.int32)
 
 
-def explained(static: Any, engine: Engine, mesh: Mesh) -> Probe:
+def explained(static: Config, engine: Engine, mesh: Mesh) -> Probe:
     """ "mu" and "information" in bits on the test set "test", of data that all lanes share: see `explained_information`."""
     classes = static.data.num_classes
     model = models.configured(static, classes)
@@ -102,12 +104,12 @@ def explained(static: Any, engine: Engine, mesh: Mesh) -> Probe:
 
     evaluate = in_batches(predict, static, mesh)
 
-    def start(state: TrainState, hparams: Any, data: Any) -> Any:
+    def start(state: TrainState, hparams: HParams, data: Any) -> Any:
         train, test = data["train"], data["tests"]["test"]
         x, y, test_x = parallel.fetch((train["x"], train["y"], test["x"]))
         return {"linear": np.tile(linear_predictions(x, y, test_x, classes), (len(state.step), 1))}
 
-    def measure(state: TrainState, hparams: Any, data: Any, memory: Any, live: int) -> tuple[dict[str, Any], Any]:
+    def measure(state: TrainState, hparams: HParams, data: Any, memory: Any, live: int) -> tuple[dict[str, Any], Any]:
         test = data["tests"]["test"]
         y = parallel.fetch(test["y"])
         predicted = joined(evaluate(state, test, min(EVAL_BATCH, len(y))), len(y))["label"]

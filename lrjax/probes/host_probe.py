@@ -10,7 +10,9 @@ from jax.sharding import Mesh
 
 from lrjax.data import DATASETS
 from lrjax.devices import hosts, parallel
+from lrjax.experiment.config.canonical import Config
 from lrjax.experiment.loop.probe import Probe
+from lrjax.experiment.step.hparams import HParams
 from lrjax.experiment.step.train_step import Engine, TrainState
 from lrjax.spectra.subset import batches_of
 
@@ -42,20 +44,20 @@ class View(NamedTuple):
     first: bool
 
 
-def _weights(static: Any, engine: Engine, mesh: Mesh) -> Callable:
+def _weights(static: Config, engine: Engine, mesh: Mesh) -> Callable:
     """(state, hparams, data) -> parameters of the model [lanes, ...], also where an engine keeps others."""
     shared = () if DATASETS[static.data.name].per_lane else (2,)
     return parallel.lanes(lambda s, h, d: engine.weights(s.params, h, d), mesh, static.lane_loop, shared=shared)
 
 
-def _views(static: Any, weights: Callable, pick: Pick) -> Callable[..., Callable[[int], View]]:
+def _views(static: Config, weights: Callable, pick: Pick) -> Callable[..., Callable[[int], View]]:
     per_lane = DATASETS[static.data.name].per_lane
 
     def batches(train: dict[str, Any], params: Any) -> list[dict[str, jax.Array]]:
         found = batches_of(train, *pick(train["y"].shape[0], params))
         return jax.tree.map(jnp.asarray, parallel.fetch(found))
 
-    def views(state: TrainState, hparams: Any, data: Any) -> Callable[[int], View]:
+    def views(state: TrainState, hparams: HParams, data: Any) -> Callable[[int], View]:
         train = {name: data["train"][name] for name in ("x", "y")}
         num_train = train["y"].shape[1 if per_lane else 0]
         variables = {"params": weights(state, hparams, data), "model_state": state.model_state}
@@ -76,7 +78,7 @@ def _views(static: Any, weights: Callable, pick: Pick) -> Callable[..., Callable
 
 
 def host_probe(
-    static: Any,
+    static: Config,
     engine: Engine,
     mesh: Mesh,
     pick: Pick,
@@ -99,7 +101,7 @@ def host_probe(
     weights = _weights(static, engine, mesh)
     views = _views(static, weights, pick)
 
-    def start(state: TrainState, hparams: Any, data: Any) -> dict[str, Any]:
+    def start(state: TrainState, hparams: HParams, data: Any) -> dict[str, Any]:
         leaves = jax.tree.leaves(weights(state, hparams, data))
         lanes = leaves[0].shape[0]
         size = sum(leaf.size for leaf in leaves) // lanes
@@ -107,7 +109,7 @@ def host_probe(
         own = {name: np.zeros((lanes, k, size), dtype) for name, k in (vectors or {}).items()}
         return {"step": np.full(lanes, -1, np.int32), "vectors": own}
 
-    def measure(state: TrainState, hparams: Any, data: Any, memory: Any, live: int) -> tuple[dict[str, Any], Any]:
+    def measure(state: TrainState, hparams: HParams, data: Any, memory: Any, live: int) -> tuple[dict[str, Any], Any]:
         memory = jax.tree.map(np.array, memory)
         view_of = views(state, hparams, data)
 

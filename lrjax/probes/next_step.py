@@ -11,8 +11,10 @@ from jax.sharding import Mesh
 from lrjax import models
 from lrjax.data import DATASETS
 from lrjax.devices import parallel
+from lrjax.experiment.config.canonical import Config
 from lrjax.experiment.loop.probe import Probe, without_memory
 from lrjax.experiment.step import micro_batches
+from lrjax.experiment.step.hparams import HParams
 from lrjax.experiment.step.losses import LOSSES
 from lrjax.experiment.step.train_step import Engine, StepInputs, TrainState
 from lrjax.keys import key
@@ -59,7 +61,7 @@ def find_stretch(loss_at: Callable[[np.ndarray], np.ndarray], lanes: int, cap: f
     return np.where(np.isfinite(start), np.where(found, up, cap), np.nan)
 
 
-def _programs(static: Any, engine: Engine, mesh: Mesh) -> tuple[Callable, Callable, Callable]:
+def _programs(static: Config, engine: Engine, mesh: Mesh) -> tuple[Callable, Callable, Callable]:
     """Compiled functions of a block of lanes.
 
     Returns:
@@ -77,13 +79,13 @@ def _programs(static: Any, engine: Engine, mesh: Mesh) -> tuple[Callable, Callab
         output = micro_batches.outputs(model, weights, state.model_state, x)
         return jnp.mean(LOSSES[static.loss](output, y))
 
-    def stepped(state: TrainState, hparams: Any, data: Any, number: Any) -> Any:
+    def stepped(state: TrainState, hparams: HParams, data: Any, number: Any) -> Any:
         order_key = jax.random.fold_in(key(hparams["seed"], "probe", state.step), number)
         index = jax.random.permutation(order_key, data["train"]["y"].shape[0])[:size].astype(jnp.int32)
         row = StepInputs(index, hparams["optimizer.learning_rate"], jnp.bool_(True))
         return engine.update(state, hparams, data, row).params
 
-    def changes(state: TrainState, hparams: Any, data: Any) -> tuple[jax.Array, jax.Array]:
+    def changes(state: TrainState, hparams: HParams, data: Any) -> tuple[jax.Array, jax.Array]:
         before = loss(engine.weights(state.params, hparams, data), state, data)
 
         def one(number: jax.Array) -> jax.Array:
@@ -91,7 +93,7 @@ def _programs(static: Any, engine: Engine, mesh: Mesh) -> tuple[Callable, Callab
 
         return before, jax.lax.map(one, jnp.arange(settings.next_steps))
 
-    def along(state: TrainState, hparams: Any, data: Any, after: Any, alpha: jax.Array) -> jax.Array:
+    def along(state: TrainState, hparams: HParams, data: Any, after: Any, alpha: jax.Array) -> jax.Array:
         params = jax.tree.map(lambda a, b: a + alpha.astype(a.dtype) * (b - a), state.params, after)
         return loss(engine.weights(params, hparams, data), state, data)
 
@@ -103,7 +105,7 @@ def _programs(static: Any, engine: Engine, mesh: Mesh) -> tuple[Callable, Callab
     )
 
 
-def next_step(static: Any, engine: Engine, mesh: Mesh) -> Probe:
+def next_step(static: Config, engine: Engine, mesh: Mesh) -> Probe:
     r"""The effect of `spectra.next_steps` updates, each made from here on a random batch with the rate of the lane.
 
     The loss L is that of `spectra.examples` fixed training examples, in evaluation mode. One number a lane:
@@ -120,7 +122,7 @@ def next_step(static: Any, engine: Engine, mesh: Mesh) -> Probe:
     """
     lanes_of_changes, first, stretched = _programs(static, engine, mesh)
 
-    def measure(state: TrainState, hparams: Any, data: Any) -> dict[str, Any]:
+    def measure(state: TrainState, hparams: HParams, data: Any) -> dict[str, Any]:
         before, losses = parallel.fetch(lanes_of_changes(state, hparams, data))
         after = first(state, hparams, data)
 

@@ -7,6 +7,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from lrjax.data.images import generator
+from lrjax.experiment.config.canonical import Config
 from lrjax.experiment.loop.probe import Probe
 from lrjax.experiment.step.curvature_losses import examples, model_losses
 from lrjax.experiment.step.train_step import Engine
@@ -27,7 +28,7 @@ NAMES = (
 LEVEL = 0.95
 
 
-def noise(static: Any, engine: Engine, mesh: Mesh) -> Probe:
+def noise(static: Config, engine: Engine, mesh: Mesh) -> Probe:
     """K from L = `spectra.noise_batches` gradients of M = `spectra.noise_batch_size` examples each, of the fixed subset.
 
     The batches are disjoint and the same at every step. One number a lane: lambda_k1_raw, the top eigenvalue of

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from lrjax.experiment.config.canonical import Config
 from lrjax.experiment.loop.probe import Probe
 from lrjax.experiment.step.train_step import Engine
 from lrjax.probes.batch_sizes import example_order, grid
@@ -14,7 +15,7 @@ from lrjax.probes.host_probe import View, host_probe
 from lrjax.spectra.gram import gram
 
 
-def noise_grid(static: Any, engine: Engine, mesh: Mesh) -> Probe:
+def noise_grid(static: Config, engine: Engine, mesh: Mesh) -> Probe:
     """For each (L, M) of `spectra.noise_grid`: lambda_1 and Tr(K) per example, and Tr / lambda_1, lambda* / lambda_1.
 
     Arrays [lanes, pairs]: "lambda_k1_per_example", "lambda_k1_raw", "trace_k_per_example", "trace_over_lambda",

@@ -6,15 +6,17 @@ import jax
 from jax.sharding import Mesh
 
 from lrjax import models
+from lrjax.experiment.config.canonical import Config
 from lrjax.experiment.loop.probe import Probe, without_memory
 from lrjax.experiment.step import micro_batches
+from lrjax.experiment.step.hparams import HParams
 from lrjax.experiment.step.train_step import Engine, TrainState
 from lrjax.probes.evaluation import first_examples, in_batches, joined, number_of
 
 EXAMPLES = 256
 
 
-def outputs(static: Any, engine: Engine, mesh: Mesh) -> Probe:
+def outputs(static: Config, engine: Engine, mesh: Mesh) -> Probe:
     """Logits of the first 256 examples of the first test set, in evaluation mode: "logits" [examples, classes]."""
     model = models.configured(static, static.data.num_classes)
 
@@ -23,7 +25,7 @@ def outputs(static: Any, engine: Engine, mesh: Mesh) -> Probe:
 
     evaluate = in_batches(logits, static, mesh)
 
-    def measure(state: TrainState, hparams: Any, data: Any) -> dict[str, Any]:
+    def measure(state: TrainState, hparams: HParams, data: Any) -> dict[str, Any]:
         test = first_examples(next(iter(data["tests"].values())), EXAMPLES, static)
         count = number_of(test, static)
         return joined(evaluate(state, test, count), count)

@@ -7,15 +7,17 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from lrjax import models
+from lrjax.experiment.config.canonical import Config
 from lrjax.experiment.loop.probe import Probe, without_memory
 from lrjax.experiment.step import micro_batches
+from lrjax.experiment.step.hparams import HParams
 from lrjax.experiment.step.train_step import Engine, TrainState
 from lrjax.probes.evaluation import first_examples, in_batches, joined, number_of
 
 AT_ONCE = 250
 
 
-def predictions(static: Any, engine: Engine, mesh: Mesh) -> Probe:
+def predictions(static: Config, engine: Engine, mesh: Mesh) -> Probe:
     """Class probabilities on the first `spectra.predicted` test examples: "probabilities" [lanes, n, classes], float32.
 
     A network of one output z gives (1 - p, p) with p = 1 / (1 + exp(-z)).
@@ -32,7 +34,7 @@ def predictions(static: Any, engine: Engine, mesh: Mesh) -> Probe:
 
     evaluate = in_batches(one, static, mesh)
 
-    def measure(state: TrainState, hparams: Any, data: Any) -> dict[str, Any]:
+    def measure(state: TrainState, hparams: HParams, data: Any) -> dict[str, Any]:
         test = first_examples(data["tests"]["test"], int(static.spectra.predicted), static)
         count = number_of(test, static)
         return joined(evaluate(state, test, min(AT_ONCE, count)), count)

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from lrjax.devices import parallel
 from lrjax.errors import LrjaxError
+from lrjax.experiment.config.canonical import Config
 from lrjax.experiment.loop.probe import Probe
 from lrjax.experiment.step.curvature_losses import MATRICES, examples, model_losses
 from lrjax.experiment.step.train_step import Engine
@@ -26,7 +27,7 @@ class NotFinite(LrjaxError):
     """A product of a matrix is not finite."""
 
 
-def spectrum(static: Any, engine: Engine, mesh: Mesh) -> Probe:
+def spectrum(static: Config, engine: Engine, mesh: Mesh) -> Probe:
     """The k largest eigenvalues of each of `spectra.matrices`, on the fixed subset of `spectra.examples`.
 
     Arrays: "<matrix>_values" and "<matrix>_residuals" [lanes, k], "<matrix>_products", the largest eigenvalue by its name in
@@ -60,7 +61,7 @@ def spectrum(static: Any, engine: Engine, mesh: Mesh) -> Probe:
     return host_probe(static, engine, mesh, pick, measure_one, _nothing(settings), vectors)
 
 
-def operator_at(name: str, operator: Operator, static: Any, view: View) -> Operator | None:
+def operator_at(name: str, operator: Operator, static: Config, view: View) -> Operator | None:
     """A matrix as it is at a state; None for the preconditioned Hessian before the first step: no second moments yet."""
     if name != "preconditioned_hessian":
         return operator
@@ -116,7 +117,7 @@ def cos_hk(vectors: Mapping[str, np.ndarray]) -> dict[str, float]:
     return {"cos_hk": alignment(vectors["hessian"][0], vectors["gradient_covariance"][0])}
 
 
-def adam_diagonal(static: Any, view: View) -> dict[str, Any]:
+def adam_diagonal(static: Config, view: View) -> dict[str, Any]:
     """The diagonal of Adam's preconditioner at a state, a tree like the variables."""
     moments = adam_state(view.opt_state)
     arguments = signature(getattr(optax, static.optimizer.name)).parameters

@@ -11,8 +11,10 @@ from lrjax import data as datasets
 from lrjax import models
 from lrjax.data.ps10 import NO_LABEL
 from lrjax.devices import parallel
+from lrjax.experiment.config.canonical import Config
 from lrjax.experiment.loop.probe import Probe, versions, without_memory
 from lrjax.experiment.step import micro_batches
+from lrjax.experiment.step.hparams import HParams
 from lrjax.experiment.step.losses import LOSSES
 from lrjax.experiment.step.train_step import Engine, TrainState
 from lrjax.models.layers import DECAY
@@ -81,7 +83,7 @@ def renewed_statistics(model: models.Model, params: Any, model_state: Any, x: ja
     return model_state | {"batch_stats": jax.tree.map(lambda a: a / (1 - DECAY), after["batch_stats"])}
 
 
-def subsets(static: Any, engine: Engine, mesh: Mesh) -> Probe:
+def subsets(static: Config, engine: Engine, mesh: Mesh) -> Probe:
     """Accuracy by kind: "<split>_<kind>" for the training set ("train") and each test set, and "<split>_loss" over all.
 
     In evaluation mode; an average of weights gets the batch statistics of a training batch.
@@ -107,7 +109,7 @@ def subsets(static: Any, engine: Engine, mesh: Mesh) -> Probe:
     evaluate = in_batches(of_batch, static, mesh)
     renewed = parallel.lanes(of_average, mesh, static.lane_loop, shared=() if source.per_lane else (1,))
 
-    def measure(state: TrainState, hparams: Any, data: Any) -> dict[str, Any]:
+    def measure(state: TrainState, hparams: HParams, data: Any) -> dict[str, Any]:
         measured: dict[str, Any] = {}
         average = () if static.averaging is None else renewed(state, data["train"]["x"])
         for name, split in {"train": data["train"], **data["tests"]}.items():

@@ -7,12 +7,13 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from lrjax.devices import parallel
+from lrjax.experiment.config.canonical import Config
 from lrjax.experiment.loop.probe import Probe, without_memory
 from lrjax.experiment.step import scale
 from lrjax.experiment.step.train_step import Engine, TrainState
 
 
-def target_angle(static: Any, engine: Engine, mesh: Mesh) -> Probe:
+def target_angle(static: Config, engine: Engine, mesh: Mesh) -> Probe:
     """The angle between the weights and the target direction in radians, "angle"; at most pi / 2 where that is an axis."""
 
     def angle(state: TrainState, data: Any) -> dict[str, jax.Array]:

@@ -10,7 +10,9 @@ from jax.sharding import Mesh
 from lrjax import models
 from lrjax.data.signal_noise import PATCHES
 from lrjax.devices import parallel
+from lrjax.experiment.config.canonical import Config
 from lrjax.experiment.loop.probe import Probe, versions, without_memory
+from lrjax.experiment.step.hparams import HParams
 from lrjax.experiment.step.losses import LOSSES
 from lrjax.experiment.step.train_step import Engine, TrainState
 from lrjax.models.two_layer import HEAD
@@ -22,8 +24,8 @@ CURVATURE_EXAMPLES = 8
 def of_weights(measure: Callable) -> Callable[[Any, Engine, Mesh], Probe]:
     """A probe from a function (weights, static, state, hparams, data) -> arrays of one lane, compiled."""
 
-    def make(static: Any, engine: Engine, mesh: Mesh) -> Probe:
-        def one(state: TrainState, hparams: Any, data: Any) -> dict[str, jax.Array]:
+    def make(static: Config, engine: Engine, mesh: Mesh) -> Probe:
+        def one(state: TrainState, hparams: HParams, data: Any) -> dict[str, jax.Array]:
             found = {}
             for prefix, params in versions(static, state).items():
                 weights = engine.weights(params, hparams, data)
@@ -35,7 +37,7 @@ def of_weights(measure: Callable) -> Callable[[Any, Engine, Mesh], Probe]:
     return make
 
 
-def _slots(weights: Any, static: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _slots(weights: Any, static: Config) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The filters [2, m, d] that see the strong feature, the weak feature and the noise."""
     filters = weights["filters"]
     if filters.shape[2] == 1:
@@ -49,7 +51,7 @@ def _active(products: jax.Array) -> jax.Array:
     return jnp.mean(jnp.square(jnp.maximum(products, 0.0)), axis=1)
 
 
-def features(weights: Any, static: Any, state: TrainState, hparams: Any, data: Any) -> dict[str, jax.Array]:
+def features(weights: Any, static: Config, state: TrainState, hparams: HParams, data: Any) -> dict[str, jax.Array]:
     """Inner products and the signal components of benign oscillation.
 
     Returns:
@@ -93,7 +95,7 @@ def _outputs(weights: Any, data: Any) -> jax.Array:
     return jnp.sum(_active(products) * jnp.array(HEAD, x.dtype)[:, None, None], axis=(0, 1))
 
 
-def test_accuracy(weights: Any, static: Any, state: TrainState, hparams: Any, data: Any) -> dict[str, jax.Array]:
+def test_accuracy(weights: Any, static: Config, state: TrainState, hparams: HParams, data: Any) -> dict[str, jax.Array]:
     """Accuracy on fresh noise: weak-only, strong-only, and the paper's mixture of 28 strong and 4 weak points.
 
     Every test noise is paired with both labels, so each accuracy is over 2 x num_test points. `margin` [2] is V_y against
@@ -132,7 +134,7 @@ def test_accuracy(weights: Any, static: Any, state: TrainState, hparams: Any, da
     }
 
 
-def curvature(weights: Any, static: Any, state: TrainState, hparams: Any, data: Any) -> dict[str, jax.Array]:
+def curvature(weights: Any, static: Config, state: TrainState, hparams: HParams, data: Any) -> dict[str, jax.Array]:
     """Top Hessian eigenvalue of the loss of single examples (the last ones of the training set, which are strong).
 
     Returns:

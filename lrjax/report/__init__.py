@@ -10,7 +10,7 @@ from typing import Any
 
 from lrjax.errors import LrjaxError
 from lrjax.experiment.config import plugins
-from lrjax.experiment.rundir.metrics import finite, load_run, write_atomic
+from lrjax.experiment.rundir.metrics import RunResult, finite, load_run, write_atomic
 from lrjax.papers.claim import judge
 from lrjax.report.page import Picture, render
 
@@ -60,7 +60,7 @@ def write_report(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
         ) from error
 
 
-def write_files(run: Any, paper: Any, workdir: Path) -> list[dict[str, Any]]:
+def write_files(run: RunResult, paper: Any, workdir: Path) -> list[dict[str, Any]]:
     """Write the report of a loaded run; `write_report` without the loading.
 
     Args:
@@ -90,7 +90,7 @@ def write_files(run: Any, paper: Any, workdir: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def _curvature(run: Any) -> list[Any]:
+def _curvature(run: RunResult) -> list[Any]:
     """The figures of a run that measured its curvature, whichever paper it belongs to."""
     if not any(len(arrays.get("spectrum/step", ())) for arrays in run.arrays):
         return []

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import jinja2
 
+from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.claim import VERDICTS, summary
 
 _MANY_LANES = 12
@@ -24,7 +25,9 @@ class Picture(NamedTuple):
     png: bytes
 
 
-def render(run: Any, entries: Sequence[dict[str, Any]], pictures: Sequence[Picture], *, note: str | None = None) -> str:
+def render(
+    run: RunResult, entries: Sequence[dict[str, Any]], pictures: Sequence[Picture], *, note: str | None = None
+) -> str:
     """Build the page. Every text is HTML-escaped; nothing in it loads from elsewhere.
 
     Args:

@@ -18,6 +18,7 @@ from lrjax.experiment.loop import branch, sweep
 from lrjax.experiment.loop.probe import PROBES, Probe
 from lrjax.experiment.step import representation
 from lrjax.experiment.step.engines import ENGINES
+from lrjax.experiment.step.hparams import HParams
 from lrjax.experiment.step.scale import require_invariance
 from lrjax.experiment.step.train_step import StepInputs, TrainState, init_state, row_metrics, train_step
 
@@ -41,7 +42,7 @@ def _program(static: Config, mesh: Mesh) -> Program:
     shared = () if source.per_lane else (1,)
     loop = static.lane_loop
 
-    def advance(state: Any, hparams: Any, arrays: Any, rows: StepInputs) -> Any:
+    def advance(state: Any, hparams: HParams, arrays: Any, rows: StepInputs) -> Any:
         if static.step_loop == "host":
             state, metrics = train_step(engine, static, state, hparams, arrays, jax.tree.map(lambda a: a[0], rows))
             return state, jax.tree.map(lambda a: a[None], metrics)

@@ -12,6 +12,7 @@ from lrjax.devices.flops import count
 from lrjax.experiment.config.canonical import Config
 from lrjax.experiment.loop import sweep
 from lrjax.experiment.step.engines import ENGINES
+from lrjax.experiment.step.hparams import HParams
 from lrjax.experiment.step.train_step import Engine, StepInputs, init_state, train_step
 
 
@@ -19,7 +20,7 @@ def _bytes(tree: Any) -> int:
     return sum(int(np.prod(leaf.shape)) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(tree))
 
 
-def _abstract_data(group: sweep.Group, hparams: Any) -> Any:
+def _abstract_data(group: sweep.Group, hparams: dict[str, jax.ShapeDtypeStruct]) -> Any:
     source = data.DATASETS[group.static.data.name]
     if source.per_lane:
         return jax.eval_shape(lambda h: source.load(group.static, h), hparams)
@@ -53,7 +54,7 @@ def compiled_memory(group: sweep.Group) -> accelerators.Memory:
         engine, *arguments = _arguments(group)
         loop = parallel.best_lane_loop(static.engine) if static.lane_loop == "auto" else static.lane_loop
 
-        def one(state: Any, hparams: Any, arrays: Any, row: StepInputs) -> Any:
+        def one(state: Any, hparams: HParams, arrays: Any, row: StepInputs) -> Any:
             return train_step(engine, static, state, hparams, arrays, row)
 
         def several(tree: Any) -> Any:

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 from jax.sharding import Mesh
 
 from lrjax.experiment.config.canonical import Config
+from lrjax.experiment.step.hparams import HParams
 from lrjax.experiment.step.train_step import Engine, TrainState
 
 
-def _nothing(state: TrainState, hparams: Any, data: Any) -> tuple:
+def _nothing(state: TrainState, hparams: HParams, data: Any) -> tuple:
     return ()
 
 
@@ -40,7 +41,7 @@ def without_memory(function: Callable[[TrainState, Any, Any], dict[str, Any]]) -
     return Probe(lambda state, hparams, data, memory, live: (function(state, hparams, data), memory))
 
 
-def versions(static: Any, state: TrainState) -> dict[str, Any]:
+def versions(static: Config, state: TrainState) -> dict[str, Any]:
     """The parameters to measure: those of the last step and, where it is kept, their average ("averaged_" names)."""
     return {"": state.params} | ({} if static.averaging is None else {"averaged_": state.average})
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lrjax import models
+from lrjax.experiment.config.canonical import Config
 from lrjax.experiment.step.losses import LOSSES
 from lrjax.models import Model
 from lrjax.spectra import operators
@@ -103,7 +104,7 @@ def examples(num_train: int, size: int, seed: int) -> np.ndarray:
     return evaluation_subset(num_train, size=min(size, num_train) or None, seed=seed)
 
 
-def model_losses(static: Any) -> Losses:
+def model_losses(static: Config) -> Losses:
     """The losses of a config's model, on clean labels, without augmentation, dropout and l2."""
     model = models.configured(static, static.data.num_classes)
     return losses(model, LOSSES[static.loss], batch_statistics=static.spectra.batch_statistics)

@@ -9,14 +9,15 @@ import optax
 
 from lrjax import models
 from lrjax.data.augment import AUGMENTATIONS
+from lrjax.experiment.config.canonical import Config
 from lrjax.experiment.config.optimizers import optimizer_of
 from lrjax.experiment.step import fine_tuning, micro_batches, representation, rules
+from lrjax.experiment.step.hparams import HParams
 from lrjax.experiment.step.losses import LOSSES
 from lrjax.experiment.step.representation import NOTHING, Coefficients
 from lrjax.experiment.step.scale import angle, scale_of
 from lrjax.experiment.step.train_step import (
     Engine,
-    HParams,
     StepInputs,
     TrainState,
     Tree,
@@ -31,7 +32,7 @@ from lrjax.transforms.sgd import follow_row
 
 
 def optimizer(
-    static: Any, hparams: HParams, learning_rate: jax.Array, coefficients: Coefficients = NOTHING
+    static: Config, hparams: HParams, learning_rate: jax.Array, coefficients: Coefficients = NOTHING
 ) -> optax.GradientTransformation:
     """The optax chain for this step; it is built inside the traced function, so that its numbers are arguments."""
     if coefficients.tables is not None:
@@ -66,7 +67,7 @@ def scale_metrics(state: TrainState, hparams: HParams, row: StepInputs, params: 
     }
 
 
-def direct(static: Any, num_classes: int, shard_batch: Callable = lambda batch: batch) -> Engine:
+def direct(static: Config, num_classes: int, shard_batch: Callable = lambda batch: batch) -> Engine:
     """The engine that differentiates the model: any network, loss and optax optimizer.
 
     Args:

@@ -4,23 +4,25 @@ from typing import Any
 
 import jax
 
+from lrjax.experiment.config.canonical import Config
+
 Tree = Any
 HEAD = "head"
 
 
-def trains_body(static: Any) -> bool:
+def trains_body(static: Config) -> bool:
     """Whether anything but the head is trained."""
     return static.fine_tune.body_rate != 0
 
 
-def trained(static: Any, params: Tree) -> Tree:
+def trained(static: Config, params: Tree) -> Tree:
     """Parameters without derivatives where they stay as they are, so that no backward pass is made for them."""
     if trains_body(static):
         return params
     return {name: part if name == HEAD else jax.lax.stop_gradient(part) for name, part in params.items()}
 
 
-def scaled(static: Any, updates: Tree) -> Tree:
+def scaled(static: Config, updates: Tree) -> Tree:
     """Updates times `fine_tune.head_rate` for the layer "head" and `fine_tune.body_rate` for all else.
 
     The rate acts after momentum and weight decay, as a learning rate of its own would.

@@ -6,16 +6,16 @@ W is rebuilt on demand. Derived here, not in the paper; equal to `direct` up to 
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from lrjax.errors import check
+from lrjax.experiment.config.canonical import Config
+from lrjax.experiment.step.hparams import HParams
 from lrjax.experiment.step.losses import LOSSES
 from lrjax.experiment.step.train_step import (
     Engine,
-    HParams,
     StepInputs,
     TrainState,
     Tree,
@@ -30,7 +30,7 @@ from lrjax.models.two_layer import HEAD
 UNROLLED = 4  # up to so many patches a step, outer products in one fused loop beat a small matmul
 
 
-def _check_exact(static: Any) -> None:
+def _check_exact(static: Config) -> None:
     options = {key: value for key, value in static.optimizer.items() if key not in ("name", "learning_rate")}
     numbers = {key for key in static.arrays if key.startswith("optimizer.")} - {"optimizer.learning_rate"}
     plain = static.optimizer.name == "sgd" and not numbers and all(value is None for value in options.values())
@@ -38,7 +38,7 @@ def _check_exact(static: Any) -> None:
     check(plain, "engine 'gram' is exact for plain SGD; for momentum, l2 or another optimizer set engine='direct'")
 
 
-def engine(static: Any, num_classes: int = 1, shard_batch: Callable = lambda batch: batch) -> Engine:
+def engine(static: Config, num_classes: int = 1, shard_batch: Callable = lambda batch: batch) -> Engine:
     """Builds the engine; filters of one slot are shared by the patches, of P slots are one a patch.
 
     Args:

@@ -205,7 +205,7 @@ def _coefficients(config: Config, content: bytes, dtype_of_rates: str) -> Coeffi
     return Coefficients(tables, alpha, (log_scale[:-1] / math.log(10)).astype(dtype))
 
 
-def initial(static: Any, params: Tree) -> WDFreeState:
+def initial(static: Config, params: Tree) -> WDFreeState:
     """The optimizer state before the first step without weight decay."""
     return WDFreeState(jnp.int32(0), buffer_like(params, "optimizer.momentum" in static.arrays), jnp.int32(0))
 

@@ -14,6 +14,7 @@ import optax
 
 from lrjax.errors import check
 from lrjax.experiment.config.canonical import Config
+from lrjax.experiment.step.hparams import HParams
 
 EPS = 1e-12
 
@@ -134,7 +135,7 @@ def plateau(settings: Any, state: dict, scale: jax.Array, loss: jax.Array, seen:
     return RuleOutput(inner, jnp.where(fires, lower, scale), jnp.bool_(False))
 
 
-def sasa_observe(hparams: Any, learning_rate: jax.Array, params: Any, gradient: Any, opt_state: Any) -> dict:
+def sasa_observe(hparams: HParams, learning_rate: jax.Array, params: Any, gradient: Any, opt_state: Any) -> dict:
     """Both sides of the stationarity condition of SGD with momentum: <theta, g> and eta (1 + beta) |v|^2 / 2.
 
     Here theta' = theta - eta v and v' = beta v + g. In a stationary state E |theta|^2 does not change, whence the two are

@@ -12,13 +12,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from lrjax.experiment.config.canonical import Config
 from lrjax.experiment.step import representation, rules
+from lrjax.experiment.step.hparams import HParams
 from lrjax.experiment.step.representation import NOTHING, Coefficients
 from lrjax.keys import key
 from lrjax.models.two_layer import INITS
 
 Tree = Any
-HParams = dict[str, jax.Array]
 
 
 class TrainState(NamedTuple):
@@ -69,7 +70,7 @@ def step_metrics(output: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
     return {"accuracy": jnp.mean(jnp.argmax(output, axis=-1) == y)}
 
 
-def targets(static: Any, hparams: HParams, y: jax.Array, step: jax.Array) -> jax.Array:
+def targets(static: Config, hparams: HParams, y: jax.Array, step: jax.Array) -> jax.Array:
     """Labels of a batch, with fresh noise of +-label_noise where that is on."""
     if "label_noise" not in hparams:
         return y
@@ -77,7 +78,7 @@ def targets(static: Any, hparams: HParams, y: jax.Array, step: jax.Array) -> jax
     return y + hparams["label_noise"] * jax.random.rademacher(noise_key, y.shape, y.dtype)
 
 
-def initial_params(model: Any, static: Any, hparams: HParams, data: Tree, init_key: jax.Array) -> tuple[Tree, Tree]:
+def initial_params(model: Any, static: Config, hparams: HParams, data: Tree, init_key: jax.Array) -> tuple[Tree, Tree]:
     """Parameters and model state at step 0: by `model.init` of the config where it is named, else the model's own."""
     start = INITS.get(static.model.get("init"))
     if start is None:
@@ -85,7 +86,7 @@ def initial_params(model: Any, static: Any, hparams: HParams, data: Tree, init_k
     return start(static, hparams, data, init_key), {}
 
 
-def init_state(engine: Engine, static: Any, hparams: HParams, data: Tree) -> TrainState:
+def init_state(engine: Engine, static: Config, hparams: HParams, data: Tree) -> TrainState:
     """The state before the first step; a pure function of hparams (its seed) and data."""
     params, model_state, opt_state = engine.init(hparams, data, key(hparams["seed"], "init"))
     average = () if static.averaging is None else jax.tree.map(jnp.array, params)
@@ -101,7 +102,7 @@ def schedule_free_average(opt_state: Tree, params: Tree) -> Tree:
     return optax.contrib.schedule_free_eval_params(next(s for s in states if isinstance(s, kind)), params)
 
 
-def _averaged(static: Any, hparams: HParams, state: TrainState, params: Tree, opt_state: Tree) -> Tree:
+def _averaged(static: Config, hparams: HParams, state: TrainState, params: Tree, opt_state: Tree) -> Tree:
     if static.averaging is None:
         return ()
     if static.averaging == "schedule_free":
@@ -131,7 +132,7 @@ def row_metrics(row: StepInputs) -> dict[str, jax.Array]:
 
 def train_step(
     engine: Engine,
-    static: Any,
+    static: Config,
     state: TrainState,
     hparams: HParams,
     data: Tree,

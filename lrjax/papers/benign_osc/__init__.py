@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.benign_osc.claims import CLAIMS
 from lrjax.papers.benign_osc.observe import observations
 from lrjax.papers.benign_osc.predictions import before
@@ -16,7 +17,7 @@ NOTE = (
 )
 
 
-def figures(run: Any) -> list[Any]:
+def figures(run: RunResult) -> list[Any]:
     """The figures of a run, see `lrjax.papers.benign_osc.report_figures`; matplotlib is loaded only to draw."""
     from lrjax.papers.benign_osc.report_figures import figures as draw
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from lrjax.experiment.rundir.lanes import end, lanes
+from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.benign_osc import observe
 from lrjax.papers.benign_osc.cubic_map import SIGN_STABLE_LIMIT, STABILITY_LIMIT
 from lrjax.papers.benign_osc.theory import half_capacity_time, single_example_end
@@ -24,12 +25,12 @@ def span(values: np.ndarray) -> str:
     return f"{np.mean(values):.3f} [{np.min(values):.3f}, {np.max(values):.3f}]"
 
 
-def rates(run: Any, low: float, high: float, arms: str = "main") -> list[float]:
+def rates(run: RunResult, low: float, high: float, arms: str = "main") -> list[float]:
     """The values of e in (low, high) that an arm was run at."""
     return sorted({lane["e"] for lane in run.lanes if lane["arm"] == arms and low < lane["e"] < high})
 
 
-def switch(run: Any) -> Finding:
+def switch(run: RunResult) -> Finding:
     """Weak-only accuracy on both sides of e = 1."""
     below = [(e, end(lanes(run, "main", e=e), "test_accuracy/weak_accuracy")) for e in rates(run, 0.0, 0.95)]
     small = end(lanes(run, "small_rate"), "test_accuracy/weak_accuracy")
@@ -41,7 +42,7 @@ def switch(run: Any) -> Finding:
     return Finding(decided(ok), f"weak-only {text}, e=1.25: {span(above)}; strong-only at least {strong:.4f}")
 
 
-def edge(run: Any) -> Finding:
+def edge(run: RunResult) -> Finding:
     """The gain between e = 0.9 and e = 1.1, across the window's lower end."""
     values = {e: float(np.mean(end(lanes(run, "main", e=e), "test_accuracy/weak_accuracy"))) for e in (0.9, 1.0, 1.1)}
     gain = values[1.1] - values[0.9]
@@ -51,7 +52,7 @@ def edge(run: Any) -> Finding:
     )
 
 
-def time_matched(run: Any) -> Finding:
+def time_matched(run: RunResult) -> Finding:
     """A small rate with as much eta x steps as the large one, and more."""
     found = lanes(run, "time_matched")
     values, train = end(found, "test_accuracy/weak_accuracy"), end(found, "features/train_accuracy")
@@ -70,7 +71,7 @@ def _horizon(e: float, arrays: dict[str, Any]) -> float:
     return np.log(observe.delta_of(e) / 4 / start) / (eps * (e - 1.0)) / share
 
 
-def theorem_5(run: Any) -> Finding:
+def theorem_5(run: RunResult) -> Finding:
     """V_y > delta/4 for both labels in every lane that meets the premise (Assumption 4, measured) and had the time."""
     parts, outcomes = [], []
     for e in rates(run, STABILITY_LIMIT + 1e-6, SIGN_STABLE_LIMIT):
@@ -96,7 +97,7 @@ def theorem_5(run: Any) -> Finding:
     return Finding(decided(all(outcomes)), "; ".join(parts))
 
 
-def assumption_4(run: Any) -> Finding:
+def assumption_4(run: RunResult) -> Finding:
     """Share of early strong visits with |y f - 1| >= 0.2, at rates inside and outside the window."""
     parts, inside = [], []
     for e in rates(run, 0.8, SIGN_STABLE_LIMIT):
@@ -114,7 +115,7 @@ def assumption_4(run: Any) -> Finding:
     return Finding(word, f"visits with |yf - 1| >= 0.2 in the first {observe.EARLY} steps: " + ", ".join(parts))
 
 
-def proposition_6(run: Any) -> Finding:
+def proposition_6(run: RunResult) -> Finding:
     """Largest <w, v> in units of sigma_0 |v| for e < 1, against a polylogarithm of d."""
     sigma_0 = run.config["model"]["init_scale"]
     allowed = float(np.log(run.config["data"]["dim"]) ** 2)
@@ -129,7 +130,7 @@ def proposition_6(run: Any) -> Finding:
     return Finding(decided(max(ratios) <= allowed), text)
 
 
-def accumulation(run: Any) -> Finding:
+def accumulation(run: RunResult) -> Finding:
     """S_y against its lower bound at every logged step, its slope under oscillation, its end for small rates."""
     broken, checked = 0, 0
     for lane, arrays in lanes(run, {lane["arm"] for lane in run.lanes}):
@@ -153,7 +154,7 @@ def accumulation(run: Any) -> Finding:
     return Finding(decided(ok), text + f"at most {max(ends):.4f} over the whole run at e = 0.2")
 
 
-def edge_of_stability(run: Any) -> Finding:
+def edge_of_stability(run: RunResult) -> Finding:
     """eta lambda / 2 of strong examples at the end of oscillating runs, by formula and by power iteration."""
     parts, means, agree, fitted = [], [], 0.0, 0
     for e in rates(run, 1.2, SIGN_STABLE_LIMIT):
@@ -170,7 +171,7 @@ def edge_of_stability(run: Any) -> Finding:
     return Finding(decided(ok), "; ".join(parts) + check)
 
 
-def paper_accuracy(run: Any) -> Finding:
+def paper_accuracy(run: RunResult) -> Finding:
     """The paper's test set of 28 strong and 4 weak points, by the accuracies on 4000 points of each kind."""
     small = end(lanes(run, "small_rate", e=0.2), "test_accuracy/mixture_accuracy")
     large = end(lanes(run, "main", e=1.25), "test_accuracy/mixture_accuracy")
@@ -181,7 +182,7 @@ def paper_accuracy(run: Any) -> Finding:
     )
 
 
-def single_example_capacity(run: Any) -> Finding:
+def single_example_capacity(run: RunResult) -> Finding:
     """End value and half-capacity time of V for a single example against the averaged law."""
     parts, ok = [], True
     for e in (1.1, 1.2, 1.25):
@@ -197,7 +198,7 @@ def single_example_capacity(run: Any) -> Finding:
     return Finding(decided(ok), "; ".join(parts))
 
 
-def small_rates_keep_weak(run: Any) -> Finding:
+def small_rates_keep_weak(run: RunResult) -> Finding:
     """For e < 1 a single example leaves V where it was."""
     values = {e: float(end(lanes(run, "main", e=e), "features/weak")[0, 0]) for e in rates(run, 0.0, 0.95)}
     starts = [float(arrays["features/weak"][0, 0]) for _, arrays in lanes(run, "main")]

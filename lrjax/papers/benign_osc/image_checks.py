@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrjax.experiment.rundir.lanes import Recorded, diverged
+from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.claim import Finding, NotMeasured
 
 BEFORE, LEAST, SPIKE = 20, 3, 1.5
@@ -21,7 +22,7 @@ def spikes(loss: NDArray[Any]) -> int:
     return sum(bool(loss[t] > SPIKE * np.median(loss[max(0, t - BEFORE) : t])) for t in range(LEAST, len(loss)))
 
 
-def _pairs(run: Any) -> dict[str, dict[str, list[int]]]:
+def _pairs(run: RunResult) -> dict[str, dict[str, list[int]]]:
     """model -> {"large", "small"} -> lanes."""
     pairs: dict[str, dict[str, list[int]]] = {}
     for lane in run.lanes:
@@ -30,7 +31,7 @@ def _pairs(run: Any) -> dict[str, dict[str, list[int]]]:
     return pairs
 
 
-def _compare(run: Any, test: str, wants_spikes: bool) -> Finding:
+def _compare(run: RunResult, test: str, wants_spikes: bool) -> Finding:
     parts, ahead = [], []
     count = run.config["data"]["num_test"] or 10_000
     for model, arms in _pairs(run).items():
@@ -55,11 +56,11 @@ def _compare(run: Any, test: str, wants_spikes: bool) -> Finding:
     return Finding(word, "; ".join(parts))
 
 
-def natural_images(run: Any) -> Finding:
+def natural_images(run: RunResult) -> Finding:
     """Test accuracy at the end and loss spikes of large-rate against small-rate training."""
     return _compare(run, "test", wants_spikes=True)
 
 
-def planted(run: Any) -> Finding:
+def planted(run: RunResult) -> Finding:
     """Accuracy on test images without the planted patch."""
     return _compare(run, "test", wants_spikes=False)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.benign_osc.cubic_map import (
     SIGN_STABLE_LIMIT,
     STABILITY_LIMIT,
@@ -18,7 +19,7 @@ LAST = 400  # steps at the end of an orbit that represent its attractor
 NEAR = 0.02  # next to a bifurcation an orbit settles too slowly to be judged
 
 
-def _orbits(run: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+def _orbits(run: RunResult) -> tuple[NDArray[Any], NDArray[Any]]:
     """(e, y f over the last steps) of every lane."""
     e = np.array([lane["e"] for lane in run.lanes])
     return e, np.stack([arrays["step/margin"][-LAST:] for arrays in run.arrays]).astype(np.float64)
@@ -28,7 +29,7 @@ def _clear_of(e: NDArray[Any], *limits: float) -> NDArray[np.bool_]:
     return np.all([np.abs(e - limit) > NEAR for limit in limits], axis=0)
 
 
-def onset(run: Any) -> Finding:
+def onset(run: RunResult) -> Finding:
     """The output settles at its label below e = 1 and never above."""
     e, z = _orbits(run)
     swing = np.max(np.abs(z - 1.0), axis=1)
@@ -41,7 +42,7 @@ def onset(run: Any) -> Finding:
     return Finding(decided(ok), text + f"at least {swing[above].min():.3f} over {above.sum()} rates above")
 
 
-def two_cycle(run: Any) -> Finding:
+def two_cycle(run: RunResult) -> Finding:
     """The recorded cycle and its mean residual against the closed forms, for 1 < e < sqrt(5) - 1."""
     e, z = _orbits(run)
     inside = (e > STABILITY_LIMIT) & (e < TWO_CYCLE_LIMIT) & _clear_of(e, STABILITY_LIMIT, TWO_CYCLE_LIMIT)
@@ -58,7 +59,7 @@ def two_cycle(run: Any) -> Finding:
     return Finding(decided(ok), text + f"mean residual within {max(residuals):.1e} of (e-1)/(2e)")
 
 
-def sign_stability(run: Any) -> Finding:
+def sign_stability(run: RunResult) -> Finding:
     """Neurons keep their sign up to e = 3 sqrt(3)/2 - 1; a flipped one is dead for its class and its output is zero."""
     e, z = _orbits(run)
     dead = np.all(z == 0.0, axis=1)

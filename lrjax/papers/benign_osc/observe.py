@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrjax.experiment.rundir.lanes import Arrays, recorded
+from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.benign_osc.cubic_map import SIGN_STABLE_LIMIT, mean_residual, phase, residual_floor
 from lrjax.papers.benign_osc.theory import capacity
 
@@ -208,7 +209,7 @@ def summary(lane: dict[str, Any], arrays: Arrays, loss_curvature: float = 2.0) -
     return found
 
 
-def observations(run: Any) -> list[dict[str, Any]]:
+def observations(run: RunResult) -> list[dict[str, Any]]:
     """`summary` of every lane of a run on the synthetic data; [] for images."""
     if run.config["data"]["name"] != "signal_noise":
         return []

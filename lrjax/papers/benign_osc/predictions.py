@@ -3,6 +3,7 @@
 from typing import Any
 
 from lrjax.data.signal_noise import KAPPA
+from lrjax.experiment.config.canonical import Config
 from lrjax.papers.benign_osc.conditions import conditions
 from lrjax.papers.benign_osc.cubic_map import SIGN_STABLE_LIMIT, lyapunov, mean_residual, phase
 from lrjax.papers.benign_osc.theory import capacity
@@ -13,7 +14,7 @@ HEAD = (
 )
 
 
-def _row(config: Any) -> str:
+def _row(config: Config) -> str:
     data, e = config.data, config.e
     found = conditions(
         n=data.n,

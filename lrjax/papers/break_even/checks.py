@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lrjax.experiment.rundir.lanes import Lanes, diverged, recorded
+from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.break_even import detectors
 from lrjax.papers.break_even.recorded import (
     accuracy_at,
@@ -46,7 +47,7 @@ def maximum(arrays: dict[str, Any], name: str) -> Maximum:
     return Maximum(float(found.values.max()), float(mean.max()), rising)
 
 
-def trained(run: Any, keep: Callable[[dict[str, Any]], bool] = lambda lane: True) -> Lanes:
+def trained(run: RunResult, keep: Callable[[dict[str, Any]], bool] = lambda lane: True) -> Lanes:
     """Lanes that did not diverge, with their arrays."""
     sound = [(lane, arrays) for lane, arrays in recorded(run) if not diverged(lane) and keep(lane)]
     if not sound:
@@ -67,7 +68,7 @@ def rank_correlation(a: Any, b: Any) -> float:
     return float(found.statistic)
 
 
-def by_rate(run: Any) -> Lanes:
+def by_rate(run: RunResult) -> Lanes:
     """Lanes that differ by their rate (and seed), none of a sweep over batch sizes."""
     return trained(run, lambda lane: not lane["arm"].startswith("batch_"))
 
@@ -111,7 +112,7 @@ def _ordered(lanes: Lanes, of: Callable, name: str, sign: int) -> tuple[list[boo
 def rate_order(name: str, sign: int) -> Callable[[Any], Finding]:
     """A check: over trajectories max `name` falls (sign -1) or rises (+1) with the learning rate, in every seed."""
 
-    def check(run: Any) -> Finding:
+    def check(run: RunResult) -> Finding:
         lanes = by_rate(run)
         orders, text = _ordered(lanes, lambda lane: lane["learning_rate"], name, sign)
         return Finding(verdict(orders), f"max by eta: {text}{_ratio(lanes, name)}")
@@ -131,7 +132,7 @@ def _ratio(lanes: Lanes, name: str) -> str:
 def batch_order(name: str, sign: int) -> Callable[[Any], Finding]:
     """A check: max `name` rises (+1) or falls (-1) with the batch size, in every seed."""
 
-    def check(run: Any) -> Finding:
+    def check(run: RunResult) -> Finding:
         lanes = trained(run, lambda lane: lane["arm"].startswith("batch_"))
         orders, text = _ordered(lanes, lambda lane: sizes(run, lane).batch_size, name, sign)
         return Finding(verdict(orders), f"max by S: {text}")
@@ -139,13 +140,13 @@ def batch_order(name: str, sign: int) -> Callable[[Any], Finding]:
     return check
 
 
-def momentum_order(run: Any) -> Finding:
+def momentum_order(run: RunResult) -> Finding:
     """Max lambda_K against momentum."""
     orders, text = _ordered(trained(run), lambda lane: lane["values"]["optimizer.momentum"], "lambda_k1_raw", -1)
     return Finding(verdict(orders), f"max lambda_K by momentum: {text}")
 
 
-def peak_accuracy(run: Any) -> Finding:
+def peak_accuracy(run: RunResult) -> Finding:
     """Distance of the peak of lambda_K from the epoch at which the marked accuracy is first exceeded."""
     mark, near, texts = mark_of(run), [], []
     for lane, arrays in by_rate(run):
@@ -163,7 +164,7 @@ def peak_accuracy(run: Any) -> Finding:
     return Finding(verdict(near), "; ".join(texts))
 
 
-def correlation(run: Any) -> Finding:
+def correlation(run: RunResult) -> Finding:
     """Spearman correlation of lambda_K and lambda_H up to the peak of lambda_H, and after it."""
     high, texts = [], []
     for lane, arrays in by_rate(run):
@@ -185,7 +186,7 @@ def correlation(run: Any) -> Finding:
     return Finding(verdict(high), "; ".join(texts))
 
 
-def break_even_order(run: Any) -> Finding:
+def break_even_order(run: RunResult) -> Finding:
     """D1 of every lane: the larger the rate, the earlier, and the smaller lambda_H there."""
     lanes, orders, texts = by_rate(run), [], []
     for seed in sorted({lane["seed"] for lane, _ in lanes}):
@@ -202,7 +203,7 @@ def break_even_order(run: Any) -> Finding:
     return Finding(verdict(orders), "; ".join(texts))
 
 
-def hovers(run: Any) -> Finding:
+def hovers(run: RunResult) -> Finding:
     """lambda_H after the break-even point, in units of 2 / eta."""
     inside, texts = [], []
     for lane, arrays in by_rate(run):
@@ -221,7 +222,7 @@ def hovers(run: Any) -> Finding:
     return Finding(verdict(inside), "eta lambda_H / 2 after break-even: " + "; ".join(texts))
 
 
-def step_stretch(run: Any) -> Finding:
+def step_stretch(run: RunResult) -> Finding:
     """alpha* at the break-even point, and how it goes with lambda_K before."""
     near, texts = [], []
     for lane, arrays in by_rate(run):
@@ -238,7 +239,7 @@ def step_stretch(run: Any) -> Finding:
     return Finding(verdict(near), "; ".join(texts))
 
 
-def parting(run: Any) -> Finding:
+def parting(run: RunResult) -> Finding:
     """Distance to the trajectory of the next larger rate, before and after lambda_K exceeds the maximum of that run."""
     grew, texts = [], []
     for lane, arrays in by_rate(run):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from lrjax import models
 from lrjax.data import DATASETS
 from lrjax.devices.flops import count
-from lrjax.experiment.config.canonical import freeze, to_json
+from lrjax.experiment.config.canonical import Config, freeze, to_json
 from lrjax.experiment.config.durations import due
 from lrjax.experiment.step.losses import LOSSES
 from lrjax.spectra.subset import subset_size
@@ -63,7 +63,7 @@ def _per_example(content: str) -> PerExample:
     return PerExample(*(found / FEW for found in counts))
 
 
-def per_example(static: Any, config: Any) -> PerExample:
+def per_example(static: Config, config: Config) -> PerExample:
     """FLOPs an example of a lane's model, counted on shapes alone."""
     spec = DATASETS[config.data.name].spec(config)
     x, y = spec.train["x"], spec.train["y"]
@@ -71,7 +71,7 @@ def per_example(static: Any, config: Any) -> PerExample:
     return _per_example(to_json(content | dict(model=json.loads(to_json(static.model)), num_classes=spec.num_classes)))
 
 
-def measuring(static: Any, config: Any) -> Cost:
+def measuring(static: Config, config: Config) -> Cost:
     """FLOPs of training one lane and of its probes, Lanczos taken at `spectra.max_steps` products, which it may not need.
 
     Args:

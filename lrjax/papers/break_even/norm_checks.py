@@ -1,10 +1,9 @@
 """Checks behind the claims about BatchNorm and about the estimator of K."""
 
-from typing import Any
-
 import numpy as np
 
 from lrjax.experiment.rundir.lanes import Lanes, diverged, lanes
+from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.break_even.checks import CORRELATED, maximum, rank_correlation, trained, verdict
 from lrjax.papers.break_even.recorded import accuracy_at, curve
 from lrjax.papers.claim import Finding, NotMeasured
@@ -12,11 +11,11 @@ from lrjax.papers.claim import Finding, NotMeasured
 CHANCE = 0.1
 
 
-def _lanes(run: Any, arm: str, rate: float) -> Lanes:
+def _lanes(run: RunResult, arm: str, rate: float) -> Lanes:
     return lanes(run, arm, allow_diverged=True, learning_rate=rate)
 
 
-def trains_with_norm_only(run: Any) -> Finding:
+def trains_with_norm_only(run: RunResult) -> Finding:
     """Training at eta = 1 with and without BatchNorm."""
     with_norm, plain = _lanes(run, "batch_norm", 1.0), _lanes(run, "plain", 1.0)
     ends = [accuracy_at(arrays, lane["steps"]) or 0.0 for lane, arrays in with_norm]
@@ -29,7 +28,7 @@ def trains_with_norm_only(run: Any) -> Finding:
     return Finding("supported" if ok else "contradicted", f"{text}; SimpleCNN: {at}")
 
 
-def norm_alone(run: Any) -> Finding:
+def norm_alone(run: RunResult) -> Finding:
     """Conditioning of K: BatchNorm at a small rate, no BatchNorm, and BatchNorm at a large rate."""
     found = {
         name: float(np.mean([maximum(arrays, "trace_over_lambda").raw for _, arrays in _lanes(run, arm, rate)]))
@@ -52,7 +51,7 @@ def norm_alone(run: Any) -> Finding:
     )
 
 
-def gamma_falls(run: Any) -> Finding:
+def gamma_falls(run: RunResult) -> Finding:
     """The length of the scales of the last BatchNorm layer early in training, at eta = 1.0 and 0.1."""
     falls, texts = [], []
     for rate in (1.0, 0.1):
@@ -68,7 +67,7 @@ def gamma_falls(run: Any) -> Finding:
     return Finding(verdict(falls), "; ".join(texts))
 
 
-def estimator(run: Any) -> Finding:
+def estimator(run: RunResult) -> Finding:
     """lambda_K per example of (25, 128) and (25, 1), and of the largest number of single examples, at the same states."""
     close, texts = [], []
     for lane, arrays in trained(run):

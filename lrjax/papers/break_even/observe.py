@@ -3,6 +3,7 @@
 from typing import Any
 
 from lrjax.experiment.rundir.lanes import recorded
+from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.break_even.checks import maximum
 from lrjax.papers.break_even.recorded import accuracy_at, crossing, detections, mark_of, sizes
 from lrjax.papers.claim import NotMeasured
@@ -17,7 +18,7 @@ NAMES = (
 )
 
 
-def observations(run: Any) -> list[dict[str, Any]]:
+def observations(run: RunResult) -> list[dict[str, Any]]:
     """A record a lane: setting, maxima (raw and smoothed), when the marked accuracy was passed, the result of each detector.
 
     "not reached" is null with a note.
@@ -28,7 +29,7 @@ def observations(run: Any) -> list[dict[str, Any]]:
     return [_of_lane(run, lane, arrays) for lane, arrays in recorded(run)]
 
 
-def _of_lane(run: Any, lane: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
+def _of_lane(run: RunResult, lane: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
     n = sizes(run, lane)
     record = {key: lane[key] for key in ("lane", "arm", "seed", "learning_rate")}
     record |= {"diverged_at": lane.get("diverged_at"), "batch_size": n.batch_size, "num_examples": n.num_examples}

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrjax.experiment.rundir.lanes import lane_config
+from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.break_even import detectors
 from lrjax.papers.break_even.detectors import Detection, Series
 from lrjax.papers.claim import NotMeasured
@@ -51,7 +52,7 @@ class Sizes(NamedTuple):
     steps_per_epoch: int
 
 
-def sizes(run: Any, lane: dict[str, Any]) -> Sizes:
+def sizes(run: RunResult, lane: dict[str, Any]) -> Sizes:
     """N and S of a lane."""
     from lrjax.data import DATASETS
 
@@ -61,7 +62,7 @@ def sizes(run: Any, lane: dict[str, Any]) -> Sizes:
     return Sizes(count, size, max(1, count // size))
 
 
-def mark_of(run: Any) -> float:
+def mark_of(run: RunResult) -> float:
     """The training accuracy that the paper's figures mark: 60 % on images, 75 % on IMDB."""
     return MARK.get(run.config["data"]["name"], 0.6)
 
@@ -84,7 +85,7 @@ def crossing(arrays: dict[str, NDArray[Any]], accuracy: float) -> Detection:
     return detectors.first_crossing(found.steps, found.values, accuracy, patience=1)
 
 
-def stability_of(run: Any, lane: dict[str, Any], arrays: dict[str, Any]) -> tuple[Series, detectors.Stability]:
+def stability_of(run: RunResult, lane: dict[str, Any], arrays: dict[str, Any]) -> tuple[Series, detectors.Stability]:
     """Equation 1 at each measurement of a lane: steps and the two sides of it.
 
     Raises:
@@ -105,7 +106,7 @@ def rates_at(lane: dict[str, Any], arrays: dict[str, Any], steps: Series) -> Ser
     return used[np.minimum(steps.astype(int), used.size - 1)]
 
 
-def detections(run: Any, lane: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Detection]:
+def detections(run: RunResult, lane: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Detection]:
     """Every detector on one lane, in the order of `DETECTORS`; D5 against the lane of the next larger rate and same seed."""
     found = {}
     for name, detect in (
@@ -123,7 +124,7 @@ def detections(run: Any, lane: dict[str, Any], arrays: dict[str, Any]) -> dict[s
     return found
 
 
-def _direct(run: Any, lane: dict[str, Any], arrays: dict[str, Any]) -> Detection:
+def _direct(run: RunResult, lane: dict[str, Any], arrays: dict[str, Any]) -> Detection:
     if (lane_config(run, lane).optimizer.get("momentum") or 0.0) > 0:
         raise NotMeasured("equation 1 is for SGD without momentum")
     steps, found = stability_of(run, lane, arrays)
@@ -145,7 +146,7 @@ def points_of(arrays: dict[str, Any]) -> tuple[Series, Series]:
     return np.asarray(arrays["predictions/step"], np.float64)[known], points[known]
 
 
-def parting_of(run: Any, lane: dict[str, Any], arrays: dict[str, Any]) -> detectors.Parting:
+def parting_of(run: RunResult, lane: dict[str, Any], arrays: dict[str, Any]) -> detectors.Parting:
     """Parting of a lane from that of the next larger rate, all else equal.
 
     Raises:

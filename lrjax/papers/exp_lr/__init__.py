@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.exp_lr.claims import CLAIMS
 from lrjax.papers.exp_lr.observe import observations
 from lrjax.papers.exp_lr.predictions import before
@@ -18,7 +19,7 @@ NOTE = (
 )
 
 
-def figures(run: Any) -> list[Any]:
+def figures(run: RunResult) -> list[Any]:
     """The figures of a run, see `lrjax.papers.exp_lr.report_figures`; matplotlib is loaded only to draw."""
     from lrjax.papers.exp_lr.report_figures import figures as draw
 

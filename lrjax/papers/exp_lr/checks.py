@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from lrjax.experiment.rundir.lanes import Arrays, Lanes
+from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.claim import Finding, NotMeasured
 from lrjax.papers.exp_lr.observe import final_accuracy, finished, log10_rates, logit_distance, phases, settings
 from lrjax.transforms.equilibrium import angular_update
@@ -16,7 +17,7 @@ SLOPE = 0.01
 ANGLE = 0.1
 
 
-def _arms(run: Any, *names: str) -> list[Lanes]:
+def _arms(run: RunResult, *names: str) -> list[Lanes]:
     return [finished(run, name) for name in names]
 
 
@@ -31,7 +32,7 @@ def _told(name: str, values: np.ndarray) -> str:
 def same_accuracy(*names: str) -> Any:
     """Mean final test accuracies of these arms differ by one point at most, and have a standard error of one point at most."""
 
-    def check(run: Any) -> Finding:
+    def check(run: RunResult) -> Finding:
         values = [_accuracies(lanes) for lanes in _arms(run, *names)]
         means = [own.mean() for own in values]
         apart = max(means) - min(means)
@@ -48,7 +49,7 @@ def same_accuracy(*names: str) -> Any:
     return check
 
 
-def early_logits(run: Any) -> Finding:
+def early_logits(run: RunResult) -> Finding:
     """After 20 steps the logits of the twins agree to 1e-3, in every seed."""
     reference, twin = _arms(run, "weight_decay", "texp")
     found = []
@@ -62,7 +63,7 @@ def early_logits(run: Any) -> Finding:
     return Finding(verdict, f"largest difference {', '.join(f'{d:.1e}' for d in found)}")
 
 
-def correction_matters(run: Any) -> Finding:
+def correction_matters(run: RunResult) -> Finding:
     """Without the correction of the buffer at step 0 the logits part at least ten times further, in every seed."""
     reference, twin, wrong = _arms(run, "weight_decay", "texp", "texp_uncorrected")
     ratios = []
@@ -74,7 +75,7 @@ def correction_matters(run: Any) -> Finding:
     )
 
 
-def norm_follows_rate(run: Any) -> Finding:
+def norm_follows_rate(run: RunResult) -> Finding:
     """log |w|^2 and log of the rate grow at the same slope, once |w|^2 is constant in the run with weight decay."""
     reference, lanes = _arms(run, "weight_decay", "texp")
     found, drift = [], []
@@ -92,7 +93,7 @@ def norm_follows_rate(run: Any) -> Finding:
     return Finding("contradicted" if still else "inconclusive", told + ("" if still else ": not at equilibrium"))
 
 
-def angles_agree(run: Any) -> Finding:
+def angles_agree(run: RunResult) -> Finding:
     """The angle between measurements, averaged over a phase and over seeds, is the same with and without weight decay.
 
     Late in a run rounding has made twins as different as two seeds, so a deviation counts beyond two standard errors.
@@ -121,7 +122,7 @@ def _phase_angles(arrays: Arrays) -> np.ndarray:
     return np.array(found)
 
 
-def equilibrium_angle(run: Any) -> Finding:
+def equilibrium_angle(run: RunResult) -> Finding:
     """In the second half of the first phase steps turn the weights by sqrt(2 eta lambda / (1 + gamma)) (root mean square)."""
     arms = {lane["arm"] for lane in run.lanes}
     name = next((name for name in ("weight_decay", "step_decay") if name in arms), None)
@@ -150,7 +151,7 @@ def _higher(one: np.ndarray, other: np.ndarray) -> tuple[str, float, float]:
     return verdict, float(gains.mean()), error
 
 
-def drop_needed(run: Any) -> Finding:
+def drop_needed(run: RunResult) -> Finding:
     """TEXP ends above TEXP--."""
     values = [_accuracies(lanes) for lanes in _arms(run, "texp", "texp_no_drop")]
     verdict, gain, error = _higher(*values)
@@ -159,7 +160,7 @@ def drop_needed(run: Any) -> Finding:
     )
 
 
-def drop_passes(run: Any) -> Finding:
+def drop_passes(run: RunResult) -> Finding:
     """Under a constant exponent a drop of the rate helps at first and not at the end of the phase.
 
     Train accuracy of the arm with drops minus that without, in the first and in the last quarter of each phase after a drop.
@@ -180,7 +181,7 @@ def drop_passes(run: Any) -> Finding:
     return Finding(verdict, told)
 
 
-def cosine_wins(run: Any) -> Finding:
+def cosine_wins(run: RunResult) -> Finding:
     """Cosine ends above step decay."""
     values = [_accuracies(lanes) for lanes in _arms(run, "cosine", "step_decay")]
     verdict, gain, error = _higher(*values)
@@ -190,7 +191,7 @@ def cosine_wins(run: Any) -> Finding:
     )
 
 
-def l2_decay_suffices(run: Any) -> Finding:
+def l2_decay_suffices(run: RunResult) -> Finding:
     """Dropping weight decay instead of the rate ends within one point of step decay, or above it."""
     values = [_accuracies(lanes) for lanes in _arms(run, "l2_decay", "step_decay")]
     loss = values[1].mean() - values[0].mean()

@@ -86,7 +86,7 @@ def settings(run: RunResult, lane: Mapping[str, Any]) -> Settings:
     return Settings(*(optimizer.get(key) or 0.0 for key in Settings._fields))
 
 
-def observations(run: Any) -> list[dict[str, Any]]:
+def observations(run: RunResult) -> list[dict[str, Any]]:
     """A record a lane: what was expected of it at equilibrium and what it did, for observations.json."""
     records = []
     for lane, arrays in recorded(run):

@@ -1,9 +1,8 @@
 """The checks of the toy: one linear unit."""
 
-from typing import Any
-
 import numpy as np
 
+from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.claim import Finding
 from lrjax.papers.exp_lr.observe import finished
 
@@ -23,7 +22,7 @@ def returns(loss: np.ndarray, level: float = HIGH) -> int:
     return int(np.sum(above[1:] & ~above[:-1]))
 
 
-def exact(run: Any) -> Finding:
+def exact(run: RunResult) -> Finding:
     """On L = x^2 / (x^2 + y^2), normalisation alone converges; with weight decay the loss comes back again and again."""
     alone = [float(arrays["step/loss"][-1]) for _, arrays in finished(run, "exact_norm")]
     both = [returns(arrays["step/loss"]) for _, arrays in finished(run, "exact_both")]
@@ -35,7 +34,7 @@ def exact(run: Any) -> Finding:
     return Finding("supported" if good else "contradicted" if bad else "inconclusive", told)
 
 
-def noisy(run: Any) -> Finding:
+def noisy(run: RunResult) -> Finding:
     """With batches of a large set: both together stay further from the target than either alone, and come no nearer."""
     medians: dict[str, np.ndarray] = {}
     later: dict[str, np.ndarray] = {}

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.lr_decay.claims import CLAIMS
 from lrjax.papers.lr_decay.predictions import before
 
@@ -16,7 +17,7 @@ NOTE = (
 )
 
 
-def figures(run: Any) -> list[Any]:
+def figures(run: RunResult) -> list[Any]:
     """The figures of a run, see `lrjax.papers.lr_decay.report_figures`; matplotlib is loaded only to draw."""
     from lrjax.papers.lr_decay.report_figures import figures as draw
 

@@ -1,12 +1,12 @@
 """Checks behind the claims on PS10 without noise: run files -> finding."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lrjax.experiment.rundir.lanes import Lanes, end, lanes
+from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.claim import Finding, NotMeasured, decided
 from lrjax.papers.lr_decay.observe import at_step, decays, stages
 
@@ -59,7 +59,7 @@ def by_stage(found: Lanes, name: str) -> NDArray[np.float64]:
     return np.array([[stage.end for stage in stages(arrays, name)] for _, arrays in found])
 
 
-def simple_first(run: Any) -> Finding:
+def simple_first(run: RunResult) -> Finding:
     """Accuracy by subset at the end of the first stage."""
     found = lanes(run, "decay")
     simple, hard = by_stage(found, SIMPLE)[:, 0], by_stage(found, COMPLEX)[:, 0]
@@ -69,7 +69,7 @@ def simple_first(run: Any) -> Finding:
     )
 
 
-def gain_is_complex(run: Any) -> Finding:
+def gain_is_complex(run: RunResult) -> Finding:
     """Share of each subset in the rise of total accuracy over the first two decays."""
     found = lanes(run, "decay")
     simple, hard = np.diff(by_stage(found, SIMPLE)), np.diff(by_stage(found, COMPLEX))
@@ -83,7 +83,7 @@ def gain_is_complex(run: Any) -> Finding:
     return Finding(decided(ok), f"{text}; complex patterns bring {100 * share.mean():.1f} % of the rise")
 
 
-def smaller_rate_more_complex(run: Any) -> Finding:
+def smaller_rate_more_complex(run: RunResult) -> Finding:
     """Complex accuracy at the end of the constant rates, from the largest to the smallest."""
     values = [end(lanes(run, arm), COMPLEX) for arm in CONSTANTS]
     rates = [lanes(run, arm)[0][0]["learning_rate"] for arm in CONSTANTS]
@@ -93,7 +93,7 @@ def smaller_rate_more_complex(run: Any) -> Finding:
     )
 
 
-def smallest_rate_reaches(run: Any) -> Finding:
+def smallest_rate_reaches(run: RunResult) -> Finding:
     """Total accuracy of the smallest constant rate against that of decay, both at the end."""
     small, decay = end(lanes(run, CONSTANTS[-1]), ALL), end(lanes(run, "decay"), ALL)
     best = max(CONSTANTS, key=lambda arm: end(lanes(run, arm), ALL).mean())
@@ -101,7 +101,7 @@ def smallest_rate_reaches(run: Any) -> Finding:
     return Finding(decided(ok), f"total {span(small)} against {span(decay)} with decay; best constant rate: {best}")
 
 
-def decay_is_best(run: Any) -> Finding:
+def decay_is_best(run: RunResult) -> Finding:
     """Complex accuracy of decay against each constant rate, at the end."""
     decay = end(lanes(run, "decay"), COMPLEX)
     sides, text = [], []
@@ -112,7 +112,7 @@ def decay_is_best(run: Any) -> Finding:
     return Finding(by_sides(sides), f"decay {span(decay)}; constant {', '.join(text)}")
 
 
-def gap(run: Any, decay: str = "decay", control: str = "constant_0", name: str = COMPLEX) -> tuple[float, float]:
+def gap(run: RunResult, decay: str = "decay", control: str = "constant_0", name: str = COMPLEX) -> tuple[float, float]:
     """Mean over lanes of (best after the first decay - best before it, the same for the control up to the same step)."""
     after, undecayed = [], []
     for (_, own), (_, other) in zip(lanes(run, decay), lanes(run, control), strict=True):
@@ -124,7 +124,7 @@ def gap(run: Any, decay: str = "decay", control: str = "constant_0", name: str =
     return float(np.mean(after)), float(np.mean(undecayed))
 
 
-def before_and_after(run: Any) -> Finding:
+def before_and_after(run: RunResult) -> Finding:
     """The gap at the first decay of PS10, against the run that was not decayed."""
     found, control = gap(run)
     return Finding(
@@ -134,7 +134,7 @@ def before_and_after(run: Any) -> Finding:
     )
 
 
-def full_batch_needs_none(run: Any) -> Finding:
+def full_batch_needs_none(run: RunResult) -> Finding:
     """Complex training accuracy of full-batch runs with and without decay."""
     name = "subsets/train_complex"
     plain, decayed = end(lanes(run, "full_batch"), name), end(lanes(run, "full_batch_decay"), name)
@@ -144,7 +144,7 @@ def full_batch_needs_none(run: Any) -> Finding:
     return Finding(decided(ok), text)
 
 
-def noise_is_the_cause(run: Any) -> Finding:
+def noise_is_the_cause(run: RunResult) -> Finding:
     """Gain by decay with mini-batches and with the full batch, at the same rate and number of steps."""
     name = "subsets/train_complex"
     sgd, sgd_decay = end(lanes(run, "sgd"), name).mean(), end(lanes(run, "sgd_decay"), name).mean()
@@ -157,7 +157,7 @@ def noise_is_the_cause(run: Any) -> Finding:
     )
 
 
-def average_is_not_decay(run: Any) -> Finding:
+def average_is_not_decay(run: RunResult) -> Finding:
     """Share of decay's gain in complex accuracy that the averaged weights of the undecayed run have."""
     found, control = lanes(run, "decay"), lanes(run, "constant")
     at = decays(found[0][1])[0]
@@ -174,13 +174,13 @@ def average_is_not_decay(run: Any) -> Finding:
     )
 
 
-def _rule(run: Any, arm: str) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
+def _rule(run: RunResult, arm: str) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
     found = lanes(run, arm)
     steps = np.array([lane.get("stopped_at", lane["steps"]) for lane, _ in found], float)
     return end(found, COMPLEX), steps, int(np.mean([len(decays(arrays)) for _, arrays in found]))
 
 
-def auto_decay_saves(run: Any) -> Finding:
+def auto_decay_saves(run: RunResult) -> Finding:
     """Steps and final complex accuracy of AutoDecay against step decay; the other rules beside."""
     reference, length, _ = _rule(run, "step_decay")
     complex_, steps, _ = _rule(run, "auto_decay")

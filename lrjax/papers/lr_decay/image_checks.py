@@ -1,10 +1,9 @@
 """Checks behind the claims on images and on transfer: run files -> finding."""
 
-from typing import Any
-
 import numpy as np
 
 from lrjax.experiment.rundir.lanes import end, lanes
+from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.claim import Finding, NotMeasured, decided
 from lrjax.papers.lr_decay.checks import by_sides, gap
 from lrjax.papers.lr_decay.observe import Ratio, stages, transferability
@@ -13,17 +12,17 @@ TEST = "accuracy/test_accuracy"
 MODES = ("fix", "finetune")
 
 
-def _error(run: Any, accuracy: float) -> float:
+def _error(run: RunResult, accuracy: float) -> float:
     """Standard error of the difference of two accuracies on the test set."""
     count = run.config["data"]["num_test"] or 10_000
     return float(np.sqrt(2 * accuracy * (1 - accuracy) / count))
 
 
-def _decayed(run: Any) -> list[str]:
+def _decayed(run: RunResult) -> list[str]:
     return sorted({lane["arm"] for lane in run.lanes if lane["arm"].startswith("decay")})
 
 
-def full_batch(run: Any) -> Finding:
+def full_batch(run: RunResult) -> Finding:
     """Test accuracy and training loss at the end of full-batch runs, decayed at several steps and never."""
     control = end(lanes(run, "constant"), TEST).mean()
     loss = float(np.mean([np.mean(a["step/loss"][-5:]) for _, a in lanes(run, "constant")]))
@@ -37,7 +36,7 @@ def full_batch(run: Any) -> Finding:
     return Finding(decided(not any(sides)), "; ".join(text))
 
 
-def before_and_after(run: Any) -> Finding:
+def before_and_after(run: RunResult) -> Finding:
     """The gap at each decay of SGD against the run that was never decayed."""
     text, clear, none = [], [], []
     for arm in _decayed(run):
@@ -51,7 +50,7 @@ def before_and_after(run: Any) -> Finding:
     return Finding(word, "best test accuracy after minus best before: " + "; ".join(text))
 
 
-def linear_first(run: Any) -> Finding:
+def linear_first(run: RunResult) -> Finding:
     """The share of I(F; Y) that a linear classifier explains, at the end of each stage."""
     found = lanes(run, "decay")[0][1]
     mu, whole = stages(found, "explained/mu"), stages(found, "explained/information")
@@ -63,7 +62,7 @@ def linear_first(run: Any) -> Finding:
     return Finding(decided(first > share[0] > share[-1]), f"mu / I(F; Y) {text}")
 
 
-def patches(run: Any) -> Finding:
+def patches(run: RunResult) -> Finding:
     """Patch-only accuracy half way and at the end, large rate then annealed against small rate."""
     name, clean = "accuracy/patch_accuracy", "accuracy/test_accuracy"
     half = lanes(run, "large")[0][0]["steps"] // 2
@@ -82,14 +81,14 @@ def patches(run: Any) -> Finding:
     return Finding(decided(ok), text)
 
 
-def _targets(run: Any) -> list[str]:
+def _targets(run: RunResult) -> list[str]:
     arms = {lane["arm"].rsplit("_", 2)[0] for lane in run.lanes if lane["arm"].rsplit("_", 1)[-1].isdigit()}
     if not arms:
         raise NotMeasured("this run has no target")
     return sorted(arms)
 
 
-def ratios(run: Any) -> dict[tuple[str, str], tuple[list[Ratio], np.ndarray]]:
+def ratios(run: RunResult) -> dict[tuple[str, str], tuple[list[Ratio], np.ndarray]]:
     """(target, mode) -> T_2, T_3 and the mean accuracies after transfer of each snapshot."""
     source = lanes(run, "source")
     name = "subsets/test_all" if "subsets/test_all" in source[0][1] else TEST
@@ -103,7 +102,7 @@ def ratios(run: Any) -> dict[tuple[str, str], tuple[list[Ratio], np.ndarray]]:
     return found
 
 
-def later_stages_transfer_less(run: Any) -> Finding:
+def later_stages_transfer_less(run: RunResult) -> Finding:
     """T_3 < T_2 for every target and mode; decided where the bootstrap intervals do not overlap."""
     sides, text = [], []
     for (target, mode), (found, accuracy) in ratios(run).items():

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from lrjax.experiment.rundir.lanes import end, lanes
+from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.claim import Finding
 from lrjax.papers.lr_decay.checks import COMPLEX, SIMPLE, by_sides, compared, span
 from lrjax.papers.lr_decay.observe import matched
@@ -15,7 +16,7 @@ NO_DIFFERENCE = 0.02
 CONTROLS = ("constant_1", "constant_2")
 
 
-def _against(run: Any, kind: str, name: str, wanted: int) -> Finding:
+def _against(run: RunResult, kind: str, name: str, wanted: int) -> Finding:
     """Decay against both small constant rates, at the end: `wanted` is 1 for higher and -1 for lower."""
     decay = end(lanes(run, f"{kind}_decay"), name)
     sides, text = [], []
@@ -29,7 +30,7 @@ def _against(run: Any, kind: str, name: str, wanted: int) -> Finding:
 def simple(kind: str) -> Callable[[Any], Finding]:
     """No real difference on simple patterns."""
 
-    def check(run: Any) -> Finding:
+    def check(run: RunResult) -> Finding:
         values = {arm: end(lanes(run, f"{kind}_{arm}"), SIMPLE) for arm in ("decay", *CONTROLS)}
         means = [float(v.mean()) for v in values.values()]
         word = "supported" if max(means) - min(means) <= NO_DIFFERENCE else "contradicted"
@@ -51,7 +52,7 @@ def memorised(kind: str) -> Callable[[Any], Finding]:
 def memorised_at_matched(kind: str) -> Callable[[Any], Finding]:
     """Noise memorised by decay when its complex test accuracy is what a constant rate ends with."""
 
-    def check(run: Any) -> Finding:
+    def check(run: RunResult) -> Finding:
         decay = lanes(run, f"{kind}_decay")
         sides, text = [], []
         for control in CONTROLS:
