@@ -62,6 +62,7 @@ References:
     Jastrzebski et al. 2020, The Break-Even Point on Optimization Trajectories.
 """
 
+from lrjax.spectra.adam import adam_preconditioner, adam_state
 from lrjax.spectra.binding import Operator, bind
 from lrjax.spectra.bound import Bound, from_function, matrix
 from lrjax.spectra.density import Density, density
@@ -85,10 +86,9 @@ from lrjax.spectra.operators import (
     hessian,
     preconditioned,
 )
+from lrjax.spectra.preconditioner import PRECONDITIONERS, preconditioner
 from lrjax.spectra.stability import (
     EDGES,
-    adam_preconditioner,
-    adam_state,
     break_even_learning_rate,
     break_even_sharpness,
     edge,
@@ -115,6 +115,7 @@ __all__ = [
     "Distribution",
     "Eigen",
     "Gram",
+    "PRECONDITIONERS",
     "Operator",
     "SmallSubsetWarning",
     "Trace",
@@ -147,6 +148,7 @@ __all__ = [
     "lanczos",
     "matrix",
     "preconditioned",
+    "preconditioner",
     "quadratic_form",
     "spread",
     "stability_lhs",

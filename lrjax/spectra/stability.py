@@ -1,4 +1,4 @@
-"""Stability thresholds of training: edges of optimizers, the stability condition of SGD, and Adam's preconditioner."""
+"""Stability thresholds of training: edges of optimizers and the stability condition of SGD."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ from inspect import signature
 from typing import TYPE_CHECKING, overload
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.typing import ArrayLike
 
 from lrjax.errors import check, nearest
-from lrjax.spectra.selection import Tree
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -218,70 +215,3 @@ def break_even_learning_rate(sharpness: Numbers, std: Numbers, batch_size: Numbe
         (0.5, 0.25)
     """
     return 2 * sharpness / (sharpness**2 + sampling_factor(batch_size, num_examples) * std**2)
-
-
-def adam_state(opt_state: Tree) -> optax.ScaleByAdamState:
-    """The moments of Adam inside any optax state: chains, masks, injected hyper-parameters.
-
-    Args:
-        opt_state: of any optax optimizer with one `optax.scale_by_adam` in it.
-
-    Returns:
-        The `optax.ScaleByAdamState`, with `count`, `mu` and `nu`.
-
-    Raises:
-        LrjaxError: there is none, or there are several.
-
-    References:
-        Kingma and Ba 2015, Adam: a method for stochastic optimization, algorithm 1; `optax.scale_by_adam`.
-
-    Example:
-        >>> chain = optax.chain(optax.clip(1.0), optax.adamw(1e-3))
-        >>> adam_state(chain.init(jnp.zeros(2))).nu.tolist()
-        [0.0, 0.0]
-    """
-    leaves = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, optax.ScaleByAdamState))
-    states = [leaf for leaf in leaves if isinstance(leaf, optax.ScaleByAdamState)]
-    remedy = "pass the state of optax.adam, adamw or nadam" if not states else "pass the state of one of them"
-    check(len(states) == 1, f"the optimizer state holds {len(states)} ScaleByAdamState, and one is needed; {remedy}")
-    return states[0]
-
-
-def adam_preconditioner(
-    nu: Tree, step: int | np.ndarray | jax.Array, b2: Numbers, eps: Numbers, eps_root: Numbers = 0.0
-) -> Tree:
-    """Adam's preconditioner P = sqrt(nu / (1 - b2^t) + eps_root) + eps, the divisor of its momentum, for `preconditioned`.
-
-    Where gradients vanish P is eps, and the preconditioned lambda_1 is that of H there divided by eps: measure it at several
-    eps before trusting it.
-
-    Args:
-        nu: second moments, a pytree (`adam_state(opt_state).nu`).
-        step: t, number of updates made (`adam_state(opt_state).count`), 1 or more.
-        b2: decay of the second moments.
-        eps: added to the root.
-        eps_root: added under the root.
-
-    Returns:
-        A pytree like `nu`.
-
-    Raises:
-        LrjaxError: step 0, where nu is still zero.
-
-    References:
-        Cohen et al. 2022, Adaptive gradient methods at the edge of stability, arXiv 2207.14484; `optax.scale_by_adam`.
-
-    Example:
-        >>> adam_preconditioner({"w": jnp.array([0.001, 0.004])}, 1, b2=0.999, eps=0.0)["w"].round(3).tolist()
-        [1.0, 2.0]
-    """
-    if not isinstance(step, jax.core.Tracer):
-        check(
-            bool(np.all(np.asarray(step) >= 1)), "Adam has no second moments before its first update; measure after it"
-        )
-
-    def root(moment: jax.Array) -> jax.Array:
-        corrected = moment / (1 - jnp.asarray(b2, moment.dtype) ** step)
-        return jnp.sqrt(corrected + eps_root) + eps
-
-    return jax.tree.map(root, nu)

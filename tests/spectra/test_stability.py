@@ -11,8 +11,6 @@ import pytest
 from lrjax.errors import LrjaxError
 from lrjax.spectra.stability import (
     EDGES,
-    adam_preconditioner,
-    adam_state,
     break_even_learning_rate,
     break_even_sharpness,
     edge,
@@ -171,44 +169,3 @@ def test_stability_of_many_points_is_one_jitted_program():
     curvatures = jnp.ones((3, 5)) * jnp.array([1.0, 2.0, 3.0])[:, None]
     found = jax.jit(jax.vmap(lambda c: stability_lhs(jnp.mean(c), c, 0.5, 4, 100)))(curvatures)
     np.testing.assert_allclose(found, [0.25, 0.0, 0.25], atol=1e-6)
-
-
-def test_preconditioner_is_what_optax_divides_by():
-    settings = {"b2": 0.95, "eps": 1e-3, "eps_root": 1e-4}
-    chain = optax.chain(optax.clip(10.0), optax.adam(0.1, b1=0.8, **settings))
-    params = {"w": jnp.array([1.0, -2.0, 0.0]), "b": jnp.array(3.0)}
-    state = chain.init(params)
-    for step in range(3):
-        gradient = jax.tree.map(lambda p, step=step: jnp.sin(p + step), params)
-        updates, state = chain.update(gradient, state, params)
-    moments = adam_state(state)
-    diagonal = adam_preconditioner(moments.nu, moments.count, **settings)
-    for update, mu, p in zip(*map(jax.tree.leaves, (updates, moments.mu, diagonal)), strict=True):
-        np.testing.assert_allclose(update, -0.1 * mu / (1 - 0.8**3) / p, rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    "chain",
-    [
-        optax.adamw(0.1),
-        optax.inject_hyperparams(optax.adam)(learning_rate=0.1),
-        optax.MultiSteps(optax.adam(0.1), 2),
-        optax.masked(optax.adam(0.1), {"w": True, "b": False}),
-    ],
-    ids=["adamw", "injected", "several steps", "masked"],
-)
-def test_adam_state_is_found_inside(chain):
-    found = adam_state(chain.init({"w": jnp.ones(2), "b": jnp.ones(1)}))
-    assert found.nu["w"].shape == (2,)
-
-
-def test_states_without_adam_or_with_two_are_refused():
-    with pytest.raises(LrjaxError, match="holds 0"):
-        adam_state(optax.sgd(0.1, momentum=0.9).init(jnp.ones(2)))
-    with pytest.raises(LrjaxError, match="holds 2"):
-        adam_state(optax.chain(optax.adam(0.1), optax.adam(0.1)).init(jnp.ones(2)))
-
-
-def test_preconditioner_before_the_first_update_is_refused():
-    with pytest.raises(LrjaxError, match="before its first update"):
-        adam_preconditioner(jnp.zeros(2), 0, b2=0.999, eps=1e-8)
