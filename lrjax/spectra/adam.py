@@ -13,26 +13,9 @@ import optax
 from jax.typing import ArrayLike
 
 from lrjax.errors import check, path_of
+from lrjax.spectra.ranges import Numbers, in_range, traced
 from lrjax.spectra.second_moments import plain, second_moments
 from lrjax.spectra.selection import Tree
-from lrjax.spectra.stability import Numbers
-
-
-def traced(*values: Any) -> bool:
-    """Whether a value has no number yet, under `jax.jit` and its like."""
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
-
-
-def in_range(name: str, value: Numbers, below: float = np.inf) -> None:
-    """Refuses a setting that is negative, NaN, or not below a bound. Traced values are not looked at.
-
-    Raises:
-        LrjaxError: names the setting.
-    """
-    if not traced(value):
-        numbers = np.asarray(value, np.float64)
-        right = bool(np.all((numbers >= 0) & (numbers < below)))
-        check(right, f"{name} must be 0 or more and {'finite' if below == np.inf else f'below {below:g}'}, not {value}")
 
 
 def lost_of_average(decay: Numbers, step: Any) -> Any:
@@ -75,7 +58,7 @@ def averages(moments: Tree, decay: Numbers | None, step: Any) -> Tree:
         LrjaxError: no update made, a decay that is none, moments that are negative, NaN or infinite.
     """
     if decay is not None:
-        in_range("the decay of the second moments", decay, below=1.0)
+        in_range("the decay of the second moments", decay, "from 0 to below 1")
     updated = step is None or traced(step) or bool(np.all(np.asarray(step) >= 1))
     if step is None and not traced(moments):
         updated = any(bool(jnp.any(leaf != 0)) for leaf in jax.tree.leaves(moments))
@@ -105,8 +88,8 @@ def root_of(moments: Tree, eps: Numbers, eps_root: Numbers) -> Tree:
     Raises:
         LrjaxError: a negative eps or eps_root.
     """
-    in_range("eps", eps)
-    in_range("eps_root", eps_root)
+    in_range("eps", eps, "0 or more")
+    in_range("eps_root", eps_root, "0 or more")
 
     def root(leaf: Any) -> Any:
         moment, outside, inside = matched(leaf, eps, eps_root)

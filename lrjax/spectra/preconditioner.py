@@ -12,10 +12,10 @@ import numpy as np
 import optax
 
 from lrjax.errors import check, nearest
-from lrjax.spectra.adam import averages, in_range, lost_of_average, matched, positive, root_of, traced, wide
+from lrjax.spectra.adam import averages, lost_of_average, matched, positive, root_of, wide
+from lrjax.spectra.ranges import Numbers, in_range, traced
 from lrjax.spectra.second_moments import plain, second_moments
 from lrjax.spectra.selection import Tree
-from lrjax.spectra.stability import Numbers
 
 AGREEMENT = 1e-5  # relative, between a setting and the float32 in which a state holds it
 
@@ -73,8 +73,8 @@ def _prodigy(state: Any, *, b2: Numbers, eps: Numbers) -> Tree:
         root, rate, outside, unbiased = matched(root, state.estim_lr, eps, lost)
         return (root / rate + outside) / unbiased**0.5  # the moments are those of d g, d the estimated rate
 
-    in_range("b2", b2, below=1.0)
-    in_range("eps", eps)
+    in_range("b2", b2, "from 0 to below 1")
+    in_range("eps", eps, "0 or more")
     return jax.tree.map(divisor, root_of(averages(state.exp_avg_sq, None, state.count), 0.0, 0.0))
 
 
