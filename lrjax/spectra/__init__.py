@@ -77,6 +77,7 @@ from lrjax.spectra.distributions import DISTRIBUTIONS, Distribution
 from lrjax.spectra.example_gradients import covariance_trace, gradient_norms
 from lrjax.spectra.gram import Gram, batch_gradients, gram
 from lrjax.spectra.lanczos import Eigen, lanczos
+from lrjax.spectra.noise_scale import NoiseScale, gradient_noise_scale, noise_scale_of_norms
 from lrjax.spectra.norms import effective_rank, frobenius
 from lrjax.spectra.operators import (
     empirical_fisher,
@@ -115,6 +116,7 @@ __all__ = [
     "Distribution",
     "Eigen",
     "Gram",
+    "NoiseScale",
     "PRECONDITIONERS",
     "Operator",
     "SmallSubsetWarning",
@@ -141,12 +143,14 @@ __all__ = [
     "frobenius",
     "ggn",
     "gradient_covariance",
+    "gradient_noise_scale",
     "gradient_norms",
     "gram",
     "hessian",
     "intervals",
     "lanczos",
     "matrix",
+    "noise_scale_of_norms",
     "preconditioned",
     "preconditioner",
     "quadratic_form",

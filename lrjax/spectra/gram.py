@@ -109,7 +109,12 @@ def _unit_rows(combinations: jax.Array, rows: jax.Array, real: jax.Array) -> jax
     return jnp.where(real[:, None], vectors / jnp.where(norms > 0, norms, 1), 0)
 
 
-def _per_example_scale(batch_size: int, num_examples: int, disjoint: bool, num_gradients: int, divisor: int) -> float:
+def per_example_scale(batch_size: int, num_examples: int, disjoint: bool, num_gradients: int, divisor: int) -> float:
+    """Factor from the covariance of L mini-batch gradients to that of per-example gradients, divisor N.
+
+    Raises:
+        LrjaxError: sizes that no batches can have.
+    """
     check(
         1 <= batch_size < num_examples,
         f"batch_size must be from 1 to {num_examples - 1}, one less than the examples, not {batch_size}",
@@ -188,7 +193,7 @@ def gram(
     vectors = _unit_rows(jnp.asarray(chosen, rows.dtype), rows, jnp.asarray(real))
     scale = None
     if batch_size is not None and num_examples is not None:
-        scale = _per_example_scale(batch_size, num_examples, disjoint, count, c)
+        scale = per_example_scale(batch_size, num_examples, disjoint, count, c)
     return Gram(values, vectors, float(np.trace(inner) / c), inner, c, center, dimension, scale)
 
 

@@ -104,7 +104,11 @@ PRECONDITIONERS: dict[str, Preconditioner] = {
     "prodigy": Preconditioner(("ProdigyState",), _prodigy),
     "schedule_free_adamw": Preconditioner(("ScaleByRmsWithCountState",), _schedule_free_adamw),
 }
-"""Optimizers of optax with a diagonal preconditioner, for `preconditioner`; settings are those of the optimizer."""
+"""Optimizers of optax with a diagonal preconditioner, for `preconditioner`; settings are those of the optimizer.
+
+References:
+    Cohen et al. 2022, Adaptive gradient methods at the edge of stability, arXiv 2207.14484, for Adam; optax's source.
+"""
 
 
 def _settings(optimizer: str, given: Mapping[str, Any], injected: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,7 +139,9 @@ def _is_masked(node: Any) -> bool:
     return isinstance(node, optax.MaskedNode)
 
 
-def preconditioner(optimizer: str, opt_state: Any, *, group: Hashable | list[Hashable] = None, **settings: Any) -> Tree:
+def preconditioner(
+    optimizer: str, opt_state: Tree, *, group: Hashable | list[Hashable] = None, **settings: Numbers
+) -> Tree:
     r"""The diagonal P by which an optimizer of optax divides its momentum, from its state, for `preconditioned`.
 
     With t updates made, `nu` and the others as in the state, and the settings of the optimizer:
