@@ -57,6 +57,10 @@ def averages(moments: Tree, decay: Numbers | None, step: Any) -> Tree:
     Raises:
         LrjaxError: no update made, a decay that is none, moments that are negative, NaN or infinite.
     """
+    check(
+        np.ndim(step) == 0,
+        f"the step has shape {list(np.shape(step))}; of several runs at once, map over them with jax.vmap",
+    )
     if decay is not None:
         in_range("the decay of the second moments", decay, "from 0 to below 1")
     updated = step is None or traced(step) or bool(np.all(np.asarray(step) >= 1))
@@ -155,7 +159,7 @@ def adam_state(opt_state: Tree, group: Hashable | None = None) -> optax.ScaleByA
         group: which Adam, where there are several: a label of `optax.partition`, or its path in the state.
 
     Returns:
-        The `optax.ScaleByAdamState`, with `count`, `mu` and `nu`; parameters of other groups are `optax.MaskedNode`s.
+        The `optax.ScaleByAdamState`, with `count`, `mu` and `nu`; `optax.MaskedNode` for parameters of other groups.
 
     Raises:
         LrjaxError: there is none, or there are several and no group; lists the groups.

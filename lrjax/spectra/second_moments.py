@@ -50,7 +50,7 @@ class Moments(NamedTuple):
     Attributes:
         state: such as `optax.ScaleByAdamState`.
         path: where it is.
-        labels: of the `optax.partition`s round it, the outermost first.
+        labels: of each `optax.partition` round it, the outermost first.
         injected: numbers that `optax.inject_hyperparams` holds for it.
     """
 

@@ -162,3 +162,13 @@ def test_half_precision_moments_and_b2_near_one_keep_their_digits():
 def test_host_moments_below_float32_do_not_become_zero():
     found = adam_preconditioner(np.array([1e-60, 1e-50]), np.int64(1), 0.9, 0.0)
     np.testing.assert_allclose(found, np.sqrt([1e-59, 1e-49]), rtol=1e-6)
+
+
+def test_state_of_several_runs_is_mapped_over():
+    states = jax.vmap(lambda scale: after(ADAMW, [jax.tree.map(lambda g: scale * g, g) for g in GRADIENTS]))(
+        jnp.ones(2)
+    )
+    with pytest.raises(LrjaxError, match="map over them with jax.vmap"):
+        preconditioner("adamw", states, **ALL)
+    found = jax.vmap(lambda state: preconditioner("adamw", state, **ALL))(states)
+    np.testing.assert_allclose(found["w"][1], adam(of("w")), rtol=1e-5)
