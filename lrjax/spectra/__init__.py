@@ -62,6 +62,7 @@ References:
     Jastrzebski et al. 2020, The Break-Even Point on Optimization Trajectories.
 """
 
+from lrjax.spectra.adam import adam_preconditioner, adam_state
 from lrjax.spectra.binding import Operator, bind
 from lrjax.spectra.bound import Bound, from_function, matrix
 from lrjax.spectra.density import Density, density
@@ -77,6 +78,7 @@ from lrjax.spectra.eigenpairs import Eigen
 from lrjax.spectra.example_gradients import covariance_trace, gradient_norms
 from lrjax.spectra.gram import Gram, batch_gradients, gram
 from lrjax.spectra.lanczos import lanczos
+from lrjax.spectra.noise_scale import NoiseScale, gradient_noise_scale, noise_scale_of_norms
 from lrjax.spectra.norms import effective_rank, frobenius
 from lrjax.spectra.operators import (
     empirical_fisher,
@@ -86,10 +88,9 @@ from lrjax.spectra.operators import (
     hessian,
     preconditioned,
 )
+from lrjax.spectra.preconditioner import PRECONDITIONERS, preconditioner
 from lrjax.spectra.stability import (
     EDGES,
-    adam_preconditioner,
-    adam_state,
     break_even_learning_rate,
     break_even_sharpness,
     edge,
@@ -116,6 +117,8 @@ __all__ = [
     "Distribution",
     "Eigen",
     "Gram",
+    "NoiseScale",
+    "PRECONDITIONERS",
     "Operator",
     "SmallSubsetWarning",
     "Trace",
@@ -141,13 +144,16 @@ __all__ = [
     "frobenius",
     "ggn",
     "gradient_covariance",
+    "gradient_noise_scale",
     "gradient_norms",
     "gram",
     "hessian",
     "intervals",
     "lanczos",
     "matrix",
+    "noise_scale_of_norms",
     "preconditioned",
+    "preconditioner",
     "quadratic_form",
     "spread",
     "stability_lhs",
