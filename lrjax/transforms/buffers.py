@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 
-from lrjax.errors import check, refuse
+from lrjax.errors import check
 from lrjax.transforms.leaves import is_array, is_plain_float
 
 if TYPE_CHECKING:
@@ -107,7 +107,8 @@ def children_of(node: PyTree) -> tuple[list[tuple[str, Any]], Any] | None:
 def _field(node: Any, key: Any, child: Any) -> str:
     if isinstance(key, jax.tree_util.FlattenedIndexKey):
         # Registered without names: a dataclass still has them.
-        names = [f.name for f in dataclasses.fields(node)] if dataclasses.is_dataclass(node) else list(getattr(node, "__dict__", ()))
+        is_dataclass = dataclasses.is_dataclass(node)
+        names = [field.name for field in dataclasses.fields(node)] if is_dataclass else list(getattr(node, "__dict__", ()))
         return next((name for name in names if getattr(node, name, None) is child), str(key.key))
     return str(next(getattr(key, kind) for kind in ("name", "key", "idx") if hasattr(key, kind)))
 

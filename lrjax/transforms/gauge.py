@@ -153,7 +153,8 @@ def _whole(k: ArrayLike) -> jax.Array:
     k = jnp.asarray(k)
     check(
         k.ndim == 0 and bool(jnp.issubdtype(k.dtype, jnp.integer)),
-        f"k must be one integer, the exponent of a power of two, not {k.dtype} of shape {k.shape}; map over several by jax.vmap",
+        f"k must be one integer, the exponent of a power of two, not {k.dtype} of shape {k.shape}; for several use "
+        "jax.vmap",
     )
     return k.astype(jnp.int32)
 

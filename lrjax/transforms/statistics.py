@@ -96,7 +96,7 @@ def powers_of(
             check(name in names, f"{remedy} names {name!r}, which model_state does not hold; {nearest(name, names)}")
     powers = []
     for entry in entries:
-        power = 0 if entry.parameter or not _may_scale(entry) else _power(entry.name, entries, statistics)
+        power = 0 if entry.parameter or not _may_scale(entry) else known_power(entry.name, entries, statistics)
         if power is None:
             refuse(
                 f"it is not known how {entry.name!r} of model_state scales with the parameters: say its power of c, 0 for "
@@ -111,7 +111,22 @@ def _may_scale(entry: Entry) -> bool:
     return is_array(entry.leaf) or is_plain_float(entry.leaf)
 
 
-def _power(name: str, entries: Sequence[Entry], statistics: Powers) -> int | None:
+def known_power(name: str, entries: Sequence[Entry], statistics: Powers = statistic_power) -> int | None:
+    """The power of c of one array, in view of the others.
+
+    Args:
+        name: of an entry.
+        entries: all of them.
+        statistics: as for `gauge_rescale`.
+
+    Returns:
+        The power, or None if it is not known.
+
+    Example:
+        >>> pair = named_leaves({"norm": {"mean": 0.0, "var": 1.0}})
+        >>> known_power("norm/mean", pair), known_power("norm/mean", pair[:1]) is None
+        (1, True)
+    """
     if isinstance(statistics, Mapping):
         if name in statistics:
             return statistics[name]
