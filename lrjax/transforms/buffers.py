@@ -108,7 +108,9 @@ def _field(node: Any, key: Any, child: Any) -> str:
     if isinstance(key, jax.tree_util.FlattenedIndexKey):
         # Registered without names: a dataclass still has them.
         is_dataclass = dataclasses.is_dataclass(node)
-        names = [field.name for field in dataclasses.fields(node)] if is_dataclass else list(getattr(node, "__dict__", ()))
+        names = (
+            [field.name for field in dataclasses.fields(node)] if is_dataclass else list(getattr(node, "__dict__", ()))
+        )
         return next((name for name in names if getattr(node, name, None) is child), str(key.key))
     return str(next(getattr(key, kind) for kind in ("name", "key", "idx") if hasattr(key, kind)))
 

@@ -117,7 +117,9 @@ def gauge_rescale(
     def scaled(power: int, tree: PyTree, where: str = "params") -> PyTree:
         leaves, structure = jax.tree.flatten(tree)
         if leaves and jax.tree_util.treedef_is_leaf(structure) and "" not in chosen:  # a number for all parameters
-            check(all(chosen.values()), f"{where} belongs to all parameters, and only those of the group {group!r} scale")
+            check(
+                all(chosen.values()), f"{where} belongs to all parameters, and only those of the group {group!r} scale"
+            )
             return _times(leaves[0], power * k, where)
         scales = [_scales(chosen, entry.name, where) for entry in named_leaves(tree)]
         new = [_times(leaf, power * k, where) if yes else leaf for leaf, yes in zip(leaves, scales, strict=True)]
@@ -197,7 +199,9 @@ def _chosen(params: PyTree, labels: Any, group: str) -> dict[str, bool]:
         check(group in full, f"no parameter has the label {group!r}; there is {', '.join(sorted(map(str, set(full))))}")
     chosen = {path: label == group for path, label in zip(paths, full, strict=True)}
     # The inner state of optax.lookahead is that of the fast parameters.
-    return {path.removeprefix("fast/"): yes for path, yes in chosen.items()} | chosen if _is_lookahead(params) else chosen
+    return (
+        {path.removeprefix("fast/"): yes for path, yes in chosen.items()} | chosen if _is_lookahead(params) else chosen
+    )
 
 
 def _is_lookahead(params: PyTree) -> bool:

@@ -181,7 +181,9 @@ class _Probe(NamedTuple):
         parent, _, last = name.rpartition("/")
         beside = [n for other, n in names.items() if other.rpartition("/")[0] == parent] if last in STATISTICS else []
         if len(beside) != 1:
-            refuse(f"{name!r} has no running mean beside it that is updated too, which the variance of all examples needs")
+            refuse(
+                f"{name!r} has no running mean beside it that is updated too, which the variance of all examples needs"
+            )
         return beside[0]
 
 
@@ -230,9 +232,7 @@ def statistic_powers(
         {'batch_stats/norm/mean': 1, 'batch_stats/norm/var': 2}
     """
     tree = jax.tree.map(lambda _: group, params) if labels is None else labels(params) if callable(labels) else labels
-    scaled = jax.tree.map(
-        lambda label, part: jax.tree.map(_four_times, part) if label == group else part, tree, params
-    )
+    scaled = jax.tree.map(lambda label, part: jax.tree.map(_four_times, part) if label == group else part, tree, params)
     # From zero, so that the batch alone is seen.
     leaves = [
         jnp.zeros_like(canonical(entry.leaf)) if is_array(entry.leaf) and _is_measured(entry) else entry.leaf
