@@ -89,6 +89,19 @@ def canonical(leaf: Any, name: str = "the array") -> Array:
     return jnp.asarray(wide)
 
 
+def canonical_tree(tree: PyTree) -> PyTree:
+    """A tree with its floating-point leaves as `canonical` has them; constants are kept.
+
+    Args:
+        tree: any pytree.
+
+    Example:
+        >>> type(canonical_tree({"w": np.ones(2), "label": "w"})["w"]).__name__
+        'ArrayImpl'
+    """
+    return jax.tree.map(lambda leaf: canonical(leaf) if is_array(leaf) else leaf, tree)
+
+
 def named_leaves(tree: PyTree) -> list[Entry]:
     """The leaves in the order of `jax.tree.leaves`, named alike whether a tree is plain, an `nnx.State` or an `eqx.nn.State`.
 

@@ -14,7 +14,8 @@ from lrjax.errors import check
 from lrjax.transforms.leaves import canonical
 from lrjax.transforms.log_space import exp_split
 from lrjax.transforms.measured_statistics import recompute_statistics, statistic_powers
-from lrjax.transforms.plan import split_power
+from lrjax.transforms.plan import refuse_traced, split_power
+from lrjax.transforms.settings import check_scalar
 from lrjax.transforms.statistics import Powers, is_eps, powers_of, statistic_power
 
 if TYPE_CHECKING:
@@ -93,7 +94,10 @@ def scale_eps(model_state: PyTree, eps: ArrayLike, log_scale: ArrayLike, gauge: 
         "this model_state holds no eps: build the model with eps_in_state=True, or with eps=0",
     )
     value = scaled_eps(eps, log_scale, gauge)
-    return {**model_state, "norm_eps": jax.tree.map(lambda leaf: value.astype(leaf.dtype), model_state["norm_eps"])}
+    return {
+        **model_state,
+        "norm_eps": jax.tree.map(lambda leaf: value.astype(canonical(leaf).dtype), model_state["norm_eps"]),
+    }
 
 
 def correct_statistics(model_state: PyTree, alpha: ArrayLike, statistics: Powers = statistic_power) -> PyTree:
@@ -170,6 +174,8 @@ def clip_by_scaled_norm(max_norm: float, log_scale: Float[np.ndarray, " T+1"]) -
         >>> float(jnp.linalg.norm(first).round(5)), float(jnp.linalg.norm(second).round(5))
         (1.0, 0.5)
     """
+    check_scalar("max_norm", max_norm, "clip_by_scaled_norm takes a number")
+    refuse_traced("clip_by_scaled_norm", max_norm=max_norm, log_scale=log_scale)
     check(max_norm > 0, f"max_norm must be positive, not {max_norm}")
     log2 = (np.log(max_norm) + np.asarray(log_scale, np.float64)) / np.log(2.0)
     mantissa, exponent = (jnp.asarray(a) for a in split_power(log2))
@@ -183,6 +189,7 @@ def clip_by_scaled_norm(max_norm: float, log_scale: Float[np.ndarray, " T+1"]) -
         row = jnp.take(mantissa, state.count, mode="fill"), jnp.take(exponent, state.count, mode="clip")
         threshold = jnp.ldexp(row[0], row[1] - state.gauge)
         # In float32 throughout: optax.tree.norm adds bfloat16 to float32, which strict promotion refuses.
+        updates = jax.tree.map(canonical, updates)
         norm = optax.tree.norm(jax.tree.map(lambda g: g.astype(threshold.dtype), updates))
         factor = threshold / jnp.maximum(norm, threshold)
         clipped = jax.tree.map(lambda g: None if g is None else g * factor.astype(g.dtype), updates)

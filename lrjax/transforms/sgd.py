@@ -203,8 +203,8 @@ def buffer_like(params: PyTree, has_momentum: bool) -> PyTree:
         dtype = getattr(leaf, "dtype", None)
         check(
             dtype is not None and bool(jnp.issubdtype(dtype, jnp.inexact)),
-            f"only arrays of floats can be stepped, and {path_of(path)!r} is {dtype or type(leaf).__name__}: leave it out of the "
-            "parameters, or mask it with optax.masked",
+            f"only arrays of floats can be stepped, and {path_of(path)!r} is {dtype or type(leaf).__name__}: leave it out of "
+            "the parameters, or mask it with optax.masked",
         )
     return jax.tree.map(jnp.zeros_like, params) if has_momentum else ()
 
@@ -219,6 +219,10 @@ def leafwise(function: Callable, tree: PyTree, *rest: PyTree) -> PyTree:
         if leaf is None or any(other is None for other in others):
             return leaf
         leaf, *others = (canonical(a, "a gradient or buffer") for a in (leaf, *others))
+        check(
+            bool(jnp.issubdtype(leaf.dtype, jnp.inexact)),
+            f"only gradients of floats can be stepped, not {leaf.dtype}: leave its parameter out, or mask it with optax.masked",
+        )
         wide = _wide(leaf.dtype)
         return function(*(a.astype(wide) for a in (leaf, *others))).astype(leaf.dtype)
 
