@@ -126,8 +126,8 @@ def named_leaves(tree: PyTree) -> list[Entry]:
         elif state is not None and isinstance(node, state):
             entries += _entries_of_state(name, node)
         else:
-            first = path[0] if path else None
-            inside = isinstance(first, jax.tree_util.DictKey) and first.key == "params" and len(path) > 1
+            collection = path[0] if len(path) > 1 else None
+            inside = isinstance(collection, jax.tree_util.DictKey) and collection.key == "params"
             entries.append(Entry(name, inside, node))
     return entries
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -54,7 +55,8 @@ def check_scalar(name: str, value: Any, takes: str) -> None:
         lrjax.errors.LrjaxError: momentum must be in [0, 1), not 1.5
     """
     check(value is not None, f"{name} is None, and {takes}; for none of it pass 0.0")
-    shape = np.shape(value) if isinstance(value, list | tuple | np.ndarray | jax.Array | np.generic) else ()
+    scalar: Any = value
+    shape = np.shape(scalar) if isinstance(value, list | tuple | np.ndarray | jax.Array | np.generic) else ()
     check(
         shape == (),
         f"{name} holds {int(np.prod(shape))} numbers: for one a step pass num_steps= too, for a grid of runs use jax.vmap; "
@@ -65,8 +67,8 @@ def check_scalar(name: str, value: Any, takes: str) -> None:
         refuse(f"{name} must be a number, not {value!r}; {takes}")
     if isinstance(value, Tracer):
         return
-    number = float(value)
-    check(np.isfinite(number), f"{name} must be finite, not {number}")
+    number = float(scalar)
+    check(math.isfinite(number), f"{name} must be finite, not {number}")
     if name not in MAY_BE_NEGATIVE:
         most = BELOW.get(name, np.inf)
         allowed = f"in [0, {most:g})" if name in BELOW else "0 or more"
@@ -117,7 +119,7 @@ def check_num_steps(num_steps: Any, where: str) -> int:
         "plain by static_args=('num_steps', 'learning_rate', ...)",
     )
     check(
-        isinstance(num_steps, int | np.integer) and not isinstance(num_steps, bool) and num_steps > 0,
+        isinstance(num_steps, int | np.integer) and not isinstance(num_steps, bool) and int(num_steps) > 0,
         f"num_steps must be a positive integer, not {num_steps!r}",
     )
     return int(num_steps)
@@ -167,6 +169,6 @@ def numbers(values: Any, name: str) -> np.ndarray:
     except ValueError:
         array = np.asarray(None)
     kinds = (jnp.integer, jnp.floating)
-    plain = array.size == 0 or any(jnp.issubdtype(array.dtype, kind) for kind in kinds)
+    plain = array.size == 0 or any(bool(jnp.issubdtype(array.dtype, kind)) for kind in kinds)
     check(plain, f"{name} must be a number or numbers, not {values!r}")
     return array.astype(np.float64)

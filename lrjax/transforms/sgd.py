@@ -218,13 +218,14 @@ def leafwise(function: Callable, tree: PyTree, *rest: PyTree) -> PyTree:
     def one(leaf: Any, *others: Any) -> Any:
         if leaf is None or any(other is None for other in others):
             return leaf
-        leaf, *others = (canonical(a, "a gradient or buffer") for a in (leaf, *others))
+        arrays = [canonical(a, "a gradient or buffer") for a in (leaf, *others)]
+        dtype = arrays[0].dtype
         check(
-            bool(jnp.issubdtype(leaf.dtype, jnp.inexact)),
-            f"only gradients of floats can be stepped, not {leaf.dtype}: leave its parameter out, or mask it with optax.masked",
+            bool(jnp.issubdtype(dtype, jnp.inexact)),
+            f"only gradients of floats can be stepped, not {dtype}: leave its parameter out, or mask it with optax.masked",
         )
-        wide = _wide(leaf.dtype)
-        return function(*(a.astype(wide) for a in (leaf, *others))).astype(leaf.dtype)
+        wide = _wide(dtype)
+        return function(*(a.astype(wide) for a in arrays)).astype(dtype)
 
     return jax.tree.map(one, tree, *rest, is_leaf=lambda leaf: leaf is None)
 
