@@ -126,8 +126,7 @@ def named_leaves(tree: PyTree) -> list[Entry]:
         elif state is not None and isinstance(node, state):
             entries += _entries_of_state(name, node)
         else:
-            collection = path[0] if len(path) > 1 else None
-            inside = isinstance(collection, jax.tree_util.DictKey) and collection.key == "params"
+            inside = len(path) > 1 and getattr(path[0], "key", None) == "params"
             entries.append(Entry(name, inside, node))
     return entries
 
