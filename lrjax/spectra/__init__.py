@@ -76,7 +76,10 @@ from lrjax.spectra.distributions import DISTRIBUTIONS, Distribution
 from lrjax.spectra.example_gradients import covariance_trace, gradient_norms
 from lrjax.spectra.gram import Gram, batch_gradients, gram
 from lrjax.spectra.lanczos import Eigen, lanczos
+from lrjax.spectra.landscape import Landscape, loss_landscape
+from lrjax.spectra.linear_path import LinearPath, linear_path
 from lrjax.spectra.norms import effective_rank, frobenius
+from lrjax.spectra.one_line import top_eigenvalues
 from lrjax.spectra.operators import (
     empirical_fisher,
     fisher,
@@ -115,6 +118,8 @@ __all__ = [
     "Distribution",
     "Eigen",
     "Gram",
+    "Landscape",
+    "LinearPath",
     "Operator",
     "SmallSubsetWarning",
     "Trace",
@@ -145,11 +150,14 @@ __all__ = [
     "hessian",
     "intervals",
     "lanczos",
+    "linear_path",
+    "loss_landscape",
     "matrix",
     "preconditioned",
     "quadratic_form",
     "spread",
     "stability_lhs",
+    "top_eigenvalues",
     "trace",
     "warn_if_small",
 ]
