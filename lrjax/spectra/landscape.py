@@ -14,6 +14,7 @@ from lrjax.spectra import validation
 from lrjax.spectra.loss_points import Batching, LossPoints
 from lrjax.spectra.perturbations import normalised, rows_of
 from lrjax.spectra.programs import Functions
+from lrjax.spectra.results import readable, to_dict
 from lrjax.spectra.selection import Tree, Where
 
 if TYPE_CHECKING:
@@ -48,6 +49,11 @@ class Landscape(NamedTuple):
     center: float
     directions: Float[Array, "k D"]
     normalise: str | None
+
+    to_dict = to_dict
+
+    def __repr__(self) -> str:
+        return readable(self)
 
 
 def _grids(radius: float, num_points: int, grid: Any, k: int) -> tuple[np.ndarray, ...]:

@@ -16,6 +16,7 @@ from lrjax.spectra import validation
 from lrjax.spectra.loss_points import Batching, LossPoints
 from lrjax.spectra.perturbations import norm
 from lrjax.spectra.programs import Functions
+from lrjax.spectra.results import readable, to_dict
 from lrjax.spectra.selection import Tree, Where
 
 if TYPE_CHECKING:
@@ -49,6 +50,11 @@ class LinearPath(NamedTuple):
     barrier: float
     barrier_at: float
     distance: float
+
+    to_dict = to_dict
+
+    def __repr__(self) -> str:
+        return readable(self)
 
 
 def linear_path(
