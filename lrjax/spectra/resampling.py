@@ -40,6 +40,14 @@ class Interval(NamedTuple):
         high: upper end.
         stderr: of the value.
         bias: the jackknife's estimate of E value - truth; value - bias is the corrected statistic.
+
+    References:
+        As of `lrjax.spectra.intervals`.
+
+    Example:
+        >>> interval = Interval(value=5.0, low=3.5, high=5.5, stderr=0.5, bias=0.5)
+        >>> interval.value - interval.bias
+        4.5
     """
 
     value: float

@@ -155,6 +155,14 @@ class Spread(NamedTuple):
         mean: over the subsets.
         std: between subsets of this size, divisor resamples - 1.
         relative: std / |mean|.
+
+    References:
+        As of `spread`.
+
+    Example:
+        >>> same = spread(lambda index: 2.0, 1000, size=1000, key=jax.random.key(0))
+        >>> same.mean, same.relative
+        (2.0, 0.0)
     """
 
     values: Float64[np.ndarray, "resamples"]

@@ -28,7 +28,7 @@ RESULTS = {
     "Curve": lambda: spectra.density(BOUND, jax.random.key(0), num_probes=2, num_steps=3).on(),
     "LogCurve": lambda: spectra.density(BOUND, jax.random.key(0), num_probes=2, num_steps=3).on_log(),
     "Estimate": lambda: spectra.density(BOUND, jax.random.key(0), num_probes=1, num_steps=3).moment(1),
-    "Trace": lambda: spectra.trace(BOUND, jax.random.key(0), num_probes=3),
+    "Trace": lambda: spectra.trace(BOUND, jax.random.key(0), num_probes=2, method="hutchinson"),
     "Diagonal": lambda: spectra.diagonal(BOUND, jax.random.key(0), num_probes=2),
     "Frobenius": lambda: spectra.frobenius(BOUND, jax.random.key(0), num_probes=2),
     "Gram": lambda: spectra.gram(NUMBERS),
