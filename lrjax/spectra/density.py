@@ -9,13 +9,14 @@ from jax.typing import ArrayLike
 
 from lrjax.errors import check
 from lrjax.spectra.bound import Bound
+from lrjax.spectra.normalised import Normalised
 from lrjax.spectra.quadrature import outliers_of, quadrature
-from lrjax.spectra.random_vectors import Estimate, mean, sphere
+from lrjax.spectra.random_vectors import Estimate, as_key, mean, sphere
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float64, PRNGKeyArray
 
-    from lrjax.spectra.lanczos import Eigen
+    from lrjax.spectra.eigenpairs import Eigen
 
 GRID = 1024
 # Relative to the largest node: below it the sign of an eigenvalue is rounding in float32.
@@ -28,6 +29,14 @@ class Curve(NamedTuple):
     Attributes:
         grid: [n], eigenvalues.
         density: [n], share of the eigenvalues per unit of eigenvalue.
+
+    References:
+        As of `density`.
+
+    Example:
+        >>> curve = Density(np.array([[1.0, 3.0]]), np.array([[0.5, 0.5]]), np.zeros(0), size=2, products=2).on(sigma=0.1)
+        >>> round(float(np.trapezoid(curve.density, curve.grid)), 4)
+        1.0
     """
 
     grid: Float64[np.ndarray, "n"]
@@ -41,6 +50,15 @@ class LogCurve(NamedTuple):
         grid: [n], decades.
         positive, negative: [n], share of the eigenvalues a decade.
         zero: share of the eigenvalues too small to have a sign.
+
+    References:
+        As of `Density.on_log`.
+
+    Example:
+        >>> two = Density(np.array([[-10.0, 0.0, 10.0]]), np.array([[0.25, 0.5, 0.25]]), np.zeros(0), size=4, products=3)
+        >>> curve = two.on_log()
+        >>> round(float(np.trapezoid(curve.positive, curve.grid)), 4), curve.zero
+        (0.25, 0.5)
     """
 
     grid: Float64[np.ndarray, "n"]
@@ -159,7 +177,7 @@ def _smooth(grid: np.ndarray, points: np.ndarray, weights: np.ndarray, sigma: fl
 
 def density(
     bound: Bound,
-    key: PRNGKeyArray,
+    key: PRNGKeyArray | int,
     *,
     num_probes: int,
     num_steps: int,
@@ -173,7 +191,7 @@ def density(
 
     Args:
         bound: the operator.
-        key: typed random key; the same key gives the same numbers.
+        key: random key or integer; the same key gives the same numbers.
         num_probes: random vectors, uniform in direction. About 10 (Ghorbani et al.).
         num_steps: Lanczos steps; about 90 (Ghorbani et al.).
         deflate: eigenpairs as `lanczos` returns them (`.values` [k], `.vectors` [k, D]): taken out of the probes and put
@@ -203,8 +221,9 @@ def density(
         (1.0, 1.0)
     """
     check(num_probes >= 1, f"num_probes must be >= 1, got {num_probes}")
+    unit = Normalised(bound)  # refuses an operator that is not bound
     atoms, _ = outliers_of(bound, deflate)
     before = bound.products
-    starts = sphere(key, range(num_probes), bound)
+    starts = sphere(as_key(key), range(num_probes), unit)
     nodes, weights = quadrature(bound, starts, num_steps=num_steps, deflate=deflate, chunk=chunk)
     return Density(nodes, weights * (1 - atoms.size / bound.size), atoms, bound.size, bound.products - before)

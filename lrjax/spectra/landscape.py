@@ -11,11 +11,14 @@ from jax.typing import ArrayLike
 
 from lrjax.errors import check
 from lrjax.spectra import validation
-from lrjax.spectra.loss_points import Batching, LossPoints
+from lrjax.spectra.batches import Batches, BatchSource
+from lrjax.spectra.frameworks import Tree
+from lrjax.spectra.loss_points import LossPoints
 from lrjax.spectra.perturbations import normalised, rows_of
 from lrjax.spectra.programs import Functions
 from lrjax.spectra.results import readable, to_dict
-from lrjax.spectra.selection import Tree, Where
+from lrjax.spectra.rules import HESSIAN
+from lrjax.spectra.where import Where
 
 if TYPE_CHECKING:
     from jax import Array
@@ -71,7 +74,7 @@ def _grids(radius: float, num_points: int, grid: Any, k: int) -> tuple[np.ndarra
 def loss_landscape(
     loss_fn: Callable[[Tree, Tree], Float[Array, ""]],
     params: Tree,
-    batches: validation.BatchSource,
+    batches: BatchSource,
     directions: Tree | Float[ArrayLike, "k D"] | PRNGKeyArray | tuple[Tree, ...],
     *,
     radius: float = 1.0,
@@ -82,10 +85,14 @@ def loss_landscape(
     filter_axis: FilterAxis = -1,
     where: Where = None,
     weight: Callable[[Tree], ArrayLike] | None = None,
-    num_examples: float | None = None,
+    num_examples: int | None = None,
+    in_axes: Tree | int = 0,
+    shuffles: bool = False,
+    additive: bool = True,
     has_aux: bool = False,
     chunk: int = 1,
     recompute: Callable[[Tree], Tree] | None = None,
+    checks: bool = True,
 ) -> Landscape:
     """The loss around the parameters, along one direction or in the plane of two.
 
@@ -100,8 +107,8 @@ def loss_landscape(
     Args:
         loss_fn: `(params, batch) -> scalar`, the mean over the batch's examples. Pass the same function object each time: the
             compiled program lives as long as it does.
-        params: a pytree of any library.
-        batches: a list of batches, or a function that returns an iterator over them; read once.
+        params: a pytree of any library, or a module.
+        batches: a list of batches, a loader that can be read again, or a function that returns a fresh iterator over them.
         directions: one, or a tuple of two, each a tree like `params`, a flat vector [D] or a random key; or the rows of an
             array [k, D], such as `top.vectors[:2]` of an `Eigen`. A key alone gives two normally distributed directions.
         radius: the grid reaches from -radius to radius, in units of the normalised direction.
@@ -112,12 +119,16 @@ def loss_landscape(
         filter_axis: the axis of a kernel that numbers its filters: -1 for flax, Haiku and `x @ w`, 0 for Equinox; or a function
             of the path.
         where: which parameters are moved: see `lrjax.spectra.selection.select`.
-        weight: `batch -> number`, the weight of its loss in the mean; default its number of examples.
-        num_examples: divisor of the weighted sum, default the sum of the weights.
-        has_aux: the loss function returns `(loss, aux)`.
+        weight: `batch -> number`, what its loss weighs in the mean, as in `bind`; default its number of examples.
+        num_examples: what the weights are divided by, in place of their sum.
+        in_axes: where the examples of a batch lie, as in `bind`.
+        shuffles: whether a stream may give other batches at each pass.
+        additive: whether the loss of a batch is the mean over its examples, as in `bind`.
+        has_aux: whether `loss_fn` returns `(scalar, auxiliary data)`.
         chunk: points evaluated at once, by `vmap`; more pay for small networks on a GPU.
         recompute: `params -> params`, called with the parameters of each point before its loss, outside any compiled
             program; the batches are then read once a point.
+        checks: validate the loss first, as `bind` does.
 
     Returns:
         The landscape; `lrjax.plots.landscape.landscape_figure` draws it.
@@ -138,17 +149,18 @@ def loss_landscape(
         [[0.0, 0.25, 1.0], [0.25, 0.5, 1.25], [1.0, 1.25, 2.0]]
     """
     selection, selected, rest = validation.prepare(params, where, "loss landscape")
-    given = rows_of(directions, selected, selection.merge(selected, rest))
+    given = rows_of(directions, selected)
     rows = normalised(given, selected, normalise, biases=biases, filter_axis=filter_axis)
     grids = _grids(radius, num_points, grid, len(rows))
     anchors = (selected, *map(ravel_pytree(selected)[1], rows))
-    points = LossPoints(Functions(loss_fn), selection, anchors, rest, has_aux)
-    batching = Batching(batches, weight, num_examples)
-    points.check_loss(batching)
+    functions = Functions(loss_fn, has_aux=has_aux)
+    points = LossPoints(functions, selection, anchors, rest)
+    look = validation.Inspection(HESSIAN, functions, (selection, selected, rest), additive) if checks else None
+    data = Batches(batches, weight=weight, num_examples=num_examples, in_axes=in_axes, shuffles=shuffles, look=look)
     offsets = np.stack(np.meshgrid(*grids, indexing="ij"), axis=-1).reshape(-1, len(grids))
     # The parameters themselves come first: no grid needs to hold them.
     offsets = np.concatenate([np.zeros((1, len(grids))), offsets])
     coefficients = np.concatenate([np.ones((len(offsets), 1)), offsets], axis=1)
-    center, *losses = points.recomputed(batching, coefficients, recompute, chunk)
+    center, *losses = points.recomputed(data, coefficients, recompute, chunk)
     check(bool(np.isfinite(center)), "the loss at the parameters is NaN or infinite: there is no landscape around it")
     return Landscape(np.reshape(losses, [grid.size for grid in grids]), grids, float(center), rows, normalise)

@@ -11,13 +11,17 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 
-from lrjax.errors import by_path, check
+from lrjax.errors import check
 from lrjax.spectra import validation
-from lrjax.spectra.loss_points import Batching, LossPoints
+from lrjax.spectra.batches import Batches, BatchSource
+from lrjax.spectra.frameworks import Tree
+from lrjax.spectra.loss_points import LossPoints
 from lrjax.spectra.perturbations import norm
 from lrjax.spectra.programs import Functions
 from lrjax.spectra.results import readable, to_dict
-from lrjax.spectra.selection import Tree, Where
+from lrjax.spectra.rules import HESSIAN
+from lrjax.spectra.selection import like_selected, named_leaves
+from lrjax.spectra.where import Where
 
 if TYPE_CHECKING:
     from jax import Array
@@ -61,15 +65,19 @@ def linear_path(
     loss_fn: Callable[[Tree, Tree], Float[Array, ""]],
     params_a: Tree,
     params_b: Tree,
-    batches: validation.BatchSource,
+    batches: BatchSource,
     *,
     num_points: int = 25,
     where: Where = None,
     weight: Callable[[Tree], ArrayLike] | None = None,
-    num_examples: float | None = None,
+    num_examples: int | None = None,
+    in_axes: Tree | int = 0,
+    shuffles: bool = False,
+    additive: bool = True,
     has_aux: bool = False,
     chunk: int = 1,
     recompute: Callable[[Tree], Tree] | None = None,
+    checks: bool = True,
 ) -> LinearPath:
     """The loss along the line from one set of parameters to another, and the barrier between them.
 
@@ -79,17 +87,21 @@ def linear_path(
 
     Args:
         loss_fn: `(params, batch) -> scalar`, the mean over the batch's examples; pass the same function object each time.
-        params_a: a pytree of any library, at t = 0.
+        params_a: a pytree of any library, or a module, at t = 0.
         params_b: like `params_a`, at t = 1.
-        batches: a list of batches, or a function that returns an iterator over them; read once.
+        batches: a list of batches, a loader that can be read again, or a function that returns a fresh iterator over them.
         num_points: values of t, evenly from 0 to 1. The barrier is the maximum over these points.
         where: which parameters differ: see `lrjax.spectra.selection.select`. The others must be the same in both.
-        weight: `batch -> number`, the weight of its loss in the mean; default its number of examples.
-        num_examples: divisor of the weighted sum, default the sum of the weights.
-        has_aux: the loss function returns `(loss, aux)`.
+        weight: `batch -> number`, what its loss weighs in the mean, as in `bind`; default its number of examples.
+        num_examples: what the weights are divided by, in place of their sum.
+        in_axes: where the examples of a batch lie, as in `bind`.
+        shuffles: whether a stream may give other batches at each pass.
+        additive: whether the loss of a batch is the mean over its examples, as in `bind`.
+        has_aux: whether `loss_fn` returns `(scalar, auxiliary data)`.
         chunk: points evaluated at once, by `vmap`.
         recompute: `params -> params`, called with the parameters of each point before its loss, for statistics of
             BatchNorm; the batches are then read once a point.
+        checks: validate the loss first, as `bind` does.
 
     Returns:
         The path; `lrjax.plots.landscape.path_figure` draws it.
@@ -116,11 +128,12 @@ def linear_path(
     end = _like(end, start)
     if recompute is None:
         _check_same(rest, others)
-    points = LossPoints(Functions(loss_fn), selection, (start, end), rest, has_aux)
-    batching = Batching(batches, weight, num_examples)
-    points.check_loss(batching)
+    functions = Functions(loss_fn, has_aux=has_aux)
+    points = LossPoints(functions, selection, (start, end), rest)
+    look = validation.Inspection(HESSIAN, functions, (selection, start, rest), additive) if checks else None
+    data = Batches(batches, weight=weight, num_examples=num_examples, in_axes=in_axes, shuffles=shuffles, look=look)
     t = np.linspace(0.0, 1.0, num_points)
-    losses = points.recomputed(batching, np.stack([1 - t, t], axis=1), recompute, chunk)
+    losses = points.recomputed(data, np.stack([1 - t, t], axis=1), recompute, chunk)
     check(
         bool(np.isfinite(losses[[0, -1]]).all()),
         "the loss at an end is NaN or infinite: there is no barrier between them",
@@ -134,17 +147,13 @@ def linear_path(
 
 def _like(tree: Tree, like: Tree) -> Tree:
     """The leaves of `tree` in the containers of `like`."""
-    theirs, ours = by_path(tree), by_path(like)
-    for path in sorted(ours.keys() | theirs.keys()):
-        shapes = [str(list(np.shape(leaves[path]))) if path in leaves else "missing" for leaves in (ours, theirs)]
-        check(
-            shapes[0] == shapes[1],
-            f"the two sets of parameters are of different networks: {path} is {shapes[0]} in the first and "
-            f"{shapes[1]} in the second",
-        )
-    return jax.tree.unflatten(
-        jax.tree.structure(like), [theirs[path].astype(leaf.dtype) for path, leaf in ours.items()]
+    leaves = like_selected(like, tree, "params_b")
+    check(
+        len(leaves) == len(named_leaves(tree)),
+        "params_b has more parameters than params_a: they are of different networks",
     )
+    dtypes = [leaf.dtype for leaf in jax.tree.leaves(like)]
+    return jax.tree.unflatten(jax.tree.structure(like), map(jnp.asarray, leaves, dtypes))
 
 
 def _equal(x: Any, y: Any) -> bool:
@@ -155,7 +164,7 @@ def _equal(x: Any, y: Any) -> bool:
 
 
 def _check_same(rest: Tree, others: Tree) -> None:
-    ours, theirs = by_path(rest), by_path(others)
+    ours, theirs = named_leaves(rest), named_leaves(others)
     for path in sorted(ours.keys() | theirs.keys()):
         same = path in ours and path in theirs and _equal(ours[path], theirs[path])
         check(

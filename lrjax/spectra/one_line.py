@@ -7,11 +7,12 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from lrjax.errors import check, nearest
-from lrjax.spectra import validation
+from lrjax.spectra.batches import BatchSource
 from lrjax.spectra.binding import bind
-from lrjax.spectra.lanczos import Eigen, lanczos
+from lrjax.spectra.eigenpairs import Eigen
+from lrjax.spectra.frameworks import Tree
+from lrjax.spectra.lanczos import lanczos
 from lrjax.spectra.operators import hessian
-from lrjax.spectra.selection import Tree
 
 if TYPE_CHECKING:
     from jax import Array
@@ -23,7 +24,7 @@ STEPS = (hessian, bind, lanczos)
 def top_eigenvalues(
     loss_fn: Callable[[Tree, Tree], Float[Array, ""]],
     params: Tree,
-    batches: validation.BatchSource,
+    batches: BatchSource,
     k: int = 1,
     **options: object,
 ) -> Eigen:
@@ -35,7 +36,7 @@ def top_eigenvalues(
     Args:
         loss_fn: `(params, batch) -> scalar`, the mean over the batch's examples.
         params: a pytree of any library.
-        batches: a list of batches, or a function that returns a fresh iterator over them.
+        batches: a list of batches, a loader that can be read again, or a function that returns a fresh iterator over them.
         k: how many pairs.
         **options: those of `hessian`, of `bind` (such as `where`) and of `lanczos` (such as `which` and `tol`), by name.
 

@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from lrjax.errors import by_path, check, path_of, refuse
-from lrjax.spectra.selection import Tree
+from lrjax.errors import LrjaxError, check, path_of
+from lrjax.spectra.directions import tangent_of
+from lrjax.spectra.frameworks import Tree
+from lrjax.spectra.random_vectors import as_key
 
 if TYPE_CHECKING:
     from jax import Array
@@ -34,60 +36,32 @@ def _is_key(value: Any) -> bool:
     return old or (jnp.issubdtype(dtype, jax.dtypes.prng_key) and np.ndim(value) == 0)
 
 
-def _key(value: Any) -> jax.Array:
-    return jax.random.key(value) if isinstance(value, (int, np.integer)) else value
-
-
-def _difference(direction: Tree, selected: Tree, whole: Tree) -> str:
-    """The path at which a tree is not one like the parameters, selected or all; empty where it is."""
-    given, ours, others = by_path(direction), by_path(selected), by_path(whole)
-    names = others if len(given) > len(ours) else ours
-    for path in sorted({*names, *given}):
-        shapes = [str(list(np.shape(tree[path]))) if path in tree else "missing" for tree in (given, names)]
-        if shapes[0] != shapes[1] and (path in ours or "missing" in shapes):
-            return f"{path or 'the array'} is {shapes[0]}, in the parameters {shapes[1]}"
-    return ""
-
-
-def _row(direction: Any, selected: Tree, whole: Tree) -> jax.Array | None:
-    """A direction as a flat vector [D]; None for what is no direction."""
-    like = ravel_pytree(selected)[0]
+def _row(direction: Any, selected: Tree) -> jax.Array:
     if _is_key(direction):
-        return jax.random.normal(_key(direction), like.shape, like.dtype)
-    if hasattr(direction, "dtype") and np.shape(direction) == like.shape:
-        return jnp.asarray(direction, like.dtype)
-    if _difference(direction, selected, whole):
-        return None
-    leaves = by_path(direction)  # by path: an OrderedDict has another order than a dict
-    return jnp.concatenate([jnp.ravel(jnp.asarray(leaves[path], like.dtype)) for path in by_path(selected)])
+        like = ravel_pytree(selected)[0]
+        return jax.random.normal(as_key(direction), like.shape, like.dtype)
+    return tangent_of(selected, direction)
 
 
-def rows_of(directions: Any, selected: Tree, whole: Tree) -> Float[Array, "k D"]:
+def rows_of(directions: Any, selected: Tree) -> Float[Array, "k D"]:
     """One or two directions as rows; a key alone gives two random ones.
 
     Raises:
         LrjaxError: none or more than two, other shapes than the parameters', zero, NaN, or two parallel ones.
     """
     if _is_key(directions):
-        directions = tuple(jax.random.split(_key(directions)))
-    size = ravel_pytree(selected)[0].size
-    alone = _row(directions, selected, whole)  # first: parameters may be a tuple themselves
-    several = alone is None and (isinstance(directions, tuple) or np.shape(directions)[1:] == (size,))
-    members = tuple(directions) if several else (directions,)
+        directions = tuple(jax.random.split(as_key(directions)))
+    try:  # as one direction first: parameters may be a tuple themselves, or an array of two axes
+        return _independent(_row(directions, selected)[None])
+    except LrjaxError:
+        rows = getattr(directions, "ndim", 0) == 2 and directions.shape[1] == ravel_pytree(selected)[0].size
+        if not isinstance(directions, tuple) and not rows:
+            raise
     check(
-        len(members) in (1, 2),
-        f"a landscape has one or two directions, not {len(members)}; of several rows take two, such as `top.vectors[:2]`",
+        len(directions) in (1, 2),
+        f"a landscape has one or two directions, not {len(directions)}; of several rows take two, such as `top.vectors[:2]`",
     )
-    rows = []
-    for number, member in enumerate(members):
-        row = _row(member, selected, whole)
-        if row is None:
-            refuse(
-                f"direction {number} is neither a vector [{size}], a key nor a tree like the parameters: "
-                + _difference(member, selected, whole)
-            )
-        rows.append(row)
-    return _independent(jnp.stack(rows))
+    return _independent(jnp.stack([_row(direction, selected) for direction in directions]))
 
 
 def _independent(rows: jax.Array) -> jax.Array:

@@ -2,10 +2,12 @@
 
 import collections
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from lrjax.errors import LrjaxError
 from lrjax.plots.drawing import png
@@ -81,7 +83,9 @@ def test_weights_are_those_that_are_given():
     options = dict(directions=np.ones(3), num_points=3, normalise=None)
     weighted = loss_landscape(masked, W, batches, weight=lambda b: b["m"].sum(), **options)
     np.testing.assert_allclose(weighted.losses, right, rtol=1e-5)
-    assert not np.allclose(loss_landscape(masked, W, batches, **options).losses, right, rtol=1e-2)
+    with pytest.raises(LrjaxError, match="weight="):
+        loss_landscape(masked, W, batches, **options)
+    assert not np.allclose(loss_landscape(masked, W, batches, checks=False, **options).losses, right, rtol=1e-2)
     summed = loss_landscape(
         lambda w, b: jnp.sum((b @ w) ** 2), W, [X[:4], X[4:]], weight=lambda b: 1, num_examples=10, **options
     )
@@ -163,13 +167,13 @@ def _squares(tree):
 
 
 REFUSED = {
-    "size": (np.ones(4), {}, "neither a vector"),
+    "size": (np.ones(4), {}, "a direction has no leaf|4 numbers|shape"),
     "transposed": (
         {"a": np.ones((2, 3))},
         {"params": {"a": np.ones((3, 2))}},
-        r"a is \[2, 3\], in the parameters \[3, 2\]",
+        r"leaf a of a direction has shape \(2, 3\)",
     ),
-    "path": ({"b": np.ones(3)}, {"params": {"a": np.ones(3)}}, "a is missing"),
+    "path": ({"b": np.ones(3)}, {"params": {"a": np.ones(3)}}, "a direction has no leaf a"),
     "three": (np.eye(3), {}, "one or two directions, not 3"),
     "none": ((), {}, "one or two directions, not 0"),
     "zero": (np.zeros(3), {}, "a direction is zero"),
@@ -178,15 +182,20 @@ REFUSED = {
     "bias": (np.ones(3), {"normalise": "filter"}, "biases=True"),
     "normalise": (np.ones(3), {"normalise": "weight"}, "'filter', 'layer' or None"),
     "parameters": (np.ones(3), {"params": np.array([1.0, np.inf, 0.0])}, "NaN or infinity"),
-    "loss": (np.ones(3), {"loss_fn": lambda w, b: jnp.log(-jnp.sum(w**2))}, "the loss at the parameters"),
+    "loss": (np.ones(3), {"loss_fn": lambda w, b: jnp.log(-jnp.sum(w**2))}, "the loss is NaN"),
+    "unchecked loss": (
+        np.ones(3),
+        {"loss_fn": lambda w, b: jnp.log(-jnp.sum(w**2)), "checks": False},
+        "the loss at the parameters",
+    ),
     "vector": (np.ones(3), {"loss_fn": lambda w, b: b @ w}, "must be a scalar"),
     "aux": (np.ones(3), {"loss_fn": lambda w, b: (jnp.sum(w), b)}, "has_aux=True"),
     "grids": (np.ones(3), {"grid": (np.ones(2), np.ones(2))}, "1 directions and 2 grids"),
     "grid": (np.ones(3), {"grid": np.ones((2, 2))}, r"a grid is an array \[n\]"),
     "radius": (np.ones(3), {"radius": 0.0}, "radius must be > 0"),
     "chunk": (np.ones(3), {"chunk": 0}, "chunk must be >= 1"),
-    "weight": (np.ones(3), {"weight": lambda b: b}, "the weight of batch 0"),
-    "weights": (np.ones(3), {"weight": lambda b: 0}, "weights are zero"),
+    "weight": (np.ones(3), {"weight": lambda b: b}, "weight must give a number"),
+    "weights": (np.ones(3), {"weight": lambda b: 0}, "add up to zero"),
     "empty": (np.ones(3), {"batches": lambda: iter(())}, "no batches"),
     "empty sum": (np.ones(3), {"batches": lambda: iter(()), "num_examples": 3}, "no batches"),
 }
@@ -251,8 +260,9 @@ def test_trees_that_do_not_fit_and_what_differs_outside_of_the_path_are_refused(
         with pytest.raises(LrjaxError, match=message):
             linear_path(squares, a, b, [np.ones(2)], **options)
 
-    refuse({"w": np.ones((2, 3)), "steps": np.array(3)}, r"w is \[3, 2\] in the first and \[2, 3\] in the second")
-    refuse({"v": np.ones((3, 2)), "steps": np.array(3)}, "v is missing in the first")
+    refuse({"w": np.ones((2, 3)), "steps": np.array(3)}, r"leaf w of params_b has shape \(2, 3\)")
+    refuse({"v": np.ones((3, 2)), "steps": np.array(3)}, "params_b has no leaf w")
+    refuse(a | {"v": np.ones(2)}, "params_b has more parameters")
     refuse(a | {"w": np.full((3, 2), np.nan)}, "NaN or infinity")
     refuse(a | {"steps": np.array(4)}, "steps differs between the ends")
     refuse(a | {"w": np.full((3, 2), 1e30)}, "the loss at an end")
@@ -317,3 +327,48 @@ def test_a_path_is_drawn_with_its_barrier():
     broken = path_figure(path._replace(losses=np.array([0.1, np.inf, 0.9, np.nan, 0.3]), barrier=np.nan))
     assert "2 of 5 points" in broken.caption
     assert png(broken.fig).startswith(b"\x89PNG")
+
+
+def test_time_major_batches_keys_and_streams_are_taken_as_by_bind():
+    def loss(w, batch):
+        return jnp.mean((jnp.einsum("fn,f->n", batch["x"], w) + jax.random.normal(batch["key"])) ** 2)
+
+    options = dict(directions=np.ones(3), num_points=3, normalise=None)
+    batches = [{"x": x.T, "key": jax.random.key(0)} for x in (X[:7], X[7:])]
+    noise = float(jax.random.normal(jax.random.key(0)))
+    right = [np.mean((X @ (W + t) + noise) ** 2) for t in (-1, 0, 1)]
+    line = loss_landscape(loss, W, batches, in_axes={"x": 1, "key": None}, **options)
+    np.testing.assert_allclose(line.losses, right, rtol=1e-5)
+    passes = iter(range(100))
+    with pytest.raises(LrjaxError, match="another batch 0 at its second pass"):
+        loss_landscape(least_squares, W, lambda: iter([X + next(passes)]), **options)
+
+
+class Eqx(eqx.Module):
+    w: jax.Array
+    activation: object = jnp.tanh
+
+    def __call__(self, x):
+        return self.activation(x @ self.w)
+
+
+class Nnx(nnx.Module):
+    def __init__(self, w):
+        self.w = nnx.Param(w)
+        self.count = nnx.BatchStat(jnp.zeros(()))
+
+    def __call__(self, x):
+        return jnp.tanh(x @ self.w[...])
+
+
+@pytest.mark.parametrize("kind", [Eqx, Nnx])
+def test_modules_are_moved_as_they_are(kind):
+    w = jnp.asarray(W, jnp.float32)
+    loss = lambda module, x: jnp.mean(module(x) ** 2)  # noqa: E731
+    right = lambda w: np.mean(np.tanh(X @ w) ** 2)  # noqa: E731
+    line = loss_landscape(loss, kind(w), [X], np.ones(3), num_points=3, normalise=None)
+    np.testing.assert_allclose(line.losses, [right(W + t) for t in (-1, 0, 1)], rtol=1e-5)
+    towards = loss_landscape(loss, kind(w), [X], kind(jnp.ones(3)), num_points=3, normalise=None)
+    np.testing.assert_array_equal(towards.losses, line.losses)
+    path = linear_path(loss, kind(w), kind(-3 * w), [X], num_points=3)
+    np.testing.assert_allclose(path.losses, [right(W), right(-W), right(-3 * W)], rtol=1e-5)
