@@ -64,7 +64,7 @@ References:
 
 from lrjax.spectra.binding import Operator, bind
 from lrjax.spectra.bound import Bound, from_function, matrix
-from lrjax.spectra.density import Density, density
+from lrjax.spectra.density import Curve, Density, LogCurve, density
 from lrjax.spectra.diagonal import Diagonal, diagonal
 from lrjax.spectra.directions import (
     BatchSharpness,
@@ -79,7 +79,7 @@ from lrjax.spectra.gram import Gram, batch_gradients, gram
 from lrjax.spectra.lanczos import lanczos
 from lrjax.spectra.landscape import Landscape, loss_landscape
 from lrjax.spectra.linear_path import LinearPath, linear_path
-from lrjax.spectra.norms import effective_rank, frobenius
+from lrjax.spectra.norms import Frobenius, effective_rank, frobenius
 from lrjax.spectra.one_line import top_eigenvalues
 from lrjax.spectra.operators import (
     empirical_fisher,
@@ -89,6 +89,9 @@ from lrjax.spectra.operators import (
     hessian,
     preconditioned,
 )
+from lrjax.spectra.random_vectors import Estimate
+from lrjax.spectra.resampling import Interval
+from lrjax.spectra.selection import Selection
 from lrjax.spectra.stability import (
     EDGES,
     adam_preconditioner,
@@ -100,6 +103,7 @@ from lrjax.spectra.stability import (
 )
 from lrjax.spectra.subset import (
     SmallSubsetWarning,
+    Spread,
     batches_of,
     evaluation_subset,
     intervals,
@@ -114,15 +118,22 @@ __all__ = [
     "EDGES",
     "BatchSharpness",
     "Bound",
+    "Curve",
     "Density",
     "Diagonal",
     "Distribution",
     "Eigen",
+    "Estimate",
+    "Frobenius",
     "Gram",
+    "Interval",
     "Landscape",
     "LinearPath",
+    "LogCurve",
     "Operator",
+    "Selection",
     "SmallSubsetWarning",
+    "Spread",
     "Trace",
     "adam_preconditioner",
     "adam_state",

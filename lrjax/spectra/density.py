@@ -12,6 +12,7 @@ from lrjax.spectra.bound import Bound
 from lrjax.spectra.normalised import Normalised
 from lrjax.spectra.quadrature import outliers_of, quadrature
 from lrjax.spectra.random_vectors import Estimate, as_key, mean, sphere
+from lrjax.spectra.results import readable, to_dict
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float64, PRNGKeyArray
@@ -42,6 +43,11 @@ class Curve(NamedTuple):
     grid: Float64[np.ndarray, "n"]
     density: Float64[np.ndarray, "n"]
 
+    to_dict = to_dict
+
+    def __repr__(self) -> str:
+        return readable(self)
+
 
 class LogCurve(NamedTuple):
     """A density over x = log10 |eigenvalue|, by sign; `positive`, `negative` and `zero` have mass 1 together.
@@ -65,6 +71,11 @@ class LogCurve(NamedTuple):
     positive: Float64[np.ndarray, "n"]
     negative: Float64[np.ndarray, "n"]
     zero: float
+
+    to_dict = to_dict
+
+    def __repr__(self) -> str:
+        return readable(self)
 
 
 class Density(NamedTuple):
@@ -95,6 +106,11 @@ class Density(NamedTuple):
     atoms: Float64[np.ndarray, "k"]
     size: int
     products: int
+
+    to_dict = to_dict
+
+    def __repr__(self) -> str:
+        return readable(self)
 
     def moment(self, power: int) -> Estimate:
         """(1/D) sum_i lambda_i^power: 1 for power 0, Tr A / D for 1, |A|_F^2 / D for 2; Gauss quadrature up to 2 steps - 1.

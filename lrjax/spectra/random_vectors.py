@@ -12,6 +12,7 @@ import numpy as np
 
 from lrjax.errors import check, refuse
 from lrjax.spectra.normalised import Normalised
+from lrjax.spectra.results import readable, to_dict
 
 if TYPE_CHECKING:
     from jax import Array
@@ -56,6 +57,11 @@ class Estimate(NamedTuple):
 
     value: float
     stderr: float
+
+    to_dict = to_dict
+
+    def __repr__(self) -> str:
+        return readable(self)
 
 
 @functools.partial(jax.jit, static_argnames=("size", "dtype"))

@@ -10,6 +10,7 @@ import numpy as np
 
 from lrjax.errors import check
 from lrjax.spectra.gram import Gram, eigenvalues, recentred
+from lrjax.spectra.results import readable, to_dict
 
 if TYPE_CHECKING:
     from jaxtyping import PRNGKeyArray
@@ -55,6 +56,11 @@ class Interval(NamedTuple):
     high: float
     stderr: float
     bias: float
+
+    to_dict = to_dict
+
+    def __repr__(self) -> str:
+        return readable(self)
 
 
 def _evaluate(gram: Gram, index: np.ndarray, statistic: Callable, factor: float = 1.0) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 from lrjax.errors import check, nearest
 from lrjax.spectra.gram import Gram
 from lrjax.spectra.resampling import METHODS, STATISTICS, Interval, generator
+from lrjax.spectra.results import readable, to_dict
 
 if TYPE_CHECKING:
     from jaxtyping import Float64, Int, Int64, PRNGKeyArray
@@ -169,6 +170,11 @@ class Spread(NamedTuple):
     mean: float
     std: float
     relative: float
+
+    to_dict = to_dict
+
+    def __repr__(self) -> str:
+        return readable(self)
 
 
 def spread(
