@@ -62,6 +62,7 @@ References:
     Jastrzebski et al. 2020, The Break-Even Point on Optimization Trajectories.
 """
 
+from lrjax.spectra.adam import adam_preconditioner, adam_state
 from lrjax.spectra.binding import Operator, bind
 from lrjax.spectra.bound import Bound, from_function, matrix
 from lrjax.spectra.density import Curve, Density, LogCurve, density
@@ -79,6 +80,7 @@ from lrjax.spectra.gram import Gram, batch_gradients, gram
 from lrjax.spectra.lanczos import lanczos
 from lrjax.spectra.landscape import Landscape, loss_landscape
 from lrjax.spectra.linear_path import LinearPath, linear_path
+from lrjax.spectra.noise_scale import NoiseScale, gradient_noise_scale, noise_scale_of_norms
 from lrjax.spectra.norms import Frobenius, effective_rank, frobenius
 from lrjax.spectra.one_line import top_eigenvalues
 from lrjax.spectra.operators import (
@@ -89,13 +91,12 @@ from lrjax.spectra.operators import (
     hessian,
     preconditioned,
 )
+from lrjax.spectra.preconditioner import PRECONDITIONERS, preconditioner
 from lrjax.spectra.random_vectors import Estimate
 from lrjax.spectra.resampling import Interval
 from lrjax.spectra.selection import Selection
 from lrjax.spectra.stability import (
     EDGES,
-    adam_preconditioner,
-    adam_state,
     break_even_learning_rate,
     break_even_sharpness,
     edge,
@@ -116,6 +117,7 @@ from lrjax.spectra.values_only import extreme_values
 __all__ = [
     "DISTRIBUTIONS",
     "EDGES",
+    "PRECONDITIONERS",
     "BatchSharpness",
     "Bound",
     "Curve",
@@ -130,6 +132,7 @@ __all__ = [
     "Landscape",
     "LinearPath",
     "LogCurve",
+    "NoiseScale",
     "Operator",
     "Selection",
     "SmallSubsetWarning",
@@ -157,6 +160,7 @@ __all__ = [
     "frobenius",
     "ggn",
     "gradient_covariance",
+    "gradient_noise_scale",
     "gradient_norms",
     "gram",
     "hessian",
@@ -165,7 +169,9 @@ __all__ = [
     "linear_path",
     "loss_landscape",
     "matrix",
+    "noise_scale_of_norms",
     "preconditioned",
+    "preconditioner",
     "quadratic_form",
     "spread",
     "stability_lhs",

@@ -139,7 +139,9 @@ def _root(operator: Operator, selected: Tree) -> jax.Array | None:
     """P^(-1/2) of the selected parameters."""
     if operator.diagonal is None:
         return None
-    leaves = like_selected(selected, operator.diagonal, "the diagonal of the preconditioner")
+    leaves = like_selected(
+        selected, operator.diagonal, "the diagonal", "choose the parameters that it covers by where="
+    )
     dtype = jnp.result_type(*jax.tree.leaves(selected))
     return jax.lax.rsqrt(jnp.concatenate([jnp.asarray(leaf, dtype).reshape(-1) for leaf in leaves]))
 

@@ -144,4 +144,10 @@ class Graph(NamedTuple):
 
     def merge(self, selected: Any, rest: Any) -> Any:
         """A new module, so that what a loss changes in it (statistics, counters of keys) is lost with it."""
-        return loaded("flax.nnx", "merge")(self.definition, selected, rest)
+        # Variables anew: those of `rest` belong to an outer trace, or to the call before.
+        fresh = (jax.tree.map(_same, state) for state in (selected, rest))
+        return loaded("flax.nnx", "merge")(self.definition, *fresh)
+
+
+def _same(leaf: Any) -> Any:
+    return leaf

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 GROUPS, RESAMPLES = 100, 1000
 
 
-def generator(key: PRNGKeyArray) -> np.random.Generator:
-    """NumPy's generator of a typed key."""
+def generator(key: PRNGKeyArray | int) -> np.random.Generator:
+    """NumPy's generator of a key, typed or of uint32, or of the key of an integer seed."""
+    key = jax.random.key(key) if isinstance(key, int | np.integer) else key
     return np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
 
 
@@ -71,6 +72,24 @@ def _evaluate(gram: Gram, index: np.ndarray, statistic: Callable, factor: float 
     return float(statistic(factor * eigenvalues(inner, divisor, gram.centred, gram.dimension)))
 
 
+def jackknife(value: float, parts: np.ndarray, level: float) -> Interval:
+    """Interval of a statistic from its values with one part of the data left out at a time.
+
+    Example:
+        >>> numbers = np.array([1.0, 2.0, 6.0])  # of a mean: its standard error is std / sqrt(3)
+        >>> of_mean = jackknife(3.0, (numbers.sum() - numbers) / 2, 0.95)
+        >>> bool(np.isclose(of_mean.stderr, numbers.std(ddof=1) / 3**0.5))
+        True
+    """
+    from scipy.special import stdtrit
+
+    groups = len(parts)
+    bias = float((groups - 1) * (parts.mean() - value))
+    stderr = float(np.sqrt((groups - 1) * np.mean((parts - parts.mean()) ** 2)))
+    half = float(stdtrit(groups - 1, (1 + level) / 2)) * stderr
+    return Interval(value, value - bias - half, value - bias + half, stderr, bias)
+
+
 def _jackknife(
     gram: Gram, statistic: Callable, level: float, resamples: int | None, key: PRNGKeyArray | None
 ) -> Interval:
@@ -81,12 +100,7 @@ def _jackknife(
     value = _evaluate(gram, everything, statistic)
     left_out = np.array_split(everything, groups)
     parts = np.array([_evaluate(gram, np.delete(everything, group), statistic) for group in left_out])
-    bias = float((groups - 1) * (parts.mean() - value))
-    stderr = float(np.sqrt((groups - 1) * np.mean((parts - parts.mean()) ** 2)))
-    from scipy.special import stdtrit
-
-    half = float(stdtrit(groups - 1, (1 + level) / 2)) * stderr
-    return Interval(value, value - bias - half, value - bias + half, stderr, bias)
+    return jackknife(value, parts, level)
 
 
 def _bootstrap(

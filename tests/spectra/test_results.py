@@ -34,6 +34,7 @@ RESULTS = {
     "Gram": lambda: spectra.gram(NUMBERS),
     "Spread": lambda: spectra.spread(len, 1000, size=1000, key=jax.random.key(0)),
     "Interval": lambda: spectra.intervals(spectra.gram(NUMBERS), "trace"),
+    "NoiseScale": lambda: spectra.gradient_noise_scale(np.eye(3) + 2, batch_size=4),
     "BatchSharpness": lambda: spectra.batch_sharpness(loss, jnp.ones(4), [NUMBERS]),
     "Landscape": lambda: spectra.loss_landscape(loss, jnp.ones(4), [NUMBERS], 0, num_points=2, normalise=None),
     "LinearPath": lambda: spectra.linear_path(loss, jnp.ones(4), jnp.zeros(4), [NUMBERS]),
