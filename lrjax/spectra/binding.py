@@ -69,7 +69,7 @@ def bind(
             them, the prefix of a batch; keys of a dict may be left out.
         shuffles: whether a stream may give other batches at each pass, as a loader that shuffles does.
         additive: whether the loss of a batch is the mean over its examples. False where it is not, such as with the batch
-            statistics of BatchNorm: the matrix is then the mean over batches.
+            statistics of BatchNorm or a dropout mask: the matrix is then the mean over batches, by their weights.
         differentiation: "forward_over_reverse"; "reverse_over_reverse", for losses without a forward mode
             (`jax.custom_vjp`), in about one and a half times the time and more memory; "auto" takes the first that works.
         mesh: spreads each batch over the devices of the mesh; with several processes each passes the same batches.

@@ -60,8 +60,10 @@ def is_numeric(value: Any) -> bool:
     """Whether a leaf is an array of numbers or of keys, or a number, and no function, string or configuration."""
     if not hasattr(value, "dtype"):
         return isinstance(value, (bool, int, float, complex))
-    kinds = (jnp.number, jnp.bool_, jax.dtypes.prng_key)
-    return hasattr(value, "shape") and any(jnp.issubdtype(value.dtype, kind) for kind in kinds)
+    try:
+        return any(jnp.issubdtype(value.dtype, kind) for kind in (jnp.number, jnp.bool_, jax.dtypes.prng_key))
+    except TypeError:  # a dtype of another library, such as that of a tensor of PyTorch
+        return False
 
 
 def refuse_states(params: Tree) -> None:

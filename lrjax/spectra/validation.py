@@ -185,10 +185,9 @@ class Inspection:
                 "weight=lambda batch: 1 and num_examples=N to have the sum over all batches divided by N"
             )
         refuse(
-            "the loss of a batch is not the mean of the losses of its parts, by what they weigh: where a mask or a number of "
-            "tokens divides it pass weight=, such as weight=lambda batch: batch['mask'].sum(); where a leaf as long as the "
-            "batch holds no examples pass in_axes=; where examples are coupled (BatchNorm with batch statistics) pass "
-            "additive=False for the mean over whole batches"
+            "the loss of a batch is not the mean of its parts' losses by what they weigh: for a mask or counted tokens pass "
+            "weight=lambda batch: batch['mask'].sum(), for leaves without examples in_axes=, and for examples that share "
+            "statistics (BatchNorm) or a dropout key additive=False, which averages over whole batches"
         )
 
     @staticmethod
