@@ -11,6 +11,7 @@ import numpy as np
 from lrjax.errors import check, refuse
 from lrjax.spectra.bound import Bound
 from lrjax.spectra.normalised import Normalised
+from lrjax.spectra.results import readable, to_dict
 
 if TYPE_CHECKING:
     from jax import Array
@@ -57,6 +58,11 @@ class Eigen(NamedTuple):
     weights: Float64[np.ndarray, "m"]
     multiplicity: int = 1
     verified: str = "recurrence"
+
+    to_dict = to_dict
+
+    def __repr__(self) -> str:
+        return readable(self)
 
 
 def order(values: np.ndarray, k: int, which: str) -> np.ndarray:

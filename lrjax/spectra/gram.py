@@ -20,6 +20,7 @@ from lrjax.spectra.batches import Batches, BatchSource
 from lrjax.spectra.frameworks import Tree
 from lrjax.spectra.gradient_rows import inner_products, scaled
 from lrjax.spectra.programs import Functions, compiled
+from lrjax.spectra.results import readable, to_dict
 from lrjax.spectra.rules import HESSIAN
 from lrjax.spectra.selection import Selection
 from lrjax.spectra.where import Where
@@ -62,6 +63,11 @@ class Gram(NamedTuple):
     centred: bool
     dimension: int
     scale: float | None = None
+
+    to_dict = to_dict
+
+    def __repr__(self) -> str:
+        return readable(self)
 
     @property
     def lambda_1(self) -> float:

@@ -15,6 +15,7 @@ from lrjax.spectra.gradient_rows import gradient_rows, inner_products
 from lrjax.spectra.gram import Gram, per_example_scale, recentred
 from lrjax.spectra.ranges import in_range
 from lrjax.spectra.resampling import jackknife
+from lrjax.spectra.results import readable, to_dict
 from lrjax.spectra.selection import Tree
 from lrjax.spectra.subset import SmallSubsetWarning
 
@@ -48,6 +49,11 @@ class NoiseScale(NamedTuple):
     stderr: float
     noise: float
     signal: float
+
+    to_dict = to_dict
+
+    def __repr__(self) -> str:
+        return readable(self)
 
     @property
     def resolved(self) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 
 from lrjax.errors import check
 from lrjax.spectra.gram import Gram, eigenvalues, recentred
+from lrjax.spectra.results import readable, to_dict
 
 if TYPE_CHECKING:
     from jaxtyping import PRNGKeyArray
@@ -41,6 +42,14 @@ class Interval(NamedTuple):
         high: upper end.
         stderr: of the value.
         bias: the jackknife's estimate of E value - truth; value - bias is the corrected statistic.
+
+    References:
+        As of `lrjax.spectra.intervals`.
+
+    Example:
+        >>> interval = Interval(value=5.0, low=3.5, high=5.5, stderr=0.5, bias=0.5)
+        >>> interval.value - interval.bias
+        4.5
     """
 
     value: float
@@ -48,6 +57,11 @@ class Interval(NamedTuple):
     high: float
     stderr: float
     bias: float
+
+    to_dict = to_dict
+
+    def __repr__(self) -> str:
+        return readable(self)
 
 
 def _evaluate(gram: Gram, index: np.ndarray, statistic: Callable, factor: float = 1.0) -> float:

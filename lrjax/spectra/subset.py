@@ -13,6 +13,7 @@ import numpy as np
 from lrjax.errors import check, nearest
 from lrjax.spectra.gram import Gram
 from lrjax.spectra.resampling import METHODS, STATISTICS, Interval, generator
+from lrjax.spectra.results import readable, to_dict
 
 if TYPE_CHECKING:
     from jaxtyping import Float64, Int, Int64, PRNGKeyArray
@@ -155,12 +156,25 @@ class Spread(NamedTuple):
         mean: over the subsets.
         std: between subsets of this size, divisor resamples - 1.
         relative: std / |mean|.
+
+    References:
+        As of `spread`.
+
+    Example:
+        >>> same = spread(lambda index: 2.0, 1000, size=1000, key=jax.random.key(0))
+        >>> same.mean, same.relative
+        (2.0, 0.0)
     """
 
     values: Float64[np.ndarray, "resamples"]
     mean: float
     std: float
     relative: float
+
+    to_dict = to_dict
+
+    def __repr__(self) -> str:
+        return readable(self)
 
 
 def spread(
