@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -120,10 +121,11 @@ def bind(
     definition = (operator.rule, operator.functions, operator.key)
     products = Products(definition, selection, (selected, rest), data, chunk, keep_bytes, differentiation)
     scale = _root(operator, selected)
-    product = products if scale is None else lambda vectors: products(vectors * scale[None]) * scale[None]
+    product = highest(products if scale is None else functools.partial(_scaled, products, scale))
     bound = Bound(
-        highest(product),
+        product,
         selected,
+        matvec=product,
         name=operator.name,
         num_examples=data.num_examples,
         psd=operator.psd,
@@ -146,11 +148,16 @@ def _root(operator: Operator, selected: Tree) -> jax.Array | None:
     return jax.lax.rsqrt(jnp.concatenate([jnp.asarray(leaf, dtype).reshape(-1) for leaf in leaves]))
 
 
+def _scaled(products: Callable[[jax.Array], jax.Array], scale: jax.Array, vectors: jax.Array) -> jax.Array:
+    factor = scale if vectors.ndim == 1 else scale[None]
+    return products(vectors * factor) * factor
+
+
 def _wide(products: Products, scale: jax.Array | None) -> Callable[[jax.Array], np.ndarray]:
     if scale is None:
         return products.in_float64
     root = np.asarray(scale, np.float64)[None]
-    return lambda vectors: products.in_float64(vectors * scale[None]) * root
+    return lambda vectors: products.in_float64(jnp.atleast_2d(vectors) * scale[None]) * root
 
 
 def _same_numbers(a: Tree, b: Tree) -> bool:

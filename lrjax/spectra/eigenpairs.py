@@ -107,7 +107,7 @@ def check_request(bound: Bound | Normalised, k: int, which: str, max_steps: int)
 
 @jax.jit
 def _combined(vectors: jax.Array, coefficients: jax.Array) -> jax.Array:
-    return jnp.matmul(coefficients[None], vectors, precision="highest")
+    return jnp.matmul(coefficients, vectors, precision="highest")
 
 
 @jax.jit
