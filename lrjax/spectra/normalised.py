@@ -101,7 +101,7 @@ class Normalised:
                 if self.bound.underflows(vectors):
                     refuse(self.bound.explain(vectors, "underflows to zero"))
                 return product
-        elif math.frexp(largest)[1] < WEAK:
+        elif math.frexp(largest)[1] <= WEAK:
             product, largest = self._stretched(vectors, min(STRETCH, -math.frexp(largest)[1]))
         power = math.frexp(largest)[1]
         # The loss itself must stay in range, of which such matrices as K are the square.
