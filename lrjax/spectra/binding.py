@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from lrjax.devices import parallel
+from lrjax.errors import check
 from lrjax.spectra import validation
 from lrjax.spectra.batches import Batches, BatchSource
 from lrjax.spectra.bound import Bound
@@ -21,7 +22,7 @@ from lrjax.spectra.frameworks import Tree
 from lrjax.spectra.products import DIFFERENTIATION, Products, highest
 from lrjax.spectra.programs import Functions
 from lrjax.spectra.rules import LinearizeContext, Rule, mean_gradient, whole
-from lrjax.spectra.selection import in_float32, like_selected, select
+from lrjax.spectra.selection import in_float32, like_selected, named_leaves, select
 from lrjax.spectra.where import Where
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ def bind(
         differentiation=DIFFERENTIATION[1 + products.rule.reverse],
     )
     bound.of_squares = not operator.rule.scalar
+    bound.known = frozenset(named_leaves(params))
     bound.wide, bound.holes = _wide(products, scale), products.holes
     return bound
 
@@ -141,9 +143,17 @@ def _root(operator: Operator, selected: Tree) -> jax.Array | None:
     """P^(-1/2) of the selected parameters."""
     if operator.diagonal is None:
         return None
-    leaves = like_selected(
-        selected, operator.diagonal, "the diagonal", "choose the parameters that it covers by where="
-    )
+    known = frozenset(named_leaves(operator.diagonal))
+    remedy = "choose the parameters that it covers by where="
+    leaves = like_selected(selected, operator.diagonal, "the diagonal", known, remedy)
+    for path, leaf in zip(named_leaves(selected), leaves, strict=True):
+        if not isinstance(leaf, jax.core.Tracer):
+            bad = int(np.sum(~(np.isfinite(leaf) & (np.asarray(leaf) > 0))))
+            check(
+                bad == 0,
+                f"the diagonal of a preconditioner must be positive and finite; {path or 'the array'} has {bad} entries of "
+                f"{np.size(leaf)} that are zero, negative or not finite (an optimizer's eps keeps them from zero)",
+            )
     dtype = jnp.result_type(*jax.tree.leaves(selected))
     return jax.lax.rsqrt(jnp.concatenate([jnp.asarray(leaf, dtype).reshape(-1) for leaf in leaves]))
 

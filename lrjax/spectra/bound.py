@@ -72,6 +72,9 @@ class Bound:
         self.unchecked, self.differentiation = unchecked, differentiation
         self.of_squares = False  # whether it goes with the square of the loss's scale
         self.symmetric = True  # False where only a product can tell
+        self.known: frozenset[str] = (
+            frozenset()
+        )  # paths of the parameters that are not selected, which a vector may have
         self.wide: Callable[[Any], np.ndarray] | None = None  # a product in float64, to tell why one in float32 failed
         self.holes: Callable[[], str] | None = None  # where the data hold NaN
         self._treedef = jax.tree.structure(params)
@@ -134,7 +137,7 @@ class Bound:
         leaves, treedef = jax.tree.flatten(tree)
         same = treedef == self._treedef and [np.shape(leaf) for leaf in leaves] == self._shapes
         if not same or any(jnp.iscomplexobj(leaf) for leaf in leaves):
-            leaves = like_selected(self.params, tree, f"a vector of {self.name}")
+            leaves = like_selected(self.params, tree, f"a vector of {self.name}", self.known)
         return jnp.concatenate([jnp.asarray(leaf, self.dtype).reshape(-1) for leaf in leaves])
 
     def as_linear_operator(self) -> scipy.sparse.linalg.LinearOperator:

@@ -20,7 +20,7 @@ from lrjax.spectra.products import derivative_mode, no_derivative
 from lrjax.spectra.programs import Functions, compiled
 from lrjax.spectra.results import readable, to_dict
 from lrjax.spectra.rules import GRADIENT_COVARIANCE, HESSIAN, linearised
-from lrjax.spectra.selection import Selection, like_selected
+from lrjax.spectra.selection import Selection, like_selected, named_leaves
 from lrjax.spectra.where import Where
 
 if TYPE_CHECKING:
@@ -76,12 +76,12 @@ def quadratic_form(bound: Bound, directions: Tree | Sequence[Tree]) -> Float64[n
     return np.asarray(forms, np.float64) * unit.scale
 
 
-def tangent_of(selected: Tree, direction: Tree) -> Float[Array, "D"]:
+def tangent_of(selected: Tree, direction: Tree, known: frozenset[str] = frozenset()) -> Float[Array, "D"]:
     """A direction as a flat vector: flat already, a tree like the selected parameters, or one like all parameters."""
     like = ravel_pytree(selected)[0]
     if isinstance(direction, (jax.Array, np.ndarray)) and direction.ndim == 1 and direction.size == like.size:
         return jnp.asarray(direction, like.dtype)
-    leaves = like_selected(selected, direction, "a direction")
+    leaves = like_selected(selected, direction, "a direction", known)
     return jnp.concatenate([jnp.asarray(leaf, like.dtype).reshape(-1) for leaf in leaves])
 
 
@@ -169,7 +169,7 @@ def curvature_along(
         [1.0, 4.0]
     """
     selection, selected, rest = validation.prepare(params, where, "curvature")
-    tangent = tangent_of(selected, direction)
+    tangent = tangent_of(selected, direction, frozenset(named_leaves(params)))
     if normalise:
         tangent = _scaled(tangent, "the direction")
         tangent = tangent / jnp.linalg.norm(tangent)

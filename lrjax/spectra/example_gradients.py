@@ -19,7 +19,7 @@ from lrjax.spectra.frameworks import Tree
 from lrjax.spectra.products import flat_mean_gradient, shares
 from lrjax.spectra.programs import Functions, compiled
 from lrjax.spectra.rules import GRADIENT_COVARIANCE
-from lrjax.spectra.selection import Selection
+from lrjax.spectra.selection import Selection, named_leaves
 from lrjax.spectra.where import Where
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def gradient_norms(
     functions = Functions(example_loss, has_aux=has_aux)
     look = validation.Inspection(GRADIENT_COVARIANCE, functions, prepared)
     data = Batches(batches, weight=weight, in_axes=in_axes, per_example=True, look=look)
-    middle = None if center is None else tangent_of(prepared[1], center)
+    middle = None if center is None else tangent_of(prepared[1], center, frozenset(named_leaves(params)))
     return _norms(functions, prepared, data, middle, chunk)[0]
 
 

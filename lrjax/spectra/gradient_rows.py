@@ -61,7 +61,7 @@ def _leaves(gradients: Any) -> list[tuple[str, Any]]:
         gradients = _stacked(trees)
     elif isinstance(gradients, list):
         check(
-            not gradients or not all(_array(leaf) and leaf.ndim == 1 for leaf in gradients),
+            not gradients or not all(np.ndim(leaf) == 1 for leaf in jax.tree.leaves(gradients)),
             "a list is a tree of stacked gradients, and these would be of scalars; put vectors of one gradient each in a "
             "tuple, or stack those of scalars with jnp.stack(gradients, axis=1)",
         )

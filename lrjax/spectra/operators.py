@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.core
 import jax.numpy as jnp
 
 from lrjax.errors import check
@@ -24,7 +23,6 @@ from lrjax.spectra.frameworks import Tree
 from lrjax.spectra.programs import Functions
 from lrjax.spectra.random_vectors import as_key
 from lrjax.spectra.rules import EMPIRICAL_FISHER, FISHER, GGN, GRADIENT_COVARIANCE, HESSIAN, drawn_fisher
-from lrjax.spectra.selection import named_leaves
 
 if TYPE_CHECKING:
     from jax import Array
@@ -213,7 +211,7 @@ def preconditioned(operator: Operator, diagonal: Tree) -> Operator:
         The operator, to be bound; it shares the compiled programs of A, whatever the diagonal.
 
     Raises:
-        LrjaxError: a diagonal with entries that are zero, negative or not finite; in `bind`, a parameter without an entry.
+        LrjaxError: in `bind`, for selected parameters without an entry, or with one that is zero, negative or not finite.
 
     References:
         Cohen et al. 2022, Adaptive gradient methods at the edge of stability, section 3.
@@ -223,13 +221,5 @@ def preconditioned(operator: Operator, diagonal: Tree) -> Operator:
         >>> op.matvec(jnp.zeros(2), jnp.array([1.0, 1.0]), None).tolist()
         [2.0, 0.5]
     """
-    for path, leaf in named_leaves(diagonal).items():
-        if not isinstance(leaf, jax.core.Tracer):
-            bad = int(jnp.sum(~(jnp.isfinite(jnp.asarray(leaf)) & (jnp.asarray(leaf) > 0))))
-            check(
-                bad == 0,
-                f"the diagonal of a preconditioner must be positive and finite; {path or 'the array'} has {bad} entries of "
-                f"{jnp.size(leaf)} that are zero, negative or not finite (an optimizer's eps keeps them from zero)",
-            )
     both = diagonal if operator.diagonal is None else jax.tree.map(jnp.multiply, operator.diagonal, diagonal)
     return dataclasses.replace(operator, name=f"preconditioned_{operator.name}", diagonal=both)

@@ -293,7 +293,8 @@ def derivative_mode(
 
 def _without_forward_mode(jaxpr: Any) -> Iterator[str]:
     """Names of the functions with a `jax.custom_vjp` whose tangents a program needs: it would fail where it is compiled."""
-    names = [str(e.params.get("name", "?")) for e in jaxpr.eqns if e.primitive.name.startswith("custom_vjp_call")]
+    calls = [e for e in jaxpr.eqns if e.primitive.name.startswith("custom_vjp_call")]
+    names = [str(e.params["name"]) for e in calls if e.params.get("name", "?") != "?"]
     for equation in jaxpr.eqns:
         if equation.primitive.name == "custom_lin":
             yield from names or ["a function"]
@@ -308,5 +309,6 @@ def no_derivative(functions: Functions, error: Exception) -> str:
     cause = str(error).strip().split("\n")[0][:200]
     return (
         f"{' and '.join(map(name_of, functions.given[:2]))} cannot be differentiated as this matrix needs: {cause} "
-        f"({type(error).__name__}); give what is called there a derivative by jax.custom_jvp, or replace it"
+        f"({type(error).__name__}); leave differentiation at 'auto', give what is called there a derivative by jax.custom_jvp, "
+        "or replace it"
     )

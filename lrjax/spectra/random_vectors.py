@@ -36,7 +36,7 @@ def as_key(key: PRNGKeyArray | int | None) -> PRNGKeyArray:
     if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ():
         return array
     old = dtype == jnp.uint32 and len(shape or ()) == 1
-    check(old, f"a key is one of jax.random.key(seed), or an integer, and not {key!r}")
+    check(old, f"a key is one of jax.random.key(seed), or an integer, and not {type(key).__name__} {shape or ''}")
     return jax.random.wrap_key_data(array)
 
 

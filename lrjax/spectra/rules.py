@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from lrjax.errors import check, refuse
+from lrjax.errors import LrjaxError, check, refuse
 from lrjax.spectra.frameworks import Tree
 
 Many = Sequence[Callable] | Any  # a `Functions`, or weak references to its functions inside a program
@@ -195,7 +195,16 @@ def _loss_of_outputs(functions: Many, params: Tree, batch: Tree) -> jax.Array:
     outputs = predict_fn(params, batch)
     wrong = [leaf.dtype for leaf in jax.tree.leaves(outputs) if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)]
     check(not wrong, f"predict_fn must return floating-point outputs, not {wrong[:1]}: integers have no derivative")
-    return loss_fn(outputs, batch)
+    try:
+        return loss_fn(outputs, batch)
+    except (TypeError, AttributeError, ValueError) as error:
+        # A pair may be outputs of the network; that the loss does not take it tells.
+        if isinstance(outputs, tuple) and len(outputs) == 2 and not isinstance(error, LrjaxError):
+            raise LrjaxError(
+                f"loss_fn raised {type(error).__name__} on what predict_fn returns, a tuple; where that is (outputs, auxiliary "
+                "data) pass has_aux=True"
+            ) from error
+        raise
 
 
 def _fisher(functions: Many, params: Tree, batch: Tree, context: LinearizeContext) -> Callable:

@@ -148,7 +148,9 @@ A_LIST_IS_A_TREE = (
 )
 
 
-def like_selected(selected: Tree, tree: Tree, name: str, remedy: str = A_LIST_IS_A_TREE) -> list[Any]:
+def like_selected(
+    selected: Tree, tree: Tree, name: str, known: frozenset[str] = frozenset(), remedy: str = A_LIST_IS_A_TREE
+) -> list[Any]:
     """The leaves of a tree that belong to the selected parameters, found by path, in their order.
 
     The tree may be like the selected parameters or like all parameters: a gradient, an update, an eigenvector.
@@ -157,14 +159,16 @@ def like_selected(selected: Tree, tree: Tree, name: str, remedy: str = A_LIST_IS
         selected: the parameters.
         tree: what should be like them.
         name: of the tree in the message.
+        known: paths of the parameters that are not selected, which the tree may have too.
         remedy: of a tree that lacks a leaf, in the message.
 
     Raises:
-        LrjaxError: names the leaf that is missing, or of another shape.
+        LrjaxError: names the leaf that is missing, of another shape, or of no parameter.
     """
-    given = named_leaves(tree)
+    given, wanted = named_leaves(tree), named_leaves(selected)
+    more = [path for path in given if path not in wanted and path not in known]
     leaves = []
-    for path, parameter in named_leaves(selected).items():
+    for path, parameter in wanted.items():
         place = f"leaf {path}" if path else "the array"
         check(
             path in given,
@@ -175,4 +179,5 @@ def like_selected(selected: Tree, tree: Tree, name: str, remedy: str = A_LIST_IS
         kind = jnp.result_type(given[path])
         check(not jnp.issubdtype(kind, jnp.complexfloating), f"{place} of {name} is complex; a vector is real")
         leaves.append(given[path])
+    check(not more, f"{name} has a leaf {more[:1]} that is no parameter: {remedy}")
     return leaves

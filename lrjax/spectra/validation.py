@@ -147,6 +147,9 @@ class Inspection:
     def _compare_rows(self, number: int, batch: Tree, values: tuple[Any, Any]) -> None:
         whole = np.asarray(self.value(batch), np.float64)
         _check_finite(whole, number)
+        if any(np.shape(value)[:1] != index.shape for index, value in zip(self.chosen_rows, values, strict=True)):
+            self._skip("that an example does not depend on the others of its batch", "the batch has a fixed length")
+            return
         for index, value in zip(self.chosen_rows, values, strict=True):
             alone, together = np.asarray(value, np.float64), whole[index]
             if not _near(together, alone, AGREEMENT) and not _near(together, alone, self._tolerance(batch)):
