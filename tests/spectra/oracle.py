@@ -65,13 +65,13 @@ class Coordinates:
 @in_float64
 def hessian(loss, at):
     """[D, D] of a function of the vector `at`."""
-    return jax.hessian(loss)(jnp.asarray(at))
+    return jax.jit(jax.hessian(loss))(jnp.asarray(at))
 
 
 @in_float64
 def jacobian(outputs, at):
     """[..., D] of a function of the vector `at`."""
-    return jax.jacobian(outputs)(jnp.asarray(at))
+    return jax.jit(jax.jacobian(outputs))(jnp.asarray(at))
 
 
 def second_moment(gradients, weights=None, centred=False):
