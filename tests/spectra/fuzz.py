@@ -185,10 +185,12 @@ def attempt(case: Case) -> Outcome:
             measure(case)
     except LrjaxError as error:
         text = str(error)
-        sentence = "\n" not in text and 6 <= len(text.split()) and len(text) <= 700
+        sentence = "\n" not in text and len(text.split()) >= 6 and len(text) <= 700
         if not sentence:
             return Outcome("failed", f"refused, but not in a sentence: {text!r}")
-        return Outcome("failed", f"refused, though it must work: {text}") if must_work(case) else Outcome("refused", text)
+        return (
+            Outcome("failed", f"refused, though it must work: {text}") if must_work(case) else Outcome("refused", text)
+        )
     except AssertionError as error:
         return Outcome("failed", str(error))
     except Exception as error:

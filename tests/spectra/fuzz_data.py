@@ -64,9 +64,7 @@ def where_of(case, tree, chosen):
     return {
         "all": lambda: None,
         "paths": lambda: tuple(wanted),
-        "pattern": lambda: tuple(path[:-1] + "?" if path.endswith("leaf0") else path for path in wanted)
-        if len(paths) > 1 and all(chosen)
-        else tuple(wanted),
+        "pattern": lambda: tuple(f"{path[:-1]}[{path[-1]}]" for path in wanted),
         "predicate": lambda: lambda path: path in wanted,
         "leaf_predicate": lambda: lambda path, leaf: path in wanted and jnp.ndim(leaf) < 9,
         "boolean": lambda: jax.tree.unflatten(jax.tree.structure(tree), chosen),

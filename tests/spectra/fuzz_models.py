@@ -61,7 +61,9 @@ def plain(case):
 class Linen(nn.Module):
     @nn.compact
     def __call__(self, x):
-        x = nn.BatchNorm(use_running_average=True, epsilon=EPSILON, name="norm")(nn.Dense(data.HIDDEN, name="hidden")(x))
+        x = nn.BatchNorm(use_running_average=True, epsilon=EPSILON, name="norm")(
+            nn.Dense(data.HIDDEN, name="hidden")(x)
+        )
         x = nn.Dropout(0.5, deterministic=True)(jnp.tanh(x))
         return nn.Dense(data.CLASSES, name="out")(x)
 
