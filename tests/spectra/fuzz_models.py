@@ -71,13 +71,13 @@ class Linen(nn.Module):
 class Nnx(nnx.Module):
     def __init__(self, rngs):
         self.hidden = nnx.Linear(data.FEATURES, data.HIDDEN, rngs=rngs)
-        self.again = self.hidden  # a shared module counts once
+        self.repeated = self.hidden  # a shared module counts once
         self.norm = nnx.BatchNorm(data.HIDDEN, use_running_average=True, epsilon=EPSILON, rngs=rngs)
         self.drop = nnx.Dropout(0.5, deterministic=True, rngs=rngs)
         self.out = nnx.Linear(data.HIDDEN, data.CLASSES, rngs=rngs)
 
     def __call__(self, x):
-        return self.out(self.drop(jnp.tanh(self.norm(self.again(x)))))
+        return self.out(self.drop(jnp.tanh(self.norm(self.repeated(x)))))
 
 
 class Equinox(eqx.Module):
