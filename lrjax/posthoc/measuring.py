@@ -22,7 +22,7 @@ from lrjax.probes.host_probe import View
 from lrjax.probes.spectrum import NotFinite, leading_pairs, operator_at
 from lrjax.spectra.bound import Bound
 from lrjax.spectra.density import Density, density
-from lrjax.spectra.lanczos import Eigen
+from lrjax.spectra.eigenpairs import Eigen
 from lrjax.spectra.operators import Operator
 from lrjax.spectra.subset import batches_of, spread
 from lrjax.spectra.trace import trace

@@ -18,7 +18,8 @@ from lrjax.keys import key
 from lrjax.probes.host_probe import View, host_probe
 from lrjax.spectra import operators
 from lrjax.spectra.bound import Bound
-from lrjax.spectra.lanczos import Eigen, check_request, lanczos
+from lrjax.spectra.eigenpairs import Eigen, check_request
+from lrjax.spectra.lanczos import lanczos
 from lrjax.spectra.operators import Operator
 from lrjax.spectra.stability import adam_preconditioner, adam_state
 

@@ -73,9 +73,10 @@ from lrjax.spectra.directions import (
     quadratic_form,
 )
 from lrjax.spectra.distributions import DISTRIBUTIONS, Distribution
+from lrjax.spectra.eigenpairs import Eigen
 from lrjax.spectra.example_gradients import covariance_trace, gradient_norms
 from lrjax.spectra.gram import Gram, batch_gradients, gram
-from lrjax.spectra.lanczos import Eigen, lanczos
+from lrjax.spectra.lanczos import lanczos
 from lrjax.spectra.norms import effective_rank, frobenius
 from lrjax.spectra.operators import (
     empirical_fisher,

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 
 from lrjax.devices import parallel
 from lrjax.spectra import validation
+from lrjax.spectra.batches import Batches, BatchSource
 from lrjax.spectra.bound import Bound
-from lrjax.spectra.products import Batches, Products, highest
+from lrjax.spectra.frameworks import Tree
+from lrjax.spectra.products import DIFFERENTIATION, Products, highest
 from lrjax.spectra.programs import Functions
 from lrjax.spectra.rules import LinearizeContext, Rule, mean_gradient, whole
-from lrjax.spectra.selection import Tree, Where, in_float32, select
+from lrjax.spectra.selection import in_float32, like_selected, select
+from lrjax.spectra.where import Where
 
 if TYPE_CHECKING:
     from jaxtyping import PRNGKeyArray
@@ -27,9 +30,15 @@ if TYPE_CHECKING:
 def bind(
     operator: Operator,
     params: Tree,
-    batches: validation.BatchSource,
+    batches: BatchSource,
     where: Where = None,
     *,
+    weight: Callable[[Tree], Any] | None = None,
+    num_examples: int | None = None,
+    in_axes: Tree = 0,
+    shuffles: bool = False,
+    additive: bool = True,
+    differentiation: str = "auto",
     mesh: Mesh | None = None,
     chunk: int | None = None,
     keep_bytes: int = 0,
@@ -37,31 +46,47 @@ def bind(
 ) -> Bound:
     """An operator at fixed parameters, averaged over all examples of the batches.
 
-    Binding compiles nothing but the checks; the first product compiles. Later products compile again only for another number
-    of vectors, another shape of batch or another choice of parameters. Bindings share programs: binding again an operator
-    made of the same function objects compiles nothing, at other parameters, on other data, with another key or diagonal.
-    A function that is created anew (a lambda, a `functools.partial`, the result of `jax.jit`) is another object and compiles
-    again. Programs are freed when one of their functions is garbage-collected.
+    The matrix is sum_b w_b A_b / sum_b w_b, A_b that of batch b and w_b its weight. Binding compiles nothing but the
+    checks; the first product compiles. Later products compile again only for another number of vectors, another shape of
+    batch or another choice of parameters. Bindings share programs: binding again an operator made of the same function
+    objects compiles nothing, at other parameters, on other data, with another key or diagonal. A function that is created
+    anew (a lambda, a `functools.partial`, the result of `jax.jit`) is another object and compiles again. Programs are freed
+    when one of their functions is garbage-collected.
 
     Args:
         operator: from `lrjax.spectra.operators`.
-        params: a pytree of any library. Half-precision leaves are measured in float32.
-        batches: a list of batches (any pytrees, examples along the first axis of the first array), or a function that
-            returns a fresh iterator over them, so that they stream. The last may be short: every example weighs the same.
-        where: which parameters, by path: see `lrjax.spectra.selection.select`. The others are constants.
+        params: a pytree of any library, an NNX or an Equinox module, or the variables of a Flax model. Half-precision
+            leaves are measured in float32.
+        batches: a list of batches (any pytrees), a loader that can be read again, or a function that returns a fresh iterator
+            over them, so that they stream. The last may be short: every example weighs the same.
+        where: which parameters: see `lrjax.spectra.selection.select`. The others are constants.
+        weight: batch -> what it weighs in the mean, by default its number of examples: the sum of a mask, the number of valid
+            tokens. For operators of single examples (the Fishers, K) an array [B], the weight of each example; g and K use
+            the same.
+        num_examples: what weights are divided by, in place of their sum. A loss that sums over its examples has
+            weight=lambda batch: 1 and num_examples=N.
+        in_axes: where examples lie, as in `jax.vmap`: an axis, None for leaves without (constants, keys), or a tree of
+            them, the prefix of a batch; keys of a dict may be left out.
+        shuffles: whether a stream may give other batches at each pass, as a loader that shuffles does.
+        additive: whether the loss of a batch is the mean over its examples. False where it is not, such as with the batch
+            statistics of BatchNorm: the matrix is then the mean over batches.
+        differentiation: "forward_over_reverse"; "reverse_over_reverse", for losses without a forward mode
+            (`jax.custom_vjp`), in about one and a half times the time and more memory; "auto" takes the first that works.
         mesh: spreads each batch over the devices of the mesh; with several processes each passes the same batches.
         chunk: vectors multiplied at once. None for as many as an algorithm asks for while the linearisations, about one
             batch's for each vector, stay under 4 GiB.
         keep_bytes: the linearisations of the batches are kept between products while they take no more than this.
-        checks: validate the loss (deterministic? right shape?) and the parameters (finite?) first. It calls the loss two
-            or three times, outside any compiled program.
+        checks: validate the loss (deterministic? right shape? a mean?) and the parameters (finite?) first. It calls the loss on
+            parts of each batch, outside any compiled program, in less than a forward pass.
 
     Returns:
-        The bound operator. `matmat` on k vectors takes about k times the memory of the tangents of one batch.
+        The bound operator; `unchecked` says what could not be checked. `matmat` on k vectors takes about k times the memory of
+        the tangents of one batch.
 
     Raises:
-        LrjaxError: no examples; a loss that is not a scalar, or not deterministic; coupled per-example losses; NaN
-            parameters; nothing selected.
+        LrjaxError: no examples, or leaves that disagree about their number; a loss that is not a scalar, not deterministic,
+            not finite, or not the mean over its examples; coupled per-example losses; NaN or complex parameters; nothing
+            selected; a function without the derivatives that the matrix needs; in products, a stream that gives other batches.
 
     References:
         Yao et al. 2020, PyHessian: Neural networks through the lens of the Hessian: products summed over batches.
@@ -76,19 +101,54 @@ def bind(
     selection = select(params, where)
     selected, rest = selection.split(params)
     selected = in_float32(selected)
-    data = Batches(batches, mesh)
+    look = None
     if checks:
         validation.finite(selected, operator.name)
-        validation.loss(operator.rule, operator.functions, selection.merge(selected, rest), data.first, data.sizes[0])
+        look = validation.Inspection(operator.rule, operator.functions, (selection, selected, rest), additive)
+    data = Batches(
+        batches,
+        mesh,
+        weight=weight,
+        num_examples=num_examples,
+        in_axes=in_axes,
+        per_example=not operator.rule.scalar,
+        shuffles=shuffles,
+        look=look,
+    )
     if mesh is not None:
         selected, rest = parallel.put_shared((selected, rest), mesh)
-    scale = None
-    if operator.diagonal is not None:
-        scale = jax.lax.rsqrt(ravel_pytree(selection.split(operator.diagonal)[0])[0])
     definition = (operator.rule, operator.functions, operator.key)
-    products = Products(definition, selection, (selected, rest), data, chunk, keep_bytes)
+    products = Products(definition, selection, (selected, rest), data, chunk, keep_bytes, differentiation)
+    scale = _root(operator, selected)
     product = products if scale is None else lambda vectors: products(vectors * scale[None]) * scale[None]
-    return Bound(highest(product), selected, name=operator.name, num_examples=data.num_examples, psd=operator.psd)
+    bound = Bound(
+        highest(product),
+        selected,
+        name=operator.name,
+        num_examples=data.num_examples,
+        psd=operator.psd,
+        unchecked=tuple(look.unchecked) if look is not None else ("not checked: the loss (checks=False)",),
+        differentiation=DIFFERENTIATION[1 + products.rule.reverse],
+    )
+    bound.of_squares = not operator.rule.scalar
+    bound.wide, bound.holes = _wide(products, scale), products.holes
+    return bound
+
+
+def _root(operator: Operator, selected: Tree) -> jax.Array | None:
+    """P^(-1/2) of the selected parameters."""
+    if operator.diagonal is None:
+        return None
+    leaves = like_selected(selected, operator.diagonal, "the diagonal of the preconditioner")
+    dtype = jnp.result_type(*jax.tree.leaves(selected))
+    return jax.lax.rsqrt(jnp.concatenate([jnp.asarray(leaf, dtype).reshape(-1) for leaf in leaves]))
+
+
+def _wide(products: Products, scale: jax.Array | None) -> Callable[[jax.Array], np.ndarray]:
+    if scale is None:
+        return products.in_float64
+    root = np.asarray(scale, np.float64)[None]
+    return lambda vectors: products.in_float64(vectors * scale[None]) * root
 
 
 def _same_numbers(a: Tree, b: Tree) -> bool:
@@ -159,7 +219,7 @@ class Operator:
         It compiles nothing itself, and jitted it keeps the operator's functions for as long as the program.
         """
         mean = mean_gradient(self.functions, params, batch, whole) if self.rule.centred else None
-        context = LinearizeContext(mean_gradient=mean, key=self.key)
+        context = LinearizeContext(mean_gradient=mean, key=self.key, reverse=self.rule.reverse)
         root = jax.tree.map(jnp.sqrt, self.diagonal)
         scaled = v if root is None else jax.tree.map(jnp.divide, v, root)
         product = self.rule.linearize(self.functions, params, batch, context)(scaled)

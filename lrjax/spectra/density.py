@@ -9,13 +9,14 @@ from jax.typing import ArrayLike
 
 from lrjax.errors import check
 from lrjax.spectra.bound import Bound
+from lrjax.spectra.normalised import Normalised
 from lrjax.spectra.quadrature import outliers_of, quadrature
-from lrjax.spectra.random_vectors import Estimate, mean, sphere
+from lrjax.spectra.random_vectors import Estimate, as_key, mean, sphere
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float64, PRNGKeyArray
 
-    from lrjax.spectra.lanczos import Eigen
+    from lrjax.spectra.eigenpairs import Eigen
 
 GRID = 1024
 # Relative to the largest node: below it the sign of an eigenvalue is rounding in float32.
@@ -159,7 +160,7 @@ def _smooth(grid: np.ndarray, points: np.ndarray, weights: np.ndarray, sigma: fl
 
 def density(
     bound: Bound,
-    key: PRNGKeyArray,
+    key: PRNGKeyArray | int,
     *,
     num_probes: int,
     num_steps: int,
@@ -173,7 +174,7 @@ def density(
 
     Args:
         bound: the operator.
-        key: typed random key; the same key gives the same numbers.
+        key: random key or integer; the same key gives the same numbers.
         num_probes: random vectors, uniform in direction. About 10 (Ghorbani et al.).
         num_steps: Lanczos steps; about 90 (Ghorbani et al.).
         deflate: eigenpairs as `lanczos` returns them (`.values` [k], `.vectors` [k, D]): taken out of the probes and put
@@ -203,8 +204,9 @@ def density(
         (1.0, 1.0)
     """
     check(num_probes >= 1, f"num_probes must be >= 1, got {num_probes}")
+    unit = Normalised(bound)  # refuses an operator that is not bound
     atoms, _ = outliers_of(bound, deflate)
     before = bound.products
-    starts = sphere(key, range(num_probes), bound)
+    starts = sphere(as_key(key), range(num_probes), unit)
     nodes, weights = quadrature(bound, starts, num_steps=num_steps, deflate=deflate, chunk=chunk)
     return Density(nodes, weights * (1 - atoms.size / bound.size), atoms, bound.size, bound.products - before)

@@ -10,7 +10,8 @@ import numpy as np
 
 from lrjax.errors import check
 from lrjax.spectra.bound import Bound
-from lrjax.spectra.random_vectors import blocks, check_finite, signs, small_sample, units
+from lrjax.spectra.normalised import Normalised, times_power
+from lrjax.spectra.random_vectors import as_key, blocks, check_finite, signs, small_sample, units
 
 if TYPE_CHECKING:
     from jax import Array
@@ -55,7 +56,7 @@ def _merge(one: tuple, other: tuple, share: jax.Array, weight: jax.Array) -> tup
     return one[0] + share * change, one[1] + other[1] + weight * jnp.square(change)
 
 
-def _exact(bound: Bound, chunk: int | None) -> Diagonal:
+def _exact(bound: Normalised, chunk: int | None) -> Diagonal:
     # The diagonal of each product of unit vectors, in place: no [D, D] array for a chunk.
     value = sum(
         jnp.sum(rows * bound.matmat(rows), axis=0) for rows in (units(b, bound) for b in blocks(bound.size, chunk))
@@ -63,7 +64,7 @@ def _exact(bound: Bound, chunk: int | None) -> Diagonal:
     return Diagonal(jnp.asarray(value), jnp.finfo(bound.dtype).eps * jnp.abs(jnp.asarray(value)), bound.size)
 
 
-def diagonal(bound: Bound, key: PRNGKeyArray, *, num_probes: int, chunk: int | None = None) -> Diagonal:
+def diagonal(bound: Bound, key: PRNGKeyArray | int, *, num_probes: int, chunk: int | None = None) -> Diagonal:
     """diag(A) as the mean of v * A v over vectors v of random signs.
 
     An entry is off by sum_{j != i} A_ij v_i v_j, so the variance is that of the off-diagonal part of its row,
@@ -72,7 +73,7 @@ def diagonal(bound: Bound, key: PRNGKeyArray, *, num_probes: int, chunk: int | N
 
     Args:
         bound: the operator.
-        key: typed random key; the same key gives the same numbers.
+        key: random key or integer; the same key gives the same numbers.
         num_probes: matrix-vector products to spend, at least 2. From D on, the diagonal is read off exactly, by D products.
         chunk: vectors multiplied at once, None for one pass over the data. Memory: 4 x min(chunk, num_probes) vectors.
 
@@ -92,12 +93,13 @@ def diagonal(bound: Bound, key: PRNGKeyArray, *, num_probes: int, chunk: int | N
         [3.0, 1.0, -2.0]
     """
     check(num_probes >= 2, f"a diagonal with a standard error needs at least 2 probes, not {num_probes}")
+    unit = Normalised(bound)
     if num_probes >= bound.size:
-        return _exact(bound, chunk)
-    count, moments = 0, None
+        return _in_units(unit, _exact(unit, chunk))
+    key, count, moments = as_key(key), 0, None
     for block in blocks(num_probes, chunk):
-        rows = signs(key, block, bound)
-        part, more = _moments(rows, bound.matmat(rows)), len(block)
+        rows = signs(key, block, unit)
+        part, more = _moments(rows, unit.matmat(rows)), len(block)
         if moments is None:
             moments, count = part, more
             continue
@@ -106,7 +108,14 @@ def diagonal(bound: Bound, key: PRNGKeyArray, *, num_probes: int, chunk: int | N
         count += more
     assert moments is not None
     value, squares = moments
-    check_finite(bound, np.asarray(jnp.sum(value)))
+    check_finite(unit, np.asarray(jnp.sum(value)))
     scale = small_sample(num_probes) / float(np.sqrt((num_probes - 1) * num_probes))
     rounding = jnp.finfo(bound.dtype).eps * jnp.abs(value)
-    return Diagonal(value, jnp.hypot(jnp.sqrt(squares) * scale, rounding), num_probes)
+    return _in_units(unit, Diagonal(value, jnp.hypot(jnp.sqrt(squares) * scale, rounding), num_probes))
+
+
+def _in_units(unit: Normalised, found: Diagonal) -> Diagonal:
+    """The diagonal of the operator itself; in two factors, since one may leave the range where the product does not."""
+    return found._replace(
+        value=times_power(found.value, unit.exponent), stderr=times_power(found.stderr, unit.exponent)
+    )

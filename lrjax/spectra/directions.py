@@ -10,12 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from lrjax.errors import check
+from lrjax.errors import LrjaxError, check
 from lrjax.spectra import validation
+from lrjax.spectra.batches import Batches, BatchSource
 from lrjax.spectra.bound import Bound
+from lrjax.spectra.frameworks import Tree
+from lrjax.spectra.normalised import Normalised
+from lrjax.spectra.products import derivative_mode, no_derivative
 from lrjax.spectra.programs import Functions, compiled
-from lrjax.spectra.rules import GRADIENT_COVARIANCE, HESSIAN
-from lrjax.spectra.selection import Selection, Tree, Where
+from lrjax.spectra.rules import GRADIENT_COVARIANCE, HESSIAN, linearised
+from lrjax.spectra.selection import Selection, like_selected
+from lrjax.spectra.where import Where
 
 if TYPE_CHECKING:
     from jax import Array
@@ -36,7 +41,8 @@ def quadratic_form(bound: Bound, directions: Tree | Sequence[Tree]) -> Float64[n
 
     Args:
         bound: a bound operator.
-        directions: [k, D], one flat [D], or a list of flat vectors and trees like `bound.params`.
+        directions: one flat [D] or a tree like `bound.params`; several as [k, D] or as a tuple of vectors and trees. A list is
+            a tree, like the parameters that it may hold.
 
     Returns:
         [k], float64.
@@ -49,50 +55,80 @@ def quadratic_form(bound: Bound, directions: Tree | Sequence[Tree]) -> Float64[n
 
     Example:
         >>> from lrjax.spectra.bound import matrix
-        >>> quadratic_form(matrix(np.diag([1.0, 3.0])), [jnp.array([2.0, 0.0]), jnp.array([1.0, 1.0])]).tolist()
+        >>> quadratic_form(matrix(np.diag([1.0, 3.0])), (jnp.array([2.0, 0.0]), jnp.array([1.0, 1.0]))).tolist()
         [1.0, 2.0]
     """
-    several = isinstance(directions, (list, tuple)) and not hasattr(directions, "_fields")
-    if not several:
-        directions = directions if getattr(directions, "ndim", 0) == 2 else [directions]
-    check(len(directions) > 0, "there are no directions")
-    rows = _scaled(jnp.stack([bound.ravel(direction) for direction in directions]), "a direction")
-    return np.asarray(jnp.sum(rows * bound.matmat(rows), axis=1) / jnp.sum(rows * rows, axis=1), np.float64)
+    unit = Normalised(bound)
+    one = jax.tree.structure(directions) == jax.tree.structure(bound.params) and isinstance(bound.params, tuple)
+    if isinstance(directions, tuple) and not hasattr(directions, "_fields") and not one:
+        several: Sequence[Tree] = directions
+    else:
+        rows = (
+            isinstance(directions, (jax.Array, np.ndarray))
+            and directions.ndim == 2
+            and directions.shape[1] == unit.size
+        )
+        several = list(directions) if rows else [directions]
+    check(len(several) > 0, "there are no directions")
+    rows = _scaled(jnp.stack([bound.ravel(direction) for direction in several]), "a direction")
+    forms = jnp.sum(rows * unit.matmat(rows), axis=1) / jnp.sum(rows * rows, axis=1)
+    return np.asarray(forms, np.float64) * unit.scale
 
 
-def tangent_of(selection: Selection, selected: Tree, direction: Tree) -> jax.Array:
-    """A direction as a flat vector: flat already, a tree of the selected parameters, or one of all parameters."""
-    leaves = jax.tree.leaves(direction)
-    whole = len(leaves) == len(selection.mask) and not all(selection.mask)
-    vector = ravel_pytree(selection.split(direction)[0] if whole else direction)[0]
+def tangent_of(selected: Tree, direction: Tree) -> Float[Array, "D"]:
+    """A direction as a flat vector: flat already, a tree like the selected parameters, or one like all parameters."""
     like = ravel_pytree(selected)[0]
-    check(
-        vector.size == like.size,
-        f"a direction here has {like.size} numbers, one a selected parameter, not {vector.size}",
-    )
-    return vector.astype(like.dtype)
+    if isinstance(direction, (jax.Array, np.ndarray)) and direction.ndim == 1 and direction.size == like.size:
+        return jnp.asarray(direction, like.dtype)
+    leaves = like_selected(selected, direction, "a direction")
+    return jnp.concatenate([jnp.asarray(leaf, like.dtype).reshape(-1) for leaf in leaves])
 
 
-@compiled(static=1)
+def _slope(function: Callable, at: jax.Array, reverse: bool) -> jax.Array:
+    """The derivative of a vector function of one number."""
+    if not reverse:
+        return jax.jvp(function, (at,), (jnp.ones_like(at),))[1]
+    values, pull = jax.vjp(function, at)
+    return jax.vjp(lambda u: pull(u)[0], jnp.zeros_like(values))[1](jnp.ones_like(at))[0]
+
+
+@compiled(static=2)
 def _second_derivatives(
-    functions: Any, selection: Selection, selected: Tree, rest: Tree, batch: Tree, tangent: jax.Array
+    functions: Any, selection: Selection, reverse: bool, selected: Tree, rest: Tree, batch: Tree, tangent: jax.Array
 ) -> jax.Array:
     direction = ravel_pytree(selected)[1](tangent)
 
-    def slope(p: Tree) -> jax.Array:
-        return jax.jvp(lambda q: functions[0](selection.merge(q, rest), batch), (p,), (direction,))[1]
+    def losses(step: jax.Array) -> jax.Array:
+        moved = jax.tree.map(lambda p, d: p + step * d, selected, direction)
+        return functions[0](selection.merge(moved, rest), batch)
 
-    return jax.jvp(slope, (selected,), (direction,))[1]
+    return _slope(lambda step: _slope(losses, step, reverse), jnp.zeros((), tangent.dtype), reverse)
+
+
+def _second(functions: Functions, differentiation: str, arguments: tuple) -> jax.Array:
+    """The second derivatives, in the first mode of differentiation that the losses have."""
+    modes = {"auto": (False, True), "forward_over_reverse": (False,), "reverse_over_reverse": (True,)}
+    check(differentiation in modes, f"differentiation must be one of {', '.join(modes)}, not {differentiation!r}")
+    errors: list[Exception] = []
+    for reverse in modes[differentiation]:
+        try:
+            return _second_derivatives(functions, arguments[0], reverse, *arguments[1:])
+        except (TypeError, ValueError, NotImplementedError) as error:
+            errors.append(error)
+    raise LrjaxError(no_derivative(functions, errors[-1])) from errors[0]
 
 
 def curvature_along(
-    example_loss: Callable[[Tree, Tree], Float[Array, "n"]],
+    example_loss: Callable[[Tree, Tree], Any],
     params: Tree,
     direction: Tree,
-    batches: validation.BatchSource,
+    batches: BatchSource,
     *,
     where: Where = None,
+    in_axes: Tree = 0,
     normalise: bool = True,
+    differentiation: str = "auto",
+    has_aux: bool = False,
     checks: bool = True,
 ) -> Float64[np.ndarray, "n"]:
     """Per-example curvatures H_i = d^2/de^2 l_i(theta + e d) at e = 0 along one direction d.
@@ -104,18 +140,23 @@ def curvature_along(
     Args:
         example_loss: `(params, batch) -> [n]`, a loss an example. Pass the same function object each time: the
             compiled program lives as long as it does.
-        params: a pytree of any library.
+        params: a pytree of any library, or a module.
         direction: flat [D], or a tree like `params`.
         batches: a list of batches, or a function that returns an iterator over them.
         where: the parameters that d moves: see `lrjax.spectra.selection.select`.
+        in_axes: where the examples of a batch lie, as in `bind`.
         normalise: give d the length one.
-        checks: validate the losses first, as `bind` does; it costs a trace of them.
+        differentiation: "forward_over_reverse" here is forward mode twice; "reverse_over_reverse" takes about four times as
+            long, for losses without a forward mode; "auto" takes the first that works.
+        has_aux: whether `example_loss` returns `(losses, auxiliary data)`.
+        checks: validate the losses first, as `bind` does.
 
     Returns:
         [n], float64, in the order of the examples.
 
     Raises:
-        LrjaxError: a direction of zero length or another size, NaN parameters, or losses that are not one an example.
+        LrjaxError: a direction of zero length, another structure or another shape; NaN parameters; losses that are not one an
+            example, or without a second derivative; curvatures that are not finite.
 
     References:
         Wu et al. 2018, How SGD selects the global minima in over-parameterized learning.
@@ -127,18 +168,21 @@ def curvature_along(
         [1.0, 4.0]
     """
     selection, selected, rest = validation.prepare(params, where, "curvature")
-    tangent = tangent_of(selection, selected, direction)
+    tangent = tangent_of(selected, direction)
     if normalise:
         tangent = _scaled(tangent, "the direction")
         tangent = tangent / jnp.linalg.norm(tangent)
-    functions, curvatures = Functions(example_loss), []
-    for batch, size in validation.iter_batches(batches):
-        if checks and not curvatures:
-            validation.loss(GRADIENT_COVARIANCE, functions, params, batch, size)
+    functions, curvatures = Functions(example_loss, has_aux=has_aux), []
+    look = validation.Inspection(GRADIENT_COVARIANCE, functions, (selection, selected, rest)) if checks else None
+    for _, batch, _, _ in Batches(batches, in_axes=in_axes, look=look):
         with jax.default_matmul_precision("highest"):
-            curvatures.append(_second_derivatives(functions, selection, selected, rest, batch, tangent))
-    check(bool(curvatures), "there are no batches: the function gave an empty iterator")
-    return np.concatenate([np.asarray(part, np.float64) for part in curvatures])
+            curvatures.append(_second(functions, differentiation, (selection, selected, rest, batch, tangent)))
+    values = np.concatenate([np.asarray(part, np.float64) for part in curvatures])
+    good = bool(np.all(np.isfinite(values)))
+    check(
+        good, "the curvature of an example is not finite: its loss has no second derivative there, or leaves the range"
+    )
+    return values
 
 
 class BatchSharpness(NamedTuple):
@@ -163,12 +207,13 @@ class BatchSharpness(NamedTuple):
     values: Float64[np.ndarray, "b"]
 
 
-@compiled(static=1)
+@compiled(static=2)
 def _along_own_gradient(
-    functions: Any, selection: Selection, selected: Tree, rest: Tree, batch: Tree
+    functions: Any, selection: Selection, reverse: bool, selected: Tree, rest: Tree, batch: Tree
 ) -> tuple[jax.Array, jax.Array]:
     unravel = ravel_pytree(selected)[1]
-    gradient, product = jax.linearize(jax.grad(lambda s: functions[0](selection.merge(s, rest), batch)), selected)
+    slope = jax.grad(lambda s: functions[0](selection.merge(s, rest), batch))
+    gradient, product = linearised(slope, selected, reverse)
     flat = ravel_pytree(gradient)[0]
     largest = jnp.max(jnp.abs(flat))
     flat = flat / jnp.where(largest > 0, largest, 1)
@@ -176,11 +221,13 @@ def _along_own_gradient(
 
 
 def batch_sharpness(
-    loss_fn: Callable[[Tree, Tree], Float[Array, ""]],
+    loss_fn: Callable[[Tree, Tree], Any],
     params: Tree,
-    batches: validation.BatchSource,
+    batches: BatchSource,
     *,
     where: Where = None,
+    differentiation: str = "auto",
+    has_aux: bool = False,
 ) -> BatchSharpness:
     """E_B[ g_B^T H_B g_B / |g_B|^2 ]: the curvature of each mini-batch along its own gradient.
 
@@ -193,6 +240,8 @@ def batch_sharpness(
         params: a pytree of any library.
         batches: a list of mini-batches of the training batch size, or a function that returns an iterator over them.
         where: which parameters: see `lrjax.spectra.selection.select`.
+        differentiation: as in `bind`.
+        has_aux: whether `loss_fn` returns `(scalar, auxiliary data)`.
 
     Returns:
         The mean over batches with its standard error, and the value of each.
@@ -209,20 +258,23 @@ def batch_sharpness(
         [1.0, 4.0]
     """
     selection, selected, rest = validation.prepare(params, where, "batch sharpness")
-    functions, ratios, largest_entries = Functions(loss_fn), [], []
-    for batch, size in validation.iter_batches(batches):
-        if not ratios:
-            validation.loss(HESSIAN, functions, params, batch, size)
+    functions, ratios, largest_entries = Functions(loss_fn, has_aux=has_aux), [], []
+    look = validation.Inspection(HESSIAN, functions, (selection, selected, rest), additive=False)
+    # Each mini-batch is one sample, whatever it holds.
+    data = Batches(batches, weight=lambda batch: 1.0, look=look)
+    reverse = derivative_mode(functions, HESSIAN, selection, (selected, rest, data.first), differentiation)
+    for _, batch, _, _ in data:
         with jax.default_matmul_precision("highest"):
-            ratio, largest = _along_own_gradient(functions, selection, selected, rest, batch)
+            ratio, largest = _along_own_gradient(functions, selection, reverse, selected, rest, batch)
         ratios.append(ratio)
         largest_entries.append(largest)
-    check(bool(ratios), "there are no batches: the function gave an empty iterator")
-    lengths = np.asarray(jnp.stack(largest_entries))
+    lengths, values = np.asarray(jnp.stack(largest_entries)), np.asarray(jnp.stack(ratios), np.float64)
     check(
         bool(np.all(np.isfinite(lengths) & (lengths > 0))),
         "the gradient of a batch is zero or NaN: it has no direction",
     )
-    values = np.asarray(jnp.stack(ratios), np.float64)
+    check(
+        bool(np.all(np.isfinite(values))), "the curvature of a batch along its gradient is not finite: rescale the loss"
+    )
     stderr = float(np.std(values, ddof=1) / np.sqrt(values.size)) if values.size > 1 else float("nan")
     return BatchSharpness(float(values.mean()), stderr, values)

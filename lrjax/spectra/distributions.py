@@ -21,6 +21,7 @@ class Distribution(NamedTuple):
         sample: `(key, output) -> y`.
         parameters: outputs -> the parameters of the distribution that `fisher` takes.
         fisher: `(parameters, u) -> F u`, F = E_y[grad log p grad log p^T] over outputs, block by block.
+        axes: of outputs, at least: that of the examples, and those that make one variable, such as that of classes.
 
     References:
         Martens 2020, New insights and perspectives on the natural gradient method, section 9.
@@ -39,6 +40,7 @@ class Distribution(NamedTuple):
     sample: Callable[[PRNGKeyArray, Float[Array, "..."]], Shaped[Array, "..."]]
     parameters: Callable[[Float[Array, "n ..."]], Any]
     fisher: Callable[[Any, Float[Array, "n ..."]], Float[Array, "n ..."]]
+    axes: int = 1
 
 
 def _categorical_log_prob(logits: jax.Array, y: jax.Array) -> jax.Array:
@@ -67,7 +69,9 @@ def _gaussian_sample(key: jax.Array, mean: jax.Array) -> jax.Array:
 
 
 DISTRIBUTIONS: dict[str, Distribution] = {
-    "categorical": Distribution(_categorical_log_prob, jax.random.categorical, jax.nn.softmax, _categorical_fisher),
+    "categorical": Distribution(
+        _categorical_log_prob, jax.random.categorical, jax.nn.softmax, _categorical_fisher, axes=2
+    ),
     "bernoulli": Distribution(
         _bernoulli_log_prob,
         _bernoulli_sample,

@@ -12,15 +12,18 @@ from jax.flatten_util import ravel_pytree
 
 from lrjax.errors import check
 from lrjax.spectra import validation
+from lrjax.spectra.batches import Batches, BatchSource
 from lrjax.spectra.directions import tangent_of
-from lrjax.spectra.gram import flat_gradient
+from lrjax.spectra.examples import rows_of
+from lrjax.spectra.frameworks import Tree
+from lrjax.spectra.products import flat_mean_gradient, shares
 from lrjax.spectra.programs import Functions, compiled
 from lrjax.spectra.rules import GRADIENT_COVARIANCE
-from lrjax.spectra.selection import Selection, Tree, Where
+from lrjax.spectra.selection import Selection
+from lrjax.spectra.where import Where
 
 if TYPE_CHECKING:
-    from jax import Array
-    from jaxtyping import Float, Float64
+    from jaxtyping import Float64
 
 CHUNK = 8
 
@@ -28,28 +31,36 @@ CHUNK = 8
 @compiled(static=3)
 def _squared_distances(
     functions: Any, selection: Selection, treedef: Any, axes: tuple, selected: Tree, rest: Tree, leaves, center
-) -> jax.Array:
-    """|g_i - center|^2 of the examples in a chunk; `axes` is 0 for leaves that hold examples, else None."""
+) -> tuple[jax.Array, jax.Array]:
+    """Largest entry m of |g_i - center| and |g_i - center|^2 / m^2 of the examples in a chunk.
 
-    def one(*parts: jax.Array) -> jax.Array:
+    `axes` is the axis of examples of each leaf, None for those without.
+    """
+
+    def one(*parts: jax.Array) -> tuple[jax.Array, jax.Array]:
         batch = treedef.unflatten(
-            [part if axis is None else part[None] for part, axis in zip(parts, axes, strict=True)]
+            [part if axis is None else jnp.expand_dims(part, axis) for part, axis in zip(parts, axes, strict=True)]
         )
         gradient = jax.grad(lambda s: functions[0](selection.merge(s, rest), batch)[0])(selected)
-        parts = jax.tree.map(lambda g, c: jnp.sum(jnp.square(g - c)), gradient, center)
-        return jnp.sum(jnp.stack(jax.tree.leaves(parts)))
+        away = jax.tree.leaves(jax.tree.map(jnp.subtract, gradient, center))
+        largest = jnp.max(jnp.stack([jnp.max(jnp.abs(part), initial=0.0) for part in away]))
+        unit = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+        return unit, jnp.sum(jnp.stack([jnp.sum(jnp.square(part / unit)) for part in away]))
 
     return jax.vmap(one, in_axes=axes)(*leaves)
 
 
 def gradient_norms(
-    example_loss: Callable[[Tree, Tree], Float[Array, "n"]],
+    example_loss: Callable[[Tree, Tree], Any],
     params: Tree,
-    batches: validation.BatchSource,
+    batches: BatchSource,
     *,
     where: Where = None,
+    weight: Callable[[Tree], Any] | None = None,
+    in_axes: Tree = 0,
     center: Tree = None,
     chunk: int = CHUNK,
+    has_aux: bool = False,
 ) -> Float64[np.ndarray, "n"]:
     """Squared norms |g_i|^2 of per-example gradients, or |g_i - c|^2, with no more than `chunk` gradients in memory.
 
@@ -59,17 +70,21 @@ def gradient_norms(
     Args:
         example_loss: `(params, batch) -> [n]`, a loss an example. Pass the same function object each time: the
             compiled program lives as long as it does.
-        params: a pytree of any library.
+        params: a pytree of any library, or a module.
         batches: a list of batches, or a function that returns an iterator over them.
         where: which parameters: see `lrjax.spectra.selection.select`.
+        weight: batch -> [B], as in `bind`; examples of weight zero (padding) are left out, the others count as they are.
+        in_axes: where the examples of a batch lie, as in `bind`: None for leaves without, which are not cut.
         center: c, flat [D] or a tree like `params`; zero by default.
         chunk: gradients computed at once.
+        has_aux: whether `example_loss` returns `(losses, auxiliary data)`.
 
     Returns:
         [n], float64, in the order of the examples.
 
     Raises:
-        LrjaxError: NaN parameters, losses that are not one an example, no batches, or a chunk below 1.
+        LrjaxError: NaN parameters, losses that are not one an example, gradients that are not finite, no batches, or a chunk
+            below 1.
 
     References:
         Goodfellow 2015, Efficient per-example gradient computations, arXiv 1510.01799; here in the plain form, for any network.
@@ -78,34 +93,51 @@ def gradient_norms(
         >>> gradient_norms(lambda w, x: x @ w, jnp.zeros(2), [jnp.array([[3.0, 4.0], [0.0, 2.0]])]).tolist()
         [25.0, 4.0]
     """
+    prepared = validation.prepare(params, where, "gradient")
+    functions = Functions(example_loss, has_aux=has_aux)
+    look = validation.Inspection(GRADIENT_COVARIANCE, functions, prepared)
+    data = Batches(batches, weight=weight, in_axes=in_axes, per_example=True, look=look)
+    middle = None if center is None else tangent_of(prepared[1], center)
+    return _norms(functions, prepared, data, middle, chunk)[0]
+
+
+def _norms(
+    functions: Functions, prepared: tuple[Selection, Tree, Tree], data: Batches, center: Any, chunk: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Squared distances from the center and weights of the examples that weigh something."""
     check(chunk >= 1, f"chunk must be >= 1, got {chunk}")
-    selection, selected, rest = validation.prepare(params, where, "gradient")
+    selection, selected, rest = prepared
     like, unravel = ravel_pytree(selected)
-    middle = unravel(jnp.zeros_like(like) if center is None else tangent_of(selection, selected, center))
-    functions, parts = Functions(example_loss), []
-    for batch, size in validation.iter_batches(batches):
-        if not parts:
-            validation.loss(GRADIENT_COVARIANCE, functions, params, batch, size)
-        leaves, treedef = jax.tree.flatten(jax.tree.map(np.asarray, batch))
-        axes = tuple(0 if leaf.ndim and leaf.shape[0] == size else None for leaf in leaves)
+    middle = unravel(jnp.zeros_like(like) if center is None else center)
+    parts, weights = [], []
+    for number, batch, _, _ in data:
+        size = data.sizes[number]
+        leaves, treedef = jax.tree.flatten(batch)
+        axes = data.axes(batch, number)
         for start in range(0, size, chunk):
             # The last chunk repeats an example to keep its shape, hence its program.
             index = np.minimum(np.arange(start, start + chunk), size - 1)
-            taken = [leaf if axis is None else leaf[index] for leaf, axis in zip(leaves, axes, strict=True)]
+            taken = jax.tree.leaves(rows_of(batch, axes, index))
             with jax.default_matmul_precision("highest"):
-                norms = _squared_distances(functions, selection, treedef, axes, selected, rest, taken, middle)
-            parts.append(norms[: size - start])
-    check(bool(parts), "there are no batches: the function gave an empty iterator")
-    return np.concatenate([np.asarray(part, np.float64) for part in parts])
+                found = _squared_distances(functions, selection, treedef, axes, selected, rest, taken, middle)
+            largest, squares = (np.asarray(part, np.float64)[: size - start] for part in found)
+            parts.append(largest**2 * squares)
+        weights.append(np.broadcast_to(data.weights[number], (size,)) / (1 if data.weight else size))
+    norms, shares = np.concatenate(parts), np.concatenate(weights)
+    check(bool(np.all(np.isfinite(norms))), "the gradient of an example is not finite: look at the data and the loss")
+    return norms[shares > 0], shares[shares > 0]
 
 
 def covariance_trace(
-    example_loss: Callable[[Tree, Tree], Float[Array, "n"]],
+    example_loss: Callable[[Tree, Tree], Any],
     params: Tree,
-    batches: validation.BatchSource,
+    batches: BatchSource,
     *,
     where: Where = None,
+    weight: Callable[[Tree], Any] | None = None,
+    in_axes: Tree = 0,
     chunk: int = CHUNK,
+    has_aux: bool = False,
 ) -> float:
     """The exact trace of the per-example gradient covariance, Tr K = mean_i |g_i - g|^2 = mean_i |g_i|^2 - |g|^2.
 
@@ -113,10 +145,13 @@ def covariance_trace(
 
     Args:
         example_loss: `(params, batch) -> [n]`, a loss an example.
-        params: a pytree of any library.
+        params: a pytree of any library, or a module.
         batches: a list of batches, or a function that returns an iterator over them; read twice.
         where: which parameters: see `lrjax.spectra.selection.select`.
+        weight: batch -> [B], the weight of each example in both means, as in `bind`.
+        in_axes: where the examples of a batch lie, as in `bind`.
         chunk: gradients computed at once, as in `gradient_norms`.
+        has_aux: whether `example_loss` returns `(losses, auxiliary data)`.
 
     Returns:
         The trace, in float64.
@@ -131,13 +166,14 @@ def covariance_trace(
         >>> covariance_trace(lambda w, x: x @ w, jnp.zeros(2), [jnp.array([[3.0, 4.0]]), jnp.array([[1.0, 4.0]])])
         1.0
     """
-    selection, selected, rest = validation.prepare(params, where, "gradient covariance")
-    functions, total, count = Functions(example_loss), jnp.zeros_like(ravel_pytree(selected)[0]), 0
-    for batch, size in validation.iter_batches(batches):
+    prepared = selection, selected, rest = validation.prepare(params, where, "gradient covariance")
+    functions = Functions(example_loss, has_aux=has_aux)
+    look = validation.Inspection(GRADIENT_COVARIANCE, functions, prepared)
+    data = Batches(batches, weight=weight, in_axes=in_axes, per_example=True, look=look)
+    center = jnp.zeros_like(ravel_pytree(selected)[0])
+    for _, batch, _, share in data:
+        weights, of_batch = shares(share)
         with jax.default_matmul_precision("highest"):
-            total += size * flat_gradient(functions, selection, selected, rest, batch)
-        count += size
-    check(count > 0, "there are no batches: the function gave an empty iterator")
-    center = total / count
-    norms = gradient_norms(example_loss, params, batches, where=where, center=center, chunk=chunk)
-    return float(norms.mean())
+            center += of_batch * flat_mean_gradient(functions, selection, selected, rest, batch, weights)
+    norms, of_examples = _norms(functions, prepared, data, center, chunk)
+    return float(np.average(norms, weights=of_examples))

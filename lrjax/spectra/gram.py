@@ -17,9 +17,12 @@ from jax.flatten_util import ravel_pytree
 
 from lrjax.errors import check
 from lrjax.spectra import validation
+from lrjax.spectra.batches import Batches, BatchSource
+from lrjax.spectra.frameworks import Tree
 from lrjax.spectra.programs import Functions, compiled
 from lrjax.spectra.rules import HESSIAN
-from lrjax.spectra.selection import Selection, Tree, Where
+from lrjax.spectra.selection import Selection
+from lrjax.spectra.where import Where
 
 if TYPE_CHECKING:
     from jax import Array
@@ -234,9 +237,11 @@ def flat_gradient(functions: Any, selection: Selection, selected: Tree, rest: Tr
 def batch_gradients(
     loss_fn: Callable[[Tree, Tree], Float[Array, ""]],
     params: Tree,
-    batches: validation.BatchSource,
+    batches: BatchSource,
     where: Where = None,
     *,
+    in_axes: Tree = 0,
+    has_aux: bool = False,
     checks: bool = True,
 ) -> Float[Array, "L D"]:
     """The gradient of each mini-batch: one compiled gradient, a loop on the host, L x D numbers.
@@ -246,7 +251,9 @@ def batch_gradients(
             compiled program lives as long as it does.
         params: a pytree of any library.
         batches: a list of L pytrees of arrays [M, ...], of one size, or a function that returns an iterator over them.
-        where: which parameters, by path: see `lrjax.spectra.selection.select`.
+        where: which parameters: see `lrjax.spectra.selection.select`.
+        in_axes: where the examples of a batch lie, as in `bind`.
+        has_aux: whether `loss_fn` returns `(scalar, auxiliary data)`.
         checks: validate the loss first, as `bind` does.
 
     Returns:
@@ -263,13 +270,14 @@ def batch_gradients(
         [[0.5, 0.5], [1.0, 1.0]]
     """
     selection, selected, rest = validation.prepare(params, where, "gradient")
-    functions, gradients, sizes = Functions(loss_fn), [], set()
-    for batch, size in validation.iter_batches(batches):
-        sizes.add(size)
-        check(len(sizes) == 1, f"K needs batches of one size; these have {sorted(sizes)} examples: drop the short one")
-        if checks and not gradients:
-            validation.loss(HESSIAN, functions, params, batch, size)
+    functions, gradients = Functions(loss_fn, has_aux=has_aux), []
+    # A batch is one sample here: what couples its examples, such as its own statistics, is part of it.
+    chosen = selection, selected, rest
+    look = validation.Inspection(HESSIAN, functions, chosen, additive=False) if checks else None
+    data = Batches(batches, in_axes=in_axes, look=look)
+    sizes = sorted(set(data.sizes))
+    check(len(sizes) == 1, f"K needs batches of one size; these have {sizes} examples: drop the short one")
+    for _, batch, _, _ in data:
         with jax.default_matmul_precision("highest"):
             gradients.append(flat_gradient(functions, selection, selected, rest, batch))
-    check(bool(gradients), "there are no batches: the function gave an empty iterator")
     return jnp.stack(gradients)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -11,87 +11,16 @@ import numpy as np
 from lrjax.errors import check
 from lrjax.spectra.basis import Basis
 from lrjax.spectra.bound import Bound
-from lrjax.spectra.selection import Tree
+from lrjax.spectra.eigenpairs import Eigen, check_product, check_request, is_converged, order, verified
+from lrjax.spectra.frameworks import Tree
+from lrjax.spectra.normalised import Normalised
+from lrjax.spectra.random_vectors import as_key
 
 if TYPE_CHECKING:
-    from jax import Array
-    from jaxtyping import Bool, Float, Float64, PRNGKeyArray
-
-WHICH = ("LA", "SA", "LM", "BE")
+    from jaxtyping import PRNGKeyArray
 
 
-class Eigen(NamedTuple):
-    """Eigenpairs with their residuals, and the quadrature nodes of the start vector.
-
-    Attributes:
-        values: [k] float64. Descending; ascending for "SA"; by magnitude for "LM".
-        vectors: [k, D], unit rows; None from the values-only form. `bound.unravel(vectors[0])` is a tree like the parameters.
-        residuals: [k] |A v - lambda v|, to rounding; for the values-only form a bound on the distance to an eigenvalue.
-        products: vectors multiplied.
-        converged: [k] residual <= tol |lambda|.
-        nodes: [m], all Ritz values.
-        weights: [m], their quadrature weights (squared first components) for a single start vector, else NaN.
-
-    References:
-        Parlett 1998, The symmetric eigenvalue problem, section 13.2: residuals and errors of Ritz values.
-
-    Example:
-        >>> from lrjax.spectra import matrix
-        >>> top = lanczos(matrix(np.diag([5.0, 3.0, 1.0])), 1)
-        >>> top.vectors.shape, bool(top.residuals[0] < 1e-3 * top.values[0])
-        ((1, 3), True)
-    """
-
-    values: Float64[np.ndarray, "k"]
-    vectors: Float[Array, "k D"] | None
-    residuals: Float64[np.ndarray, "k"]
-    products: int
-    converged: Bool[np.ndarray, "k"]
-    nodes: Float64[np.ndarray, "m"]
-    weights: Float64[np.ndarray, "m"]
-
-
-def order(values: np.ndarray, k: int, which: str) -> np.ndarray:
-    """Indices of the k wanted ones among values."""
-    if which == "LM":
-        return np.argsort(-np.abs(values), kind="stable")[:k]
-    ascending = np.argsort(values, kind="stable")
-    if which == "SA":
-        return ascending[:k]
-    if which == "BE":
-        below = k // 2
-        return np.concatenate([ascending[::-1][: k - below], ascending[:below][::-1]])[: len(values)]
-    return ascending[::-1][:k]
-
-
-def is_converged(values: np.ndarray, residuals: np.ndarray, tol: float, scale: float, dtype: Any) -> np.ndarray:
-    """Relative to each eigenvalue; one that is zero to rounding is compared with rounding."""
-    floor = 10 * np.finfo(np.dtype(dtype)).eps * scale
-    return residuals <= np.maximum(tol * np.abs(values), floor)
-
-
-def check_product(bound: Bound, number: float) -> None:
-    """Refuses a product that is not finite.
-
-    Raises:
-        LrjaxError: it is not.
-    """
-    reason = "the parameters are too large, or the loss has no second derivative there"
-    check(bool(np.isfinite(number)), f"a product with {bound.name} is not finite: {reason}")
-
-
-def check_request(bound: Bound, k: int, which: str, max_steps: int) -> None:
-    """Validates the request for k eigenvalues.
-
-    Raises:
-        LrjaxError: names the argument to change.
-    """
-    check(which in WHICH, f"which={which!r} is unknown; choose one of {', '.join(WHICH)}")
-    check(1 <= k <= bound.size, f"k={k} must lie in 1..{bound.size}, the number of parameters of {bound.name}")
-    check(max_steps >= k, f"max_steps={max_steps} is fewer than the k={k} eigenvalues asked for")
-
-
-def _start_rows(bound: Bound, start: Any, block: int, key: jax.Array) -> jax.Array:
+def _start_rows(bound: Normalised, start: Any, block: int, key: jax.Array) -> jax.Array:
     """The first block: random, or the given vectors dealt out over it and summed, with a little noise.
 
     With noise, eigenvectors orthogonal to the given vectors are found too. Several eigenvectors as one sum make
@@ -101,9 +30,12 @@ def _start_rows(bound: Bound, start: Any, block: int, key: jax.Array) -> jax.Arr
     random = random / jnp.linalg.norm(random, axis=1, keepdims=True)
     if start is None:
         return random
-    rows = jnp.asarray(start, bound.dtype) if np.ndim(start) == 2 else bound.ravel(start)[None]
-    check(rows.shape[1] == bound.size, f"start vectors have {rows.shape[1]} numbers, the operator {bound.size}")
+    several = isinstance(start, (jax.Array, np.ndarray)) and start.ndim == 2 and start.shape[1] == bound.size
+    rows = jnp.asarray(start, bound.dtype) if several else bound.bound.ravel(start)[None]
     check(bool(jnp.all(jnp.isfinite(rows))), "start vectors hold NaN or infinity; leave `start` out for a random one")
+    # By the largest entry first: squares of tiny gradients vanish. A zero row stays zero.
+    largest = jnp.max(jnp.abs(rows), axis=1, keepdims=True)
+    rows = rows / jnp.where(largest > 0, largest, 1)
     rows = rows / jnp.maximum(jnp.linalg.norm(rows, axis=1, keepdims=True), jnp.finfo(bound.dtype).tiny)
     sums = jnp.stack([jnp.sum(rows[place::block], axis=0) for place in range(min(block, rows.shape[0]))])
     return random.at[: sums.shape[0]].multiply(NOISE).at[: sums.shape[0]].add(sums)
@@ -120,7 +52,7 @@ class _Krylov:
     space goes on with a random vector.
     """
 
-    def __init__(self, bound: Bound, rows: int, keep: int, key: PRNGKeyArray):
+    def __init__(self, bound: Normalised, rows: int, keep: int, key: PRNGKeyArray):
         self.bound, self.key = bound, key
         self.basis = Basis(bound.size, bound.dtype, rows, keep)
         self.coupling = np.zeros((rows, rows))  # coupling[i, j] = q_i^T A q_j for the multiplied j
@@ -199,13 +131,19 @@ def lanczos(
     basis: int | None = None,
     block: int = 1,
     start: Tree = None,
-    key: PRNGKeyArray | None = None,
+    key: PRNGKeyArray | int | None = None,
+    verify: bool | str = True,
 ) -> Eigen:
     """The k extreme eigenpairs of a bound operator, each with its residual.
 
     Lanczos with full reorthogonalisation, done twice, as matmuls; products in the operator's precision, the projected
     problem in float64. It stops when each wanted pair has |A v - lambda v| <= tol |lambda|. Memory: (max_steps + 3) vectors
-    of the size of the parameters, or (basis + 3), beside what one product needs.
+    of the size of the parameters, or (basis + 3), beside what one product needs. Vectors are scaled by powers of two, so that
+    matrices of any scale that float32 can multiply give the same digits.
+
+    The recurrence is then checked by a product: A on a random combination of the eigenvectors found. Where it disagrees, as
+    with half precision inside the model or data that change between products, each residual is measured by a product of its
+    own, and `converged` follows from those.
 
     Args:
         bound: any bound operator.
@@ -217,13 +155,15 @@ def lanczos(
         block: vectors multiplied in one pass over the data. An eigenvalue of multiplicity m is found m times only if block is
             at least m; more also pay where data streams.
         start: vectors to begin with: [D], a tree or [s, D], such as the gradient or the eigenvectors of the step before.
-        key: for the random start; default `jax.random.key(0)`.
+        key: for the random start, a key or an integer; default `jax.random.key(0)`.
+        verify: True for one product; "all" for one for each pair; False for none.
 
     Returns:
-        The pairs; `converged` marks those that reached tol.
+        The pairs; `converged` marks those that reached tol. `products` counts the check.
 
     Raises:
-        LrjaxError: k larger than the size, impossible sizes, products that are not finite.
+        LrjaxError: an operator that is not bound; k larger than the size, impossible sizes; products that are not finite or
+            underflow; a map that is not symmetric.
 
     References:
         Lanczos 1950, An iteration method for the solution of the eigenvalue problem.
@@ -236,31 +176,52 @@ def lanczos(
         >>> top.values.round(4).tolist(), top.converged.all().item()
         ([5.0, 3.0], True)
     """
-    max_steps = min(bound.size, max(10 * k, 100)) if max_steps is None else max_steps
-    basis = min(max_steps, bound.size) if basis is None else min(basis, bound.size)
-    restarts = basis < min(max_steps, bound.size)
-    check_request(bound, k, which, max_steps)
+    unit = Normalised(bound)
+    before = unit.products
+    check(verify in (True, False, "all"), f"verify must be True, False or 'all', not {verify!r}")
+    max_steps = min(unit.size, max(10 * k, 100)) if max_steps is None else max_steps
+    basis = min(max_steps, unit.size) if basis is None else min(basis, unit.size)
+    check_request(unit, k, which, max_steps)
+    check_basis(unit, k, basis, block, restarts=basis < min(max_steps, unit.size))
+    key = as_key(key)
+    keep = min(2 * k, basis - 2 * block) if basis < min(max_steps, unit.size) else k
+    krylov = _Krylov(unit, basis, max(k, keep), key)
+    krylov.begin(_start_rows(unit, start, block, jax.random.fold_in(key, 2**31)))
+    found = _iterate(krylov, (k, which, tol, max_steps), block, keep)
+    if verify:
+        found = verified(unit, found, tol, krylov.scale, jax.random.fold_in(key, 2**31 + 1), verify == "all")
+    scaled = {name: getattr(found, name) * unit.scale for name in ("values", "residuals", "nodes")}
+    return found._replace(**scaled, products=unit.products - before)
+
+
+def check_basis(bound: Normalised, k: int, basis: int, block: int, restarts: bool) -> None:
+    """Validates the sizes of block and basis.
+
+    Raises:
+        LrjaxError: names the argument to change.
+    """
     check(1 <= block <= bound.size, f"block={block} must lie in 1..{bound.size}")
     least = min(bound.size, k + 2 * block)
     check(basis >= least or not restarts, f"basis={basis} is too small: k={k} and two blocks need {least} vectors")
-    key = jax.random.key(0) if key is None else key
-    keep = min(2 * k, basis - 2 * block) if restarts else k
-    krylov = _Krylov(bound, basis, max(k, keep), key)
-    krylov.begin(_start_rows(bound, start, block, jax.random.fold_in(key, 2**31)))
-    products = 0
+
+
+def _iterate(krylov: _Krylov, request: tuple[int, str, float, int], block: int, keep: int) -> Eigen:
+    """Multiplies until the pairs have converged; eigenvalues in the units of the normalised operator."""
+    k, which, tol, max_steps = request
+    bound, products = krylov.bound, 0
     while True:
-        block_now = min(block, max_steps - products)
         before = krylov.done
-        krylov.multiply(block_now)
+        krylov.multiply(min(block, max_steps - products))
         products += krylov.done - before
         ritz = values, _, residuals = krylov.ritz()
         wanted = order(values, k, which)
         converged = is_converged(values[wanted], residuals[wanted], tol, krylov.scale, bound.dtype)
         if (wanted.size == k and converged.all()) or products >= max_steps or krylov.done == bound.size:
             break
-        if restarts and krylov.basis.count + block > basis:
+        if krylov.basis.count + block > krylov.basis.capacity < min(max_steps, bound.size):
             krylov.restart(order(values, keep, which), ritz)
-    return _result(krylov, ritz, wanted, converged, products, single=block == 1 and krylov.randoms == 0)
+    single = block == 1 and krylov.randoms == 0
+    return _result(krylov, ritz, wanted, converged, products, single)._replace(multiplicity=block)
 
 
 def _result(

@@ -8,7 +8,18 @@ import numpy as np
 
 from lrjax.errors import check
 from lrjax.spectra.bound import Bound
-from lrjax.spectra.random_vectors import Estimate, blocks, check_finite, dots, mean, small_sample, sphere, units
+from lrjax.spectra.normalised import Normalised
+from lrjax.spectra.random_vectors import (
+    Estimate,
+    as_key,
+    blocks,
+    check_finite,
+    dots,
+    mean,
+    small_sample,
+    sphere,
+    units,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import PRNGKeyArray
@@ -41,7 +52,7 @@ class Frobenius(NamedTuple):
 
 
 def _samples(
-    bound: Bound, key: PRNGKeyArray, num_probes: int, chunk: int | None
+    bound: Normalised, key: PRNGKeyArray, num_probes: int, chunk: int | None
 ) -> tuple[np.ndarray, np.ndarray, bool]:
     """(v^T A v, |A v|^2, False) for random v; or (A_ii, |row i|^2, True), all of them, where there are enough probes."""
     exact = num_probes >= bound.size
@@ -55,7 +66,7 @@ def _samples(
     return quadratic, squared, exact
 
 
-def frobenius(bound: Bound, key: PRNGKeyArray, *, num_probes: int, chunk: int | None = None) -> Frobenius:
+def frobenius(bound: Bound, key: PRNGKeyArray | int, *, num_probes: int, chunk: int | None = None) -> Frobenius:
     """|A|_F from E|A v|^2 = |A|_F^2, v uniform on the sphere of radius sqrt(D).
 
     The standard error is that of a mean of `num_probes` samples with Student's factor for few of them; that of the root is
@@ -64,7 +75,7 @@ def frobenius(bound: Bound, key: PRNGKeyArray, *, num_probes: int, chunk: int | 
 
     Args:
         bound: the operator.
-        key: typed random key; the same key gives the same numbers.
+        key: random key or integer; the same key gives the same numbers.
         num_probes: matrix-vector products, at least 2. From D on, the norm is exact, from D products.
         chunk: vectors multiplied at once, None for one pass over the data. Memory: 4 x min(chunk, num_probes) vectors.
 
@@ -86,7 +97,9 @@ def frobenius(bound: Bound, key: PRNGKeyArray, *, num_probes: int, chunk: int | 
         5.0
     """
     check(num_probes >= 2, f"a norm with a standard error needs at least 2 probes, not {num_probes}")
-    _, samples, exact = _samples(bound, key, num_probes, chunk)
+    unit = Normalised(bound)
+    _, samples, exact = _samples(unit, as_key(key), num_probes, chunk)
+    samples = samples * unit.scale**2
     eps = float(np.finfo(np.dtype(bound.dtype)).eps)
     squared, stderr = (float(np.sum(samples)), 0.0) if exact else mean(samples)
     stderr = float(np.hypot(stderr, 2 * eps * squared))
@@ -94,7 +107,7 @@ def frobenius(bound: Bound, key: PRNGKeyArray, *, num_probes: int, chunk: int | 
     return Frobenius(root, stderr / (2 * root) if root else 0.0, squared, stderr, samples.size)
 
 
-def effective_rank(bound: Bound, key: PRNGKeyArray, *, num_probes: int, chunk: int | None = None) -> Estimate:
+def effective_rank(bound: Bound, key: PRNGKeyArray | int, *, num_probes: int, chunk: int | None = None) -> Estimate:
     """The participation ratio Tr(A)^2 / |A|_F^2 = (sum of eigenvalues)^2 / (sum of their squares).
 
     r for r equal eigenvalues, between 1 and D for a positive semi-definite matrix; without meaning where eigenvalues of
@@ -106,7 +119,7 @@ def effective_rank(bound: Bound, key: PRNGKeyArray, *, num_probes: int, chunk: i
 
     Args:
         bound: the operator.
-        key: typed random key; the same key gives the same numbers.
+        key: random key or integer; the same key gives the same numbers.
         num_probes: matrix-vector products, at least 3. From D on, the ratio is exact, from D products.
         chunk: vectors multiplied at once, None for one pass over the data. Memory: 4 x min(chunk, num_probes) vectors.
 
@@ -127,7 +140,7 @@ def effective_rank(bound: Bound, key: PRNGKeyArray, *, num_probes: int, chunk: i
         2.0
     """
     check(num_probes >= 3, f"an effective rank with a standard error needs at least 3 probes, not {num_probes}")
-    quadratic, squared, exact = _samples(bound, key, num_probes, chunk)
+    quadratic, squared, exact = _samples(Normalised(bound), as_key(key), num_probes, chunk)
     check(bool(np.sum(squared) > 0), f"{bound.name} is zero: it has no effective rank")
     eps = float(np.finfo(np.dtype(bound.dtype)).eps)
     if exact:

@@ -11,25 +11,28 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 
 from lrjax.errors import check
 from lrjax.spectra.binding import Operator
 from lrjax.spectra.distributions import DISTRIBUTIONS, Distribution
+from lrjax.spectra.frameworks import Tree
 from lrjax.spectra.programs import Functions
+from lrjax.spectra.random_vectors import as_key
 from lrjax.spectra.rules import EMPIRICAL_FISHER, FISHER, GGN, GRADIENT_COVARIANCE, HESSIAN, drawn_fisher
-from lrjax.spectra.selection import Tree
+from lrjax.spectra.selection import named_leaves
 
 if TYPE_CHECKING:
     from jax import Array
     from jaxtyping import Float, PRNGKeyArray
 
 
-def hessian(loss_fn: Callable[[Tree, Tree], Float[Array, ""]]) -> Operator:
-    """The Hessian of the mean loss, by forward over reverse differentiation.
+def hessian(loss_fn: Callable[[Tree, Tree], Any], *, has_aux: bool = False) -> Operator:
+    """The Hessian of the mean loss, by forward over reverse differentiation (see `bind` for losses that have no forward mode).
 
     Creating the operator compiles nothing; the first product does. `hessian(loss)` created again from the same function
     object shares the compiled program, at any parameters and on any data. A lambda or `functools.partial` created afresh is
@@ -37,12 +40,13 @@ def hessian(loss_fn: Callable[[Tree, Tree], Float[Array, ""]]) -> Operator:
 
     Args:
         loss_fn: `(params, batch) -> scalar`, the mean over the batch's examples.
+        has_aux: whether it returns `(scalar, auxiliary data)`, as for `jax.grad`.
 
     Returns:
         The operator, to be bound.
 
     Raises:
-        LrjaxError: in `bind`, for a loss that is not a scalar or not deterministic.
+        LrjaxError: in `bind`, for a loss that is not a scalar, not deterministic, or not the mean over its examples.
 
     References:
         Pearlmutter 1994, Fast exact multiplication by the Hessian, Neural Computation 6(1).
@@ -56,12 +60,14 @@ def hessian(loss_fn: Callable[[Tree, Tree], Float[Array, ""]]) -> Operator:
         >>> hessian(loss) == hessian(loss)  # the same function: one program
         True
     """
-    return Operator("hessian", HESSIAN, Functions(loss_fn))
+    return Operator("hessian", HESSIAN, Functions(loss_fn, has_aux=has_aux))
 
 
 def ggn(
     predict_fn: Callable[[Tree, Tree], Tree],
     loss_fn: Callable[[Tree, Tree], Float[Array, ""]],
+    *,
+    has_aux: bool = False,
 ) -> Operator:
     """The generalised Gauss-Newton matrix J^T (d2 loss / d outputs^2) J, J the Jacobian of the outputs.
 
@@ -71,6 +77,7 @@ def ggn(
     Args:
         predict_fn: `(params, batch) -> outputs`, any pytree.
         loss_fn: `(outputs, batch) -> scalar`, the mean over the batch's examples; convex in the outputs.
+        has_aux: whether `predict_fn` returns `(outputs, auxiliary data)`.
 
     Returns:
         The operator, to be bound. Programs are shared as for `hessian`, where both functions are the same objects.
@@ -86,15 +93,16 @@ def ggn(
         >>> op.matvec(jnp.zeros(2), jnp.array([1.0, 1.0]), jnp.array([[1.0, 0.0], [0.0, 2.0]])).tolist()
         [0.5, 2.0]
     """
-    return Operator("ggn", GGN, Functions(predict_fn, loss_fn))
+    return Operator("ggn", GGN, Functions(predict_fn, loss_fn, has_aux=has_aux))
 
 
 def fisher(
-    predict_fn: Callable[[Tree, Tree], Float[Array, "n ..."]],
-    key: PRNGKeyArray | None = None,
+    predict_fn: Callable[[Tree, Tree], Any],
+    key: PRNGKeyArray | int | None = None,
     *,
     distribution: str | Distribution = "categorical",
     num_samples: int = 1,
+    has_aux: bool = False,
 ) -> Operator:
     """The Fisher information of the model's own distribution, E over examples and y ~ p(y | outputs) of grad grad^T.
 
@@ -105,16 +113,18 @@ def fisher(
     Args:
         predict_fn: `(params, batch) -> outputs [n, ...]`, the first axis that of examples. The entries of an example are
             independent given the outputs, except along the last axis for "categorical".
-        key: a typed key for the Monte Carlo form.
+        key: a key, or an integer, for the Monte Carlo form.
         distribution: a name of `DISTRIBUTIONS` or a `Distribution`: "categorical" (logits), "bernoulli" (a logit),
             "gaussian" (mean, unit variance).
         num_samples: labels drawn an example.
+        has_aux: whether `predict_fn` returns `(outputs, auxiliary data)`.
 
     Returns:
         The operator, to be bound. Programs are shared as for `hessian`, and by all keys.
 
     Raises:
-        LrjaxError: unknown distribution; fewer than one sample; in `bind`, for outputs that are not deterministic.
+        LrjaxError: unknown distribution; fewer than one sample; in `bind`, for outputs that are not deterministic, that
+            depend on other examples, or that are no array with an axis of examples (and, for "categorical", one of classes).
 
     References:
         Martens 2020, New insights and perspectives on the natural gradient method, sections 5 and 9.
@@ -129,14 +139,15 @@ def fisher(
     check(num_samples >= 1, f"num_samples must be >= 1, got {num_samples}")
     model = DISTRIBUTIONS[distribution] if isinstance(distribution, str) else distribution
     if key is None:
-        return Operator("fisher", FISHER, Functions(predict_fn, model.parameters, model.fisher))
+        functions = Functions(predict_fn, model.parameters, model.fisher, has_aux=has_aux)
+        return Operator("fisher", FISHER._replace(axes=model.axes), functions)
     # Under vmap other generators give an example numbers that depend on the rest of its batch.
-    key = jax.random.wrap_key_data(jax.random.key_data(key)[:2], impl="threefry2x32")
-    functions = Functions(predict_fn, model.sample, model.log_prob)
-    return Operator("fisher_monte_carlo", drawn_fisher(num_samples), functions, key)
+    drawn = jax.random.wrap_key_data(jax.random.key_data(as_key(key))[:2], impl="threefry2x32")
+    functions = Functions(predict_fn, model.sample, model.log_prob, has_aux=has_aux)
+    return Operator("fisher_monte_carlo", drawn_fisher(num_samples, model.axes), functions, drawn)
 
 
-def empirical_fisher(example_loss: Callable[[Tree, Tree], Float[Array, "n"]]) -> Operator:
+def empirical_fisher(example_loss: Callable[[Tree, Tree], Any], *, has_aux: bool = False) -> Operator:
     """The uncentred second moment of per-example gradients, (1/n) sum_i g_i g_i^T, at the true labels.
 
     It equals K + g g^T and does not estimate the Fisher information. No per-example gradient is stored: A v = J^T J v / n
@@ -144,6 +155,7 @@ def empirical_fisher(example_loss: Callable[[Tree, Tree], Float[Array, "n"]]) ->
 
     Args:
         example_loss: `(params, batch) -> [n]` losses, each of its own example alone.
+        has_aux: whether it returns `(losses, auxiliary data)`.
 
     Returns:
         The operator, to be bound. Programs are shared as for `hessian`.
@@ -159,10 +171,10 @@ def empirical_fisher(example_loss: Callable[[Tree, Tree], Float[Array, "n"]]) ->
         >>> op.matvec(jnp.zeros(2), jnp.array([1.0, 1.0]), jnp.array([[1.0, 0.0], [0.0, 2.0]])).tolist()
         [0.5, 2.0]
     """
-    return Operator("empirical_fisher", EMPIRICAL_FISHER, Functions(example_loss))
+    return Operator("empirical_fisher", EMPIRICAL_FISHER, Functions(example_loss, has_aux=has_aux))
 
 
-def gradient_covariance(example_loss: Callable[[Tree, Tree], Float[Array, "n"]]) -> Operator:
+def gradient_covariance(example_loss: Callable[[Tree, Tree], Any], *, has_aux: bool = False) -> Operator:
     """The centred covariance of per-example gradients, K = (1/n) sum_i (g_i - g)(g_i - g)^T: the gradient noise.
 
     g is the mean over all batches, not over each. Exact and matrix-free: K v = (1/n) J^T (J v - g.v 1), one forward and one
@@ -170,6 +182,7 @@ def gradient_covariance(example_loss: Callable[[Tree, Tree], Float[Array, "n"]])
 
     Args:
         example_loss: `(params, batch) -> [n]` losses, each of its own example alone.
+        has_aux: whether it returns `(losses, auxiliary data)`.
 
     Returns:
         The operator, to be bound. Programs are shared as for `hessian`.
@@ -185,7 +198,7 @@ def gradient_covariance(example_loss: Callable[[Tree, Tree], Float[Array, "n"]])
         >>> op.matvec(jnp.zeros(2), jnp.array([1.0, 1.0]), jnp.array([[1.0, 0.0], [0.0, 2.0]])).tolist()
         [-0.25, 0.5]
     """
-    return Operator("gradient_covariance", GRADIENT_COVARIANCE, Functions(example_loss))
+    return Operator("gradient_covariance", GRADIENT_COVARIANCE, Functions(example_loss, has_aux=has_aux))
 
 
 def preconditioned(operator: Operator, diagonal: Tree) -> Operator:
@@ -193,13 +206,14 @@ def preconditioned(operator: Operator, diagonal: Tree) -> Operator:
 
     Args:
         operator: A.
-        diagonal: the positive diagonal of P, a tree like params (`adam_preconditioner` makes that of Adam).
+        diagonal: the positive diagonal of P, a tree like params or like those that `where` selects, found by path
+            (`adam_preconditioner` makes that of Adam).
 
     Returns:
         The operator, to be bound; it shares the compiled programs of A, whatever the diagonal.
 
     Raises:
-        LrjaxError: in `bind`, as A.
+        LrjaxError: a diagonal with entries that are zero, negative or not finite; in `bind`, a parameter without an entry.
 
     References:
         Cohen et al. 2022, Adaptive gradient methods at the edge of stability, section 3.
@@ -209,5 +223,13 @@ def preconditioned(operator: Operator, diagonal: Tree) -> Operator:
         >>> op.matvec(jnp.zeros(2), jnp.array([1.0, 1.0]), None).tolist()
         [2.0, 0.5]
     """
+    for path, leaf in named_leaves(diagonal).items():
+        if not isinstance(leaf, jax.core.Tracer):
+            bad = int(jnp.sum(~(jnp.isfinite(jnp.asarray(leaf)) & (jnp.asarray(leaf) > 0))))
+            check(
+                bad == 0,
+                f"the diagonal of a preconditioner must be positive and finite; {path or 'the array'} has {bad} entries of "
+                f"{jnp.size(leaf)} that are zero, negative or not finite (an optimizer's eps keeps them from zero)",
+            )
     both = diagonal if operator.diagonal is None else jax.tree.map(jnp.multiply, operator.diagonal, diagonal)
     return dataclasses.replace(operator, name=f"preconditioned_{operator.name}", diagonal=both)

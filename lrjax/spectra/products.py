@@ -1,20 +1,20 @@
 """Matrix-vector products summed over batches: the compiled programs, and linearisations kept between products."""
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
-from jax.sharding import Mesh
 
-from lrjax.devices import parallel
-from lrjax.errors import check
-from lrjax.spectra import validation
-from lrjax.spectra.programs import Functions, compiled
+from lrjax.errors import LrjaxError, check, path_of
+from lrjax.spectra.batches import Batches
+from lrjax.spectra.frameworks import Tree
+from lrjax.spectra.programs import Functions, compiled, name_of
 from lrjax.spectra.rules import LinearizeContext, Rule, mean_gradient
-from lrjax.spectra.selection import Selection, Tree
+from lrjax.spectra.selection import Selection
 
 
 def _complete(selection: Selection, rest: Tree) -> Callable[[Tree], Tree]:
@@ -25,8 +25,11 @@ TANGENT_BYTES = 2**32
 
 
 @compiled(static=1)
-def _gradient(functions: Any, selection: Selection, params: Tree, rest: Tree, batch: Tree) -> jax.Array:
-    return ravel_pytree(mean_gradient(functions, params, batch, _complete(selection, rest)))[0]
+def flat_mean_gradient(
+    functions: Any, selection: Selection, params: Tree, rest: Tree, batch: Tree, weights: Any
+) -> jax.Array:
+    """The gradient [D] of the mean of per-example losses, or of their sum by `weights`."""
+    return ravel_pytree(mean_gradient(functions, params, batch, _complete(selection, rest), weights))[0]
 
 
 def _linear_map(
@@ -39,8 +42,10 @@ def _linear_map(
     mean: Any,
     offset: Any,
     key: Any,
+    weights: Any,
 ) -> Callable:
-    return rule.linearize(functions, params, batch, LinearizeContext(_complete(selection, rest), mean, offset, key))
+    context = LinearizeContext(_complete(selection, rest), mean, offset, key, weights, rule.reverse)
+    return rule.linearize(functions, params, batch, context)
 
 
 _linearized = compiled(static=2)(_linear_map)
@@ -64,43 +69,10 @@ def _add_product_of(functions, rule, selection, linear, params, vectors, weight,
 
 
 @compiled(static=2, donate=("total",))
-def add_product(functions, rule, selection, params, rest, batch, mean, offset, key, vectors, weight, total):
+def add_product(functions, rule, selection, params, rest, batch, mean, offset, key, weights, vectors, weight, total):
     """`total + weight * A v` for every row v, A of one batch; `total` is given up."""
-    linear = _linear_map(functions, rule, selection, params, rest, batch, mean, offset, key)
+    linear = _linear_map(functions, rule, selection, params, rest, batch, mean, offset, key, weights)
     return _rows(linear, params, vectors, weight, total)
-
-
-class Batches:
-    """The batches of one binding, with the number of examples and the offset and weight of each."""
-
-    def __init__(self, batches: validation.BatchSource, mesh: Mesh | None):
-        self.mesh = mesh
-        self.source = validation.batch_list(batches)
-        if isinstance(self.source, list):
-            self.source = [parallel.put_examples(batch, mesh) for batch in self.source]
-        self.sizes = []
-        for number, batch in enumerate(self._raw()):
-            self.first = batch if number == 0 else self.first
-            self.sizes.append(validation.count(batch, number))
-        check(bool(self.sizes), "there are no batches: the function gave an empty iterator")
-        self.num_examples = sum(self.sizes)
-
-    def _raw(self) -> Iterable[Tree]:
-        return self.source if isinstance(self.source, list) else self.source()
-
-    def __iter__(self) -> Iterator[tuple[int, Tree, int, float]]:
-        """(number, batch, offset of its first example, weight)."""
-        offset = 0
-        for number, batch in enumerate(self._raw()):
-            size = validation.count(batch, number)
-            placed = batch if isinstance(self.source, list) else parallel.put_examples(batch, self.mesh)
-            yield number, placed, offset, size / self.num_examples
-            offset += size
-        check(
-            offset == self.num_examples,
-            f"batches gave {self.num_examples} examples before and {offset} now: the function must return a fresh iterator "
-            "over the same batches at every call",
-        )
 
 
 def highest(call: Callable) -> Callable:
@@ -114,6 +86,11 @@ def highest(call: Callable) -> Callable:
     return precise
 
 
+def shares(share: Any) -> tuple[Any, float]:
+    """`(share of each example or None, share of the batch)` as the rules take them: one of the two weighs."""
+    return (None, share) if isinstance(share, float) else (share, 1.0)
+
+
 class Products:
     """[k, D] -> [k, D] over all batches; linearisations that fit are kept."""
 
@@ -125,39 +102,44 @@ class Products:
         data: Batches,
         chunk: int | None,
         keep: int,
+        differentiation: str = "auto",
     ):
         """matrix: rule, functions and key; values: the selected parameters and the others."""
-        rule, self.functions, self.key = matrix
+        self.rule, self.functions, self.key = matrix
         self.selection, self.values, self.data = selection, values, data
+        self.mean = highest(self._mean_gradient)() if self.rule.centred else None
+        arguments = self.arguments(data.first, 0, shares(data.share(0))[0])
+        reverse = highest(derivative_mode)(self.functions, self.rule, selection, arguments, differentiation)
+        self.rule = self.rule._replace(reverse=reverse)
         # Looked up once: for a small network that would be a good part of a product.
         self.add, self.add_of, self.linearized = (
-            program.of(self.functions, rule, selection) for program in (add_product, _add_product_of, _linearized)
+            program.of(self.functions, self.rule, selection) for program in (add_product, _add_product_of, _linearized)
         )
         self.at_once = (lambda count: chunk) if chunk else self._fitting
-        self.mean = highest(self._mean_gradient)() if rule.centred else None
-        self.kept: dict[int, Callable] = {}
+        self.kept: dict[int, tuple[Callable, float]] = {}
         # In the precision of products, so that they use what is traced here.
         self.keeps = keep > 0 and highest(self._bytes)(keep) <= keep
 
     def _mean_gradient(self) -> Tree:
         flat, unravel = ravel_pytree(self.values[0])
-        gradient, total = _gradient.of(self.functions, self.selection), jnp.zeros_like(flat)
-        for _, batch, _, weight in self.data:
-            total = total + weight * gradient(*self.values, batch)
+        gradient, total = flat_mean_gradient.of(self.functions, self.selection), jnp.zeros_like(flat)
+        for _, batch, _, share in self.data:
+            weights, weight = shares(share)
+            total = total + weight * gradient(*self.values, batch, weights)
         return unravel(total)
 
-    def arguments(self, batch: Tree, offset: int) -> tuple:
+    def arguments(self, batch: Tree, offset: int, weights: Any) -> tuple:
         """Arguments of the programs for a batch."""
-        return *self.values, batch, self.mean, offset, self.key
+        return *self.values, batch, self.mean, offset, self.key, weights
 
-    def _batch_bytes(self, batch: Tree, offset: int) -> int:
-        shapes = self.linearized.eval_shape(*self.arguments(batch, offset))
+    def _batch_bytes(self, batch: Tree, offset: int, weights: Any) -> int:
+        shapes = self.linearized.eval_shape(*self.arguments(batch, offset, weights))
         return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
 
     def _bytes(self, enough: int) -> int:
         total = 0
-        for _, batch, offset, _ in self.data:
-            total += self._batch_bytes(batch, offset)
+        for _, batch, offset, share in self.data:
+            total += self._batch_bytes(batch, offset, shares(share)[0])
             if total > enough:
                 break
         return total
@@ -169,18 +151,22 @@ class Products:
     @functools.cached_property
     def first_bytes(self) -> int:
         """Bytes of the linearisation of the first batch."""
-        return self._batch_bytes(self.data.first, 0)
+        return self._batch_bytes(self.data.first, 0, shares(self.data.share(0))[0])
 
     def _linear_maps(self) -> Iterator[tuple[Callable, float]]:
         """(linear map, weight) of every batch."""
-        if len(self.kept) == len(self.data.sizes):  # the data need not be read again
-            yield from ((self.kept[i], size / self.data.num_examples) for i, size in enumerate(self.data.sizes))
+        if self.complete:  # the data need not be read again
+            yield from self.kept.values()
             return
-        for number, batch, offset, weight in self.data:
-            linear = self.linearized(*self.arguments(batch, offset))
+        for number, batch, offset, share in self.data:
+            weights, weight = shares(share)
+            linear = self.linearized(*self.arguments(batch, offset, weights))
             if self.keeps:
-                self.kept[number] = linear
+                self.kept[number] = linear, weight
             yield linear, weight
+        self.complete = self.keeps
+
+    complete = False
 
     def __call__(self, vectors: jax.Array) -> jax.Array:
         """A v for every row."""
@@ -189,9 +175,97 @@ class Products:
         totals = [jnp.zeros_like(piece) for piece in pieces]
         if len(pieces) == 1 and not self.keeps:
             total = totals[0]
-            for _, batch, offset, weight in self.data:
-                total = self.add(*self.arguments(batch, offset), vectors, weight, total)
+            for _, batch, offset, share in self.data:
+                weights, weight = shares(share)
+                total = self.add(*self.arguments(batch, offset, weights), vectors, weight, total)
             return total
         for linear, weight in self._linear_maps():
             totals = [self.add_of(linear, self.values[0], v, weight, t) for v, t in zip(pieces, totals, strict=True)]
         return totals[0] if len(totals) == 1 else jnp.concatenate(totals)
+
+    def in_float64(self, vectors: jax.Array) -> np.ndarray:
+        """The same product with everything in float64, not compiled into any cache; for telling why one in float32 failed."""
+        with jax.enable_x64(True):
+            selected, rest, mean = (jax.tree.map(wide, tree) for tree in (*self.values, self.mean))
+            unravel = ravel_pytree(selected)[1]
+            total = 0.0
+            for _, batch, offset, share in self.data:
+                weights, weight = shares(share)
+                arguments = selected, rest, jax.tree.map(wide, batch), mean, offset, self.key, weights
+                linear = _linear_map(self.functions, self.rule, self.selection, *arguments)
+                rows = [ravel_pytree(linear(unravel(v)))[0] for v in wide(vectors)]
+                total = total + weight * np.stack([np.asarray(row) for row in rows])
+            return np.asarray(total)
+
+    def holes(self) -> str:
+        """Which batch holds NaN or infinity, or an empty text."""
+        for number, batch, _, _ in self.data:
+            for path, leaf in jax.tree.leaves_with_path(batch):
+                real = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)
+                if real and not bool(jnp.all(jnp.isfinite(leaf))):
+                    return f"leaf {path_of(path)!r} of batch {number} holds NaN or infinity"
+        return ""
+
+
+DIFFERENTIATION = ("auto", "forward_over_reverse", "reverse_over_reverse")
+
+
+def wide(leaf: Any) -> Any:
+    """Floating-point arrays in float64."""
+    kind = getattr(leaf, "dtype", None)
+    return jnp.asarray(leaf, jnp.float64) if kind is not None and jnp.issubdtype(kind, jnp.floating) else leaf
+
+
+def derivative_mode(
+    functions: Functions, rule: Rule, selection: Selection, arguments: tuple, differentiation: str
+) -> bool:
+    """Whether products are to be taken in reverse mode alone; "auto" traces the first product, which is used again.
+
+    Args:
+        functions, rule, selection: of the matrix.
+        arguments: selected parameters, the others, a batch, and what else the rule takes, as of `add_product`.
+        differentiation: of `DIFFERENTIATION`.
+
+    Raises:
+        LrjaxError: the functions cannot be differentiated in either mode, or the mode asked for is none.
+    """
+    names = ", ".join(DIFFERENTIATION)
+    check(differentiation in DIFFERENTIATION, f"differentiation must be one of {names}, not {differentiation!r}")
+    modes = {"auto": (False, True)}.get(differentiation, (differentiation == "reverse_over_reverse",))
+    flat = jax.eval_shape(lambda tree: ravel_pytree(tree)[0], arguments[0])
+    row = jax.ShapeDtypeStruct((1, flat.size), flat.dtype)
+    given = (*arguments, *(None, 0, None, None)[len(arguments) - 3 :])
+    errors: list[Exception] = []
+    for reverse in modes:
+        try:
+            traced = add_product.of(functions, rule._replace(reverse=reverse), selection).trace(*given, row, 1.0, row)
+            one_way = sorted(set(_without_forward_mode(traced.jaxpr.jaxpr)))
+            if not one_way:
+                return reverse
+            raise TypeError(f"the custom_vjp of {', '.join(one_way)} has no forward mode")
+        except LrjaxError:
+            raise
+        except Exception as error:
+            errors.append(error)
+    raise LrjaxError(no_derivative(functions, errors[-1])) from errors[0]
+
+
+def _without_forward_mode(jaxpr: Any) -> Iterator[str]:
+    """Names of the functions with a `jax.custom_vjp` whose tangents a program needs: it would fail where it is compiled."""
+    names = [str(e.params.get("name", "?")) for e in jaxpr.eqns if e.primitive.name.startswith("custom_vjp_call")]
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "custom_lin":
+            yield from names or ["a function"]
+        for value in jax.tree.leaves(equation.params, is_leaf=lambda v: hasattr(v, "eqns") or hasattr(v, "jaxpr")):
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                yield from _without_forward_mode(inner)
+
+
+def no_derivative(functions: Functions, error: Exception) -> str:
+    """A sentence for losses that JAX cannot differentiate twice."""
+    cause = str(error).strip().split("\n")[0][:200]
+    return (
+        f"{' and '.join(map(name_of, functions.given[:2]))} cannot be differentiated as this matrix needs: {cause} "
+        f"({type(error).__name__}); give what is called there a derivative by jax.custom_jvp, or replace it"
+    )

@@ -5,11 +5,13 @@ A static argument of `jax.jit` would keep a function, and all that it closes ove
 
 import functools
 import weakref
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from inspect import ismethod
 from typing import Any
 
 import jax
+
+from lrjax.errors import check
 
 
 def _identity(function: Callable) -> tuple[int, ...]:
@@ -23,13 +25,25 @@ class Functions:
     The same function is the same object, or the same method of the same object. A lambda, a `functools.partial` or a jitted
     function made anew is a new function.
 
+    Args:
+        *functions: of the caller.
+        has_aux: whether the first returns `(value, auxiliary data)`, of which the value is taken.
+
     Example:
         >>> Functions(abs, max) == Functions(abs, max), Functions(lambda: 0) == Functions(lambda: 0)
         (True, False)
     """
 
-    def __init__(self, *functions: Callable):
-        self.members, self.identity = functions, tuple(map(_identity, functions))
+    def __init__(self, *functions: Callable, has_aux: bool = False):
+        for function in functions:
+            check(
+                callable(function),
+                f"a function is asked for, of parameters and a batch, and not {type(function).__name__}",
+            )
+        self.has_aux = has_aux
+        self.given = functions
+        self.members = _without_aux(functions, has_aux)
+        self.identity = (has_aux, *map(_identity, functions))
         self.programs: dict[Hashable, Callable] = {}  # of functions that cannot be referred to weakly
 
     def __iter__(self) -> Iterator[Callable]:
@@ -45,7 +59,27 @@ class Functions:
         return hash(self.identity)
 
     def __repr__(self) -> str:
-        return f"Functions({', '.join(getattr(f, '__qualname__', repr(f)) for f in self.members)})"
+        return f"Functions({', '.join(map(name_of, self.given))})"
+
+
+def name_of(function: Callable) -> str:
+    """The name of a function, for messages."""
+    return getattr(function, "__qualname__", None) or type(function).__name__
+
+
+def _without_aux(functions: Sequence[Callable], has_aux: bool) -> tuple[Callable, ...]:
+    return (functools.partial(_value_alone, functions[0]), *functions[1:]) if has_aux else tuple(functions)
+
+
+def _value_alone(function: Callable, *arguments: Any) -> Any:
+    result = function(*arguments)
+    pair = isinstance(result, tuple) and len(result) == 2
+    check(pair, f"has_aux=True, but {name_of(function)} does not return a pair (value, auxiliary data)")
+    return result[0]
+
+
+def _forget(made: dict, key: Hashable, _: Any) -> None:
+    made.pop(key, None)
 
 
 class _Weak:
@@ -86,7 +120,8 @@ class Program:
             return program
         try:
             # An identity is used again only after its first owner is gone, hence after the program is.
-            weak = [_Weak(function, lambda _: self.made.pop(key, None)) for function in functions]
+            forget = functools.partial(_forget, self.made, key)
+            weak = _without_aux([_Weak(function, forget) for function in functions.given], functions.has_aux)
         except TypeError:
             program = functions.programs[key] = self._jitted(functions.members, static)
             return program

@@ -11,13 +11,14 @@ import numpy as np
 
 from lrjax.errors import check
 from lrjax.spectra.bound import Bound
+from lrjax.spectra.normalised import Normalised
 from lrjax.spectra.random_vectors import HIGHEST, check_finite, dots, multiply
 
 if TYPE_CHECKING:
     from jax import Array
     from jaxtyping import Float, Float64
 
-    from lrjax.spectra.lanczos import Eigen
+    from lrjax.spectra.eigenpairs import Eigen
 
 
 @functools.partial(jax.jit, donate_argnames=("rows",))
@@ -101,6 +102,7 @@ def quadrature(
         ([[1.0, 4.0]], [[0.36, 0.64]])
     """
     check(num_steps >= 1, f"num_steps must be >= 1, got {num_steps}")
+    unit = Normalised(bound)
     atoms, outliers = outliers_of(bound, deflate)
     starts = jnp.asarray(starts, bound.dtype)
     check(
@@ -108,24 +110,26 @@ def quadrature(
         f"starts must be [p, {bound.size}], one vector a row; they are {list(starts.shape)}",
     )
     eps = float(jnp.finfo(bound.dtype).eps)
+    largest = jnp.max(jnp.abs(starts), axis=1, keepdims=True)
+    starts = starts / jnp.where(largest > 0, largest, 1)
     given = np.asarray(dots(starts, starts), np.float64)
     current = jnp.array(starts)  # a copy: the next functions donate it
     if outliers is not None:
         current = _project_out(outliers, _project_out(outliers, current))
     squared = np.asarray(dots(current, current), np.float64)
-    check_finite(bound, given)
+    check(bool(np.all(np.isfinite(given))), "a start vector holds NaN or infinity")
     check(
         bool(np.all(squared > (100 * eps) ** 2 * given)),
         "a start vector is zero, or in the span of the deflated eigenvectors",
     )
     steps = min(num_steps, bound.size - atoms.size)
-    tridiagonal = _tridiagonal(bound, _scaled(current, jnp.asarray(squared**-0.5, bound.dtype)), steps, outliers, chunk)
+    tridiagonal = _tridiagonal(unit, _scaled(current, jnp.asarray(squared**-0.5, bound.dtype)), steps, outliers, chunk)
     pairs = [_gauss(alpha, beta, steps) for alpha, beta in tridiagonal]
-    return np.stack([nodes for nodes, _ in pairs]), np.stack([weights for _, weights in pairs])
+    return np.stack([nodes for nodes, _ in pairs]) * unit.scale, np.stack([weights for _, weights in pairs])
 
 
 def _tridiagonal(
-    bound: Bound, current: jax.Array, steps: int, outliers: jax.Array | None, chunk: int | None
+    bound: Normalised, current: jax.Array, steps: int, outliers: jax.Array | None, chunk: int | None
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Diagonal and off-diagonal of T for each row of unit vectors, as long as its Krylov space has dimensions."""
     count = current.shape[0]

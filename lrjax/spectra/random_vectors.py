@@ -10,14 +10,33 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lrjax.errors import check
-from lrjax.spectra.bound import Bound
+from lrjax.errors import check, refuse
+from lrjax.spectra.normalised import Normalised
 
 if TYPE_CHECKING:
     from jax import Array
     from jaxtyping import Float, Float64, PRNGKeyArray
 
 HIGHEST = jax.lax.Precision.HIGHEST
+
+
+def as_key(key: PRNGKeyArray | int | None) -> PRNGKeyArray:
+    """A key as it is, `jax.random.key` of an integer, and that of 0 for None.
+
+    Raises:
+        LrjaxError: neither a key nor an integer.
+    """
+    if key is None:
+        return jax.random.key(0)
+    if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
+        return jax.random.key(int(key))
+    array: Any = key
+    dtype, shape = getattr(array, "dtype", None), getattr(array, "shape", None)
+    if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ():
+        return array
+    old = dtype == jnp.uint32 and len(shape or ()) == 1
+    check(old, f"a key is one of jax.random.key(seed), or an integer, and not {key!r}")
+    return jax.random.wrap_key_data(array)
 
 
 class Estimate(NamedTuple):
@@ -46,17 +65,17 @@ def _signs(key: jax.Array, numbers: jax.Array, size: int, dtype: Any) -> jax.Arr
     return jax.vmap(lambda number: jax.random.rademacher(jax.random.fold_in(key, number), (size,), dtype))(numbers)
 
 
-def sphere(key: PRNGKeyArray, numbers: range, bound: Bound) -> Float[Array, "k D"]:
+def sphere(key: PRNGKeyArray, numbers: range, bound: Normalised) -> Float[Array, "k D"]:
     """Vectors uniform on the sphere of radius sqrt(D): as rows, one a number, the same in whatever block they are drawn."""
     return _normal(key, jnp.arange(numbers.start, numbers.stop), bound.size, np.dtype(bound.dtype))
 
 
-def signs(key: PRNGKeyArray, numbers: range, bound: Bound) -> Float[Array, "k D"]:
+def signs(key: PRNGKeyArray, numbers: range, bound: Normalised) -> Float[Array, "k D"]:
     """Vectors of random signs, drawn as in `sphere`."""
     return _signs(key, jnp.arange(numbers.start, numbers.stop), bound.size, np.dtype(bound.dtype))
 
 
-def units(numbers: range, bound: Bound) -> Float[Array, "k D"]:
+def units(numbers: range, bound: Normalised) -> Float[Array, "k D"]:
     """Unit vectors: products with all of them are the matrix itself."""
     return jnp.asarray(np.arange(bound.size)[None] == np.asarray(numbers)[:, None], bound.dtype)
 
@@ -72,7 +91,7 @@ def blocks(count: int, chunk: int | None) -> Iterator[range]:
     return (range(start, min(start + step, count)) for start in range(0, count, step))
 
 
-def multiply(bound: Bound, rows: Float[Array, "k D"], chunk: int | None) -> Float[Array, "k D"]:
+def multiply(bound: Normalised, rows: Float[Array, "k D"], chunk: int | None) -> Float[Array, "k D"]:
     """A v for every row: one pass over the data, or one for every `chunk` rows."""
     parts = [bound.matmat(rows[block.start : block.stop]) for block in blocks(rows.shape[0], chunk)]
     return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
@@ -84,17 +103,14 @@ def dots(a: Float[Array, "k D"], b: Float[Array, "k D"]) -> Float[Array, "k"]:
     return jnp.einsum("kd,kd->k", a, b, precision=HIGHEST)
 
 
-def check_finite(bound: Bound, numbers: Any) -> None:
+def check_finite(bound: Normalised, numbers: Any) -> None:
     """Validates that products with the operator are finite.
 
     Raises:
         LrjaxError: they hold NaN or infinity.
     """
-    finite = bool(np.all(np.isfinite(numbers)))
-    check(
-        finite,
-        f"products with {bound.name} are not finite: its parameters or its data hold NaN, infinity or huge numbers",
-    )
+    if not np.all(np.isfinite(numbers)):
+        refuse(bound.bound.explain(jnp.ones((1, bound.size), bound.dtype), "is not finite"))
 
 
 def small_sample(count: int) -> float:

@@ -18,7 +18,8 @@ import numpy as np
 from lrjax.errors import check, nearest, refuse
 from lrjax.spectra import leave_one_out
 from lrjax.spectra.bound import Bound
-from lrjax.spectra.random_vectors import HIGHEST, blocks, check_finite, dots, multiply, sphere, units
+from lrjax.spectra.normalised import Normalised
+from lrjax.spectra.random_vectors import HIGHEST, as_key, blocks, check_finite, dots, multiply, sphere, units
 
 if TYPE_CHECKING:
     from jaxtyping import Float64, PRNGKeyArray
@@ -118,11 +119,11 @@ def _host(*arrays: jax.Array) -> list[np.ndarray]:
     return [np.asarray(array, np.float64) for array in arrays]
 
 
-def _eps(bound: Bound) -> float:
+def _eps(bound: Normalised) -> float:
     return float(np.finfo(np.dtype(bound.dtype)).eps)
 
 
-def _exact(bound: Bound, chunk: int | None) -> _Samples:
+def _exact(bound: Normalised, chunk: int | None) -> _Samples:
     parts = []
     for block in blocks(bound.size, chunk):
         rows = units(block, bound)
@@ -131,7 +132,7 @@ def _exact(bound: Bound, chunk: int | None) -> _Samples:
     return _Samples(np.array([np.sum(diagonal)]), 0.0, float(np.sum(np.abs(diagonal))), bound.size)
 
 
-def _hutchinson(bound: Bound, key: jax.Array, num_probes: int, chunk: int | None) -> _Samples:
+def _hutchinson(bound: Normalised, key: jax.Array, num_probes: int, chunk: int | None) -> _Samples:
     """Samples g^T A g, g uniform on the sphere of radius sqrt(D); their variance is 2 E|A g - g (g^T A g) / D|^2."""
     parts = []
     for block in blocks(num_probes, chunk):
@@ -142,7 +143,7 @@ def _hutchinson(bound: Bound, key: jax.Array, num_probes: int, chunk: int | None
     return _Samples(values, float(variance), float(np.mean(np.abs(values) + lengths)), num_probes)
 
 
-def _hutch_plus_plus(bound: Bound, key: jax.Array, num_probes: int, chunk: int | None) -> _Samples:
+def _hutch_plus_plus(bound: Normalised, key: jax.Array, num_probes: int, chunk: int | None) -> _Samples:
     """The trace on the range of A S exactly, and Hutchinson on its orthogonal complement."""
     check(num_probes >= 3, f"hutch++ needs at least 3 probes, not {num_probes}; 'hutchinson' works with one")
     kept = num_probes // 3
@@ -156,7 +157,7 @@ def _hutch_plus_plus(bound: Bound, key: jax.Array, num_probes: int, chunk: int |
     return _Samples(np.sum(captured) + values, float(2 * np.mean(tangents) / probes), float(magnitude), num_probes)
 
 
-def _xtrace(bound: Bound, key: jax.Array, num_probes: int, chunk: int | None) -> _Samples:
+def _xtrace(bound: Normalised, key: jax.Array, num_probes: int, chunk: int | None) -> _Samples:
     """Every test vector both finds the range of A and, left out of it, measures the rest: two products each."""
     check(num_probes >= 4, f"xtrace needs at least 4 probes, not {num_probes}; 'hutchinson' works with one")
     count = num_probes // 2
@@ -169,7 +170,7 @@ def _xtrace(bound: Bound, key: jax.Array, num_probes: int, chunk: int | None) ->
     return _Samples(values, variance, float(np.sum(norms) + np.mean(np.abs(values))), 2 * count)
 
 
-def _xnystrace(bound: Bound, key: jax.Array, num_probes: int, chunk: int | None) -> _Samples:
+def _xnystrace(bound: Normalised, key: jax.Array, num_probes: int, chunk: int | None) -> _Samples:
     """As XTrace, with the Nystrom approximation of a positive semi-definite A: one product each."""
     check(
         bound.psd,
@@ -201,7 +202,7 @@ def _xnystrace(bound: Bound, key: jax.Array, num_probes: int, chunk: int | None)
     return _Samples(values, estimate.variance, float(np.mean(np.abs(values)) + length), num_probes)
 
 
-METHODS: dict[str, Callable[[Bound, jax.Array, int, int | None], _Samples]] = {
+METHODS: dict[str, Callable[[Normalised, jax.Array, int, int | None], _Samples]] = {
     "xtrace": _xtrace,
     "hutchinson": _hutchinson,
     "hutch++": _hutch_plus_plus,
@@ -210,7 +211,7 @@ METHODS: dict[str, Callable[[Bound, jax.Array, int, int | None], _Samples]] = {
 
 
 def trace(
-    bound: Bound, key: PRNGKeyArray, *, num_probes: int, method: str = "xtrace", chunk: int | None = None
+    bound: Bound, key: PRNGKeyArray | int, *, num_probes: int, method: str = "xtrace", chunk: int | None = None
 ) -> Trace:
     """Tr A from `num_probes` matrix-vector products, with a standard error.
 
@@ -225,7 +226,7 @@ def trace(
 
     Args:
         bound: the operator.
-        key: typed random key; the same key gives the same numbers.
+        key: random key or integer; the same key gives the same numbers.
         num_probes: matrix-vector products to spend in total. xtrace leaves an odd one unused. From D on, the diagonal is read
             off exactly, by D products.
         method: of `METHODS`; "xnystrace" only where `bound.psd`.
@@ -257,11 +258,13 @@ def trace(
     if method not in METHODS:
         refuse(f"unknown trace method {method!r}; {nearest(method, METHODS)}")
     check(num_probes >= 1, f"num_probes must be >= 1, got {num_probes}")
-    if num_probes >= bound.size:
-        samples, method = _exact(bound, chunk), "exact"
+    unit = Normalised(bound)
+    if num_probes >= unit.size:
+        samples, method = _exact(unit, chunk), "exact"
     else:
-        samples = METHODS[method](bound, key, num_probes, chunk)
-    check_finite(bound, samples.values)
-    rounding = 4 * _eps(bound) * samples.magnitude
-    stderr = float(np.hypot(np.sqrt(samples.variance), rounding))
-    return Trace(float(np.mean(samples.values)), stderr, samples.values, samples.products, method)
+        samples = METHODS[method](unit, as_key(key), num_probes, chunk)
+    check_finite(unit, samples.values)
+    rounding = 4 * _eps(unit) * samples.magnitude
+    stderr = float(np.hypot(np.sqrt(samples.variance), rounding)) * unit.scale
+    values = samples.values * unit.scale
+    return Trace(float(np.mean(values)), stderr, values, samples.products, method)

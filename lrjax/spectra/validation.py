@@ -1,66 +1,26 @@
 """Input validation."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, cast
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lrjax.errors import LrjaxError, check, path_of
+from lrjax.errors import LrjaxError, check, path_of, refuse
+from lrjax.spectra.batches import Batches
+from lrjax.spectra.examples import extremes, rows_of, stacked
+from lrjax.spectra.frameworks import Tree
 from lrjax.spectra.programs import Functions, compiled
 from lrjax.spectra.rules import Rule
-from lrjax.spectra.selection import Selection, Tree, Where, in_float32, select
+from lrjax.spectra.selection import Selection, in_float32, select
+from lrjax.spectra.where import Where
 
-BatchSource = Sequence[Tree] | Callable[[], Iterable[Tree]]
 AGREEMENT = 1e-3  # relative; far above rounding, far below what a batch's own statistics change
-
-
-def batch_list(batches: BatchSource) -> Callable[[], Iterable[Tree]] | list[Tree]:
-    """The batches as a list, or the function that streams them.
-
-    Raises:
-        LrjaxError: neither, such as one batch alone or an iterator that can be read only once.
-    """
-    if callable(batches):
-        return cast(Callable[[], Iterable[Tree]], batches)
-    right = isinstance(batches, (list, tuple)) and not hasattr(batches, "_fields") and not _is_batch(batches)
-    check(
-        right,
-        "batches must be a list of batches, or a function that returns a fresh iterator over them; "
-        "one batch alone is written [batch]",
-    )
-    check(len(batches) > 0, "there are no batches: give at least one")
-    return list(batches)
-
-
-def _is_batch(batches: Any) -> bool:
-    """An (x, y) tuple is a batch; a tuple of batches is not."""
-    return isinstance(batches, tuple) and all(hasattr(item, "shape") for item in batches)
-
-
-def count(batch: Tree, number: int) -> int:
-    """Examples of a batch: the first axis of its first array.
-
-    Raises:
-        LrjaxError: none.
-    """
-    leaves = jax.tree.leaves(batch)
-    check(bool(leaves) and np.ndim(leaves[0]) > 0, f"batch {number} has no array with an axis of examples")
-    size = len(leaves[0])
-    check(size > 0, f"batch {number} has no examples; leave empty batches out")
-    return size
-
-
-def iter_batches(batches: BatchSource) -> Iterator[tuple[Tree, int]]:
-    """(batch, number of examples) of a list of batches, or of a function that streams them.
-
-    Raises:
-        LrjaxError: as `batch_list` and `count`.
-    """
-    source = batch_list(batches)
-    for number, batch in enumerate(source() if callable(source) else source):
-        yield batch, count(batch, number)
+HALF_AGREEMENT = 3e-2  # the same for losses that compute in half precision
+PART = 6  # a check takes this part of a batch twice, and one of the batch before: less than a forward pass together
 
 
 def finite(params: Tree, name: str) -> None:
@@ -87,44 +47,189 @@ def prepare(params: Tree, where: Where, name: str) -> tuple[Selection, Tree, Tre
     return selection, selected, rest
 
 
-def _few(batch: Tree, size: int, few: int) -> Tree:
-    return jax.tree.map(lambda a: a[:few] if np.ndim(a) and np.shape(a)[0] == size else a, batch)
+@compiled(static=2)
+def _value(functions: Any, rule: Rule, selection: Selection, selected: Tree, rest: Tree, batch: Tree) -> Any:
+    return rule.value(functions, selection.merge(selected, rest), batch)
 
 
-@compiled(static=1)
-def _value(functions: Any, rule: Rule, params: Tree, batch: Tree) -> Any:
-    return rule.value(functions, params, batch)
+class Inspection:
+    """Checks of a loss on a few examples of each batch, in the pass that counts them: pass it as `look` to `Batches`.
 
+    Right shape, the same at two calls, finite; one that is a mean over examples has the mean of its parts, and one of
+    single examples does not depend on the others. A loss that raises on a part of a batch is not at fault: `unchecked` says
+    what could not be checked.
 
-def loss(rule: Rule, functions: Functions, params: Tree, batch: Tree, size: int) -> None:
-    """Refuses a loss of the wrong shape, one that changes from call to call, and coupled per-example losses.
+    Args:
+        rule: of the matrix.
+        functions: the caller's.
+        chosen: selection, selected parameters and the others.
+        additive: whether a batch's loss is the mean over its examples.
 
     Raises:
-        LrjaxError: names the fault.
+        LrjaxError: when called, names the fault.
     """
-    # Traced once for equal functions, and never compiled: the loss itself is called below, whatever it hides from a trace.
-    shapes = _value.of(functions, rule).eval_shape(params, batch)
-    if rule.scalar:
-        shape = getattr(shapes, "shape", None)
-        check(shape == (), f"the loss must be a scalar, the mean over the batch, not of shape {shape}; use jnp.mean")
-    if rule.of_examples:
-        shape = getattr(shapes, "shape", None)
-        check(shape == (size,), f"example_loss must return one loss an example, shape ({size},), not {shape}")
-    few = _few(batch, size, 2)
-    first, again = rule.value(functions, params, few), rule.value(functions, params, few)
-    same = all(
-        np.array_equal(a, b, equal_nan=True)
-        for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(again), strict=True)
-    )
-    check(
-        same,
-        "two calls of the loss with the same arguments differ: turn dropout and other randomness off, or fix its key "
-        "inside the loss, since a matrix needs one function",
-    )
-    if rule.of_examples and size > 1:
-        alone = rule.value(functions, params, _few(batch, size, 1))
-        if not np.allclose(alone[0], first[0], rtol=AGREEMENT, atol=AGREEMENT * float(np.max(np.abs(first)))):
-            raise LrjaxError(
-                "the loss of an example depends on the others of its batch (BatchNorm with batch statistics?), so it has no "
-                "gradient of its own; use running statistics, or `gram` on the gradients of mini-batches"
+
+    def __init__(self, rule: Rule, functions: Functions, chosen: tuple[Selection, Tree, Tree], additive: bool = True):
+        self.rule, self.functions, self.chosen, self.additive = rule, functions, chosen, additive
+        self.unchecked: list[str] = []
+        self.before: tuple[Tree, Any] | None = None  # examples of the batch before, and their value
+
+    def __call__(self, number: int, batch: Tree, batches: Batches) -> None:
+        """Checks a batch."""
+        if number == 0:
+            # Traced once for equal functions, never compiled: the loss itself is called below, whatever it hides from a trace.
+            shapes = _value.of(self.functions, self.rule, self.chosen[0]).eval_shape(*self.chosen[1:], batch)
+            self.rule.check_value(shapes, batches.sizes[0])
+        parts = self._parts(number, batch, batches)
+        first = self._same_twice(batch, parts) if number == 0 else None
+        if parts is None or not self.additive:
+            return
+        try:
+            self._compare(number, parts, batches, first)
+        except LrjaxError:
+            raise
+        except Exception as error:
+            self._skip("that the loss of a batch is the mean over its examples", error)
+
+    def _skip(self, what: str, error: Exception | str) -> None:
+        reason = error if isinstance(error, str) else f"on a part of a batch it raised {type(error).__name__}"
+        sentence = f"not checked: {what} ({reason})"
+        if sentence not in self.unchecked:
+            self.unchecked.append(sentence)
+
+    def _parts(self, number: int, batch: Tree, batches: Batches) -> tuple[Tree, Tree] | None:
+        size = batches.sizes[number]
+        if size == 0:
+            self._skip("that the loss of a batch is the mean over its examples", "no axis holds them")
+            return None
+        try:
+            axes = batches.axes(batch, number)
+            chosen = extremes(batch, axes, max(1, size // PART), size)
+            return rows_of(batch, axes, chosen[0]), rows_of(batch, axes, chosen[1])
+        except LrjaxError:
+            raise
+        except Exception as error:
+            self._skip("the loss on parts of a batch", f"its examples cannot be picked: {type(error).__name__}")
+            return None
+
+    def value(self, batch: Tree) -> Any:
+        """The loss as it is, called outside any compiled program."""
+        selection, selected, rest = self.chosen
+        return jax.tree.map(_host, self.rule.value(self.functions, selection.merge(selected, rest), batch))
+
+    def _same_twice(self, batch: Tree, parts: tuple[Tree, Tree] | None) -> Any:
+        """Calls the loss twice on the first part, or on the batch where that raises; the value on the part."""
+        few = batch if parts is None else parts[0]
+        try:
+            first = self.value(few)
+        except Exception as error:
+            if parts is None:
+                raise
+            self._skip("the loss on parts of a batch", error)
+            few = batch
+            first = self.value(batch)
+        again = self.value(few)
+        pairs = zip(jax.tree.leaves(first), jax.tree.leaves(again), strict=True)
+        check(
+            all(np.array_equal(a, b, equal_nan=True) for a, b in pairs),
+            "two calls of the loss with the same arguments differ: turn dropout and other randomness off, or fix its key "
+            "inside the loss, since a matrix needs one function",
+        )
+        if few is batch or not self.additive:
+            check(_is_finite(first), "the loss is NaN or infinite on batch 0: look at its data and at the parameters")
+        return None if few is batch else first
+
+    def _compare(self, number: int, parts: tuple[Tree, Tree], batches: Batches, first: Any) -> None:
+        axes = batches.axes(parts[0], number)
+        pieces, values = list(parts), [self.value(parts[0]) if first is None else first, self.value(parts[1])]
+        if self.before is not None and _same_rest(self.before[0], parts[0], axes):
+            pieces.append(self.before[0])
+            values.append(self.before[1])
+        self.before = parts[1], values[1]
+        whole = stacked(pieces, axes)
+        value = self.value(whole)
+        check(
+            _is_finite(value), f"the loss is NaN or infinite on batch {number}: look at its data and at the parameters"
+        )
+        if self.rule.scalar:
+            weights = [float(np.sum(batches.measure(piece, number).weight)) for piece in (*pieces, whole)]
+            self._check_mean(pieces, whole, weights, (values, value))
+        else:
+            rowwise = np.concatenate([np.asarray(v, np.float64) for v in values])
+            together = np.asarray(value, np.float64)
+            if not _near(together, rowwise, AGREEMENT) and not _near(together, rowwise, self._tolerance(whole)):
+                refuse(self.rule.coupled)
+
+    def _check_mean(self, pieces: list[Tree], whole: Tree, weights: list[float], values: tuple[list, Any]) -> None:
+        if self._is_mean(weights, values, AGREEMENT):
+            return
+        # Cancellation inside a sum is no fault of the loss, nor is half precision.
+        try:
+            with jax.enable_x64(True):
+                wide = [self._wide_value(piece) for piece in (*pieces, whole)]
+            if self._is_mean(weights, (wide[:-1], wide[-1]), self._tolerance(whole)):
+                return
+        except Exception:
+            if self._is_mean(weights, values, self._tolerance(whole)):
+                return
+        alone, together = (np.asarray(v, np.float64) for v in values)
+        if np.all(np.isfinite(alone)) and np.isclose(np.sum(alone), together, rtol=AGREEMENT, atol=0.0):
+            refuse(
+                "the loss is the sum over the examples of a batch, not their mean: use jnp.mean, or pass "
+                "weight=lambda batch: 1 and num_examples=N to have the sum over all batches divided by N"
             )
+        refuse(
+            "the loss of a batch is not the mean of the losses of its parts, by what they weigh: where a mask or a number of "
+            "tokens divides it pass weight=, such as weight=lambda batch: batch['mask'].sum(); where a leaf as long as the "
+            "batch holds no examples pass in_axes=; where examples are coupled (BatchNorm with batch statistics) pass "
+            "additive=False for the mean over whole batches"
+        )
+
+    @staticmethod
+    def _is_mean(weights: list[float], values: tuple[list, Any], tolerance: float) -> bool:
+        terms = [w * float(v) for w, v in zip(weights, values[0], strict=False) if w > 0]
+        whole = weights[-1] * float(values[1])
+        return abs(sum(terms) - whole) <= tolerance * max(sum(map(abs, terms)), abs(whole))
+
+    def _wide_value(self, batch: Tree) -> float:
+        selection, selected, rest = self.chosen
+        wide = [jax.tree.map(_float64, tree) for tree in (selected, rest, batch)]
+        return float(self.rule.value(self.functions, selection.merge(*wide[:2]), wide[2]))
+
+    def _tolerance(self, batch: Tree) -> float:
+        selection, selected, rest = self.chosen
+        program: Callable = lambda *a: self.rule.value(self.functions, selection.merge(*a[:2]), a[2])  # noqa: E731
+        text = str(jax.make_jaxpr(program)(selected, rest, batch))
+        return HALF_AGREEMENT if "bf16[" in text or "f16[" in text else AGREEMENT
+
+
+def _host(value: Any) -> np.ndarray:
+    return np.asarray(jnp.asarray(value, jnp.promote_types(jnp.result_type(value), jnp.float32)))
+
+
+def _float64(leaf: Any) -> Any:
+    kind = getattr(leaf, "dtype", None)
+    return jnp.asarray(leaf, jnp.float64) if kind is not None and jnp.issubdtype(kind, jnp.floating) else leaf
+
+
+def _is_finite(value: Any) -> bool:
+    return all(bool(np.all(np.isfinite(leaf))) for leaf in jax.tree.leaves(value))
+
+
+def _near(found: np.ndarray, right: np.ndarray, tolerance: float) -> bool:
+    return found.shape == right.shape and np.allclose(
+        found, right, rtol=tolerance, atol=tolerance * np.max(np.abs(right))
+    )
+
+
+def _same_rest(one: Tree, other: Tree, axes: Any) -> bool:
+    """Whether two batches agree in the leaves that hold no examples."""
+    a, b = jax.tree.leaves(one), jax.tree.leaves(other)
+    return len(a) == len(b) and all(
+        np.array_equal(_plain(x), _plain(y)) for x, y, axis in zip(a, b, axes, strict=True) if axis is None
+    )
+
+
+def _plain(leaf: Any) -> np.ndarray:
+    typed = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(leaf) if typed else leaf)

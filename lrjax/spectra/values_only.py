@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from lrjax.spectra.bound import Bound
-from lrjax.spectra.lanczos import Eigen, check_product, check_request, is_converged, order
+from lrjax.spectra.eigenpairs import Eigen, check_product, check_request, is_converged, order
+from lrjax.spectra.normalised import Normalised
+from lrjax.spectra.random_vectors import as_key
 
 if TYPE_CHECKING:
     from jaxtyping import Float64, PRNGKeyArray
@@ -75,7 +77,7 @@ def extreme_values(
     which: str = "LA",
     tol: float = 1e-3,
     max_steps: int | None = None,
-    key: PRNGKeyArray | None = None,
+    key: PRNGKeyArray | int | None = None,
 ) -> Eigen:
     """The k extreme eigenvalues in the memory of three vectors, beside what one product needs.
 
@@ -92,7 +94,8 @@ def extreme_values(
         key: for the start vector; default `jax.random.key(0)`.
 
     Returns:
-        As `lanczos`, with `vectors=None`; `residuals` bound the distance to an eigenvalue.
+        As `lanczos`, with `vectors=None`; `residuals` bound the distance to an eigenvalue, by the recurrence alone: without
+        vectors no product can check it.
 
     Raises:
         LrjaxError: k larger than the size, or products that are not finite.
@@ -110,17 +113,18 @@ def extreme_values(
     from scipy.linalg import eigh_tridiagonal
 
     max_steps = max(20 * k, 200) if max_steps is None else max_steps
-    check_request(bound, k, which, max_steps)
-    now = jax.random.normal(jax.random.key(0) if key is None else key, (bound.size,), bound.dtype)
+    unit = Normalised(bound)
+    check_request(unit, k, which, max_steps)
+    now = jax.random.normal(as_key(key), (bound.size,), bound.dtype)
     now, before = now / jnp.linalg.norm(now), jnp.zeros(bound.size, bound.dtype)
     alphas, betas = [], [0.0]
     merge = MERGE * float(np.finfo(np.dtype(bound.dtype)).eps)
     while True:
-        product = bound.matmat(now[None])[0]
+        product = unit.matmat(now[None])[0]
         alpha, beta, now, before = _advance(product, now, before, jnp.asarray(betas[-1], bound.dtype))
         alphas.append(float(alpha))
         betas.append(float(beta))
-        check_product(bound, alphas[-1] + betas[-1])
+        check_product(unit, alphas[-1] + betas[-1])
         steps, scale = len(alphas), float(np.max(np.abs([alphas, betas[1:]])))
         values, bounds = genuine(np.array(alphas), np.array(betas[1:]), bound.size, merge)
         wanted = order(values, k, which)
@@ -129,4 +133,6 @@ def extreme_values(
         if (wanted.size == k and converged.all()) or steps >= max_steps or exhausted:
             break
     nodes, vectors = eigh_tridiagonal(np.array(alphas), np.array(betas[1:-1]))
-    return Eigen(values[wanted], None, bounds[wanted], steps, converged, nodes, vectors[0] ** 2)
+    scale = unit.scale
+    pairs = values[wanted] * scale, None, bounds[wanted] * scale
+    return Eigen(*pairs, steps, converged, nodes * scale, vectors[0] ** 2)

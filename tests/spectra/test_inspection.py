@@ -9,7 +9,7 @@ import pytest
 
 from lrjax.errors import LrjaxError
 from lrjax.spectra import bind, empirical_fisher, ggn, gradient_covariance, hessian, matrix
-from lrjax.spectra.validation import batch_list
+from lrjax.spectra.batches import batch_list
 from tests.spectra import problems
 from tests.spectra.problems import mlp_batch, mlp_params, mlp_predict, softmax_losses, split
 
@@ -72,7 +72,7 @@ BATCHES = split(BATCH)
 # what is wrong -> (loss of one batch, parameters, batches, the sentence)
 BAD = {
     "loss an example": (hessian(losses), mlp_params(), [BATCH], r"loss must be a scalar.*\(27,\).*jnp\.mean"),
-    "loss a tuple": (hessian(lambda p, b: (mean_loss(p, b), 0.0)), mlp_params(), [BATCH], "loss must be a scalar"),
+    "loss a tuple": (hessian(lambda p, b: (mean_loss(p, b), 0.0)), mlp_params(), [BATCH], "has_aux=True"),
     "ggn loss an example": (ggn(mlp_predict, of_predictions), mlp_params(), [BATCH], "loss must be a scalar"),
     "mean for examples": (
         gradient_covariance(mean_loss),
@@ -155,7 +155,9 @@ STREAMS = {"one iterator": used_up, "fewer": lambda: shrinking(7, 6), "more": la
     "operator", [hessian(mean_loss), gradient_covariance(losses)], ids=lambda operator: operator.name
 )
 def test_a_stream_that_changes_is_refused(stream, operator):
-    with pytest.raises(LrjaxError, match=r"batches gave 2\d examples before and \d+ now.*fresh iterator") as error:
+    with pytest.raises(
+        LrjaxError, match=r"the stream gave [67] batches before and (\d|more) now.*fresh iterator"
+    ) as error:
         bind(operator, mlp_params(), stream()).matvec(jnp.ones(43))
     assert_one_sentence(error)
 
@@ -169,7 +171,7 @@ def test_vectors_of_the_wrong_size_are_refused():
         lambda: bound.matmat(jnp.ones((2, 3))),
         lambda: bound.matmat(jnp.ones(4)),
     ):
-        with pytest.raises(LrjaxError, match=r"\b4\b.* not ") as error:
+        with pytest.raises(LrjaxError, match=r"\b4\b.* not |a tree like the parameters") as error:
             call()
         assert str(error.value).count("\n") == 0
     assert bound.products == 0
@@ -181,7 +183,7 @@ def test_vectors_of_the_wrong_size_are_refused():
     ids=["oblong", "triangular", "a vector", "antisymmetric"],
 )
 def test_a_matrix_that_is_not_symmetric_is_refused(dense):
-    with pytest.raises(LrjaxError, match="must be square and symmetric"):
+    with pytest.raises(LrjaxError, match="must be square, not of shape|is not symmetric"):
         matrix(dense)
 
 

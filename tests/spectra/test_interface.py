@@ -70,7 +70,10 @@ def test_operators_may_be_compared_where_their_arrays_are_traced():
 
 def test_the_options_of_bind_are_in_its_signature():
     options = inspect.signature(Operator.bind).parameters
-    assert list(options)[1:] == ["params", "batches", "where", "mesh", "chunk", "keep_bytes", "checks"]
+    assert list(options)[1:] == [
+        *("params", "batches", "where", "weight", "num_examples", "in_axes", "shuffles", "additive", "differentiation"),
+        *("mesh", "chunk", "keep_bytes", "checks"),
+    ]
     assert all(option.kind is not option.VAR_KEYWORD for option in options.values())
     with pytest.raises(TypeError, match="keep_byte"):
         hessian(loss).bind(PARAMS, [X], keep_byte=1)

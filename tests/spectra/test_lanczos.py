@@ -109,7 +109,7 @@ def test_small_matrices_are_solved_in_full(size, seed, digits, data):
     block = data.draw(st.integers(1, min(3, size)))
     a, _ = symmetric(eigenvalues, seed)
     found = lanczos(matrix(a), size, tol=1e-6, block=block)
-    assert found.products == size
+    assert size + 1 <= found.products <= size + 2  # one checks the result, one enlarges a product of zero
     np.testing.assert_allclose(found.values, np.sort(eigenvalues)[::-1], atol=1e-5)
 
 
@@ -177,13 +177,13 @@ def test_products_are_counted_and_passes_shared():
     bound = from_function(product, 200)
     found = lanczos(bound, 4, block=4)
     assert found.products == bound.products == sum(passes)
-    assert set(passes) == {4}
+    assert passes == [4] * (len(passes) - 1) + [1]  # the last checks the result
 
 
 def test_what_did_not_converge_says_so():
     a, _ = hessian_like()
     found = lanczos(matrix(a), 5, max_steps=6)
-    assert found.products == 6
+    assert found.products == 7
     assert not found.converged.all()
     assert np.all((found.residuals > 1e-3 * np.abs(found.values)) == ~found.converged)
 

@@ -230,7 +230,7 @@ def test_xnystrace_refuses_a_matrix_with_negative_eigenvalues():
 @pytest.mark.parametrize("method", METHODS)
 def test_products_that_are_not_finite_are_named(method):
     bound = from_function(lambda rows: rows * jnp.nan, SIZE, name="hessian", psd=True)
-    with pytest.raises(LrjaxError, match="hessian are not finite"):
+    with pytest.raises(LrjaxError, match="hessian is not finite"):
         trace(bound, key(), num_probes=24, method=method)
 
 
