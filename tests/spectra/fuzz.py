@@ -246,4 +246,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     jax.config.update("jax_numpy_rank_promotion", "raise")
+    jax.config.update("jax_disable_most_optimizations", True)  # programs run once or twice
     sys.exit(main())

@@ -224,7 +224,8 @@ class Task:
             return lambda params, batch: (function(params, batch), {"seen": jnp.ones(())})
         if form == "partial":
             return functools.partial(lambda factor, params, batch: factor * function(params, batch), 1.0)
-        return {"jit": jax.jit, "method": lambda f: f, "plain": lambda f: lambda *args: f(*args)}[form](function)
+        jit = eqx.filter_jit if self.case.framework == "equinox" else jax.jit
+        return {"jit": jit, "method": lambda f: f, "plain": lambda f: lambda *args: f(*args)}[form](function)
 
 
 def head(name, outputs, y):

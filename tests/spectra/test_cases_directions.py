@@ -17,7 +17,7 @@ WRONG = {
     "exchanged_names": {"hidden": np.zeros((4, 1), np.float32), "out": np.zeros((3, 4), np.float32)},
     "other_names": {"first": G["hidden"], "last": G["out"]},
     "one_missing": {"hidden": G["hidden"]},
-    "one_more": G | {"more": np.zeros(0, np.float32)},
+    "one_more": G | {"more": np.ones(2, np.float32)},
     "as_a_list": [G["hidden"], G["out"]],
     "batched": {"hidden": G["hidden"][None], "out": G["out"][None]},
     "out_squeezed": {"hidden": G["hidden"], "out": G["out"][:, 0]},

@@ -94,7 +94,8 @@ def test_keys_of_the_old_kind_and_integers_for_drawn_labels():
     np.testing.assert_array_equal(bound(5), bound(jax.random.key(5)))
     np.testing.assert_array_equal(bound(jax.random.PRNGKey(5)), bound(jax.random.key(5)))
     a = spectra.matrix(np.diag([1.0, 2.0, 3.0]))
-    assert spectra.trace(a, jax.random.PRNGKey(1), num_probes=2).value == spectra.trace(a, 1, num_probes=2).value
+    traces = [spectra.trace(a, k, num_probes=2, method="hutchinson").value for k in (jax.random.PRNGKey(1), 1)]
+    assert traces[0] == traces[1]
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,7 @@ UNBOUND = {
 @pytest.mark.parametrize("name", UNBOUND)
 @pytest.mark.parametrize("operator", [spectra.hessian(mse), mse, np.eye(3)], ids=["operator", "loss", "array"])
 def test_what_is_not_bound_is_refused_with_the_remedy(name, operator):
-    refused(lambda: UNBOUND[name](operator), "bind", "matrix(")
+    refused(lambda: UNBOUND[name](operator), "bind", "matrix")
 
 
 def test_outputs_that_are_no_array_are_refused():

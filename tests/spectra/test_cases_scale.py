@@ -12,7 +12,7 @@ from tests.spectra.verdicts import refused, right_or_refused
 SCALES = (1e-25, 1e-12, 1e12, 1e25)
 SQUARED = (1e-15, 1e-7, 1e15)  # of losses, for matrices of products of gradients
 BEYOND = (1e-45, 1e-42, 1e-38, 1e37, 1e38)
-WORDS = ("scale", "small", "large", "underflow", "overflow", "float32", "zero")
+WORDS = ("infinity", "scale", "small", "large", "underflow", "overflow", "float32", "zero")
 D = 12
 SPECTRUM = np.r_[50.0, 30.0, 10.0, np.linspace(2.0, 0.5, D - 3)]
 Q = np.linalg.qr(np.random.default_rng(0).normal(size=(D, D)))[0]
