@@ -135,7 +135,7 @@ def drawn(seed: int) -> Case:
             sizes=random.choice(((4, 2), (4, 4), (5,), (3, 3, 2))),
             container=random.choice(("dict", "tuple", "nested")),
             delivery=random.choice(("list", "function", "loader")),
-            stream=mostly("same", "same", "same", "shuffles", "shuffles_unsaid", "augments"),
+            stream=mostly("same", *["same"] * 6, "shuffles", "shuffles", "shuffles_unsaid", "augments"),
             host=random.random() < 0.5,
             extra=mostly("none", "scalar", "typed_key", "raw_key", "class_constants", "batch_long"),
             extra_said=mostly(True, False),
