@@ -7,6 +7,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+from jax.sharding import AxisType
 
 import lrjax
 from lrjax.devices import parallel
@@ -146,3 +147,17 @@ def test_the_log_says_over_how_many_examples_batch_norm_takes_its_statistics():
     mesh = parallel.make_mesh(1, num_lanes=1, batch_size=64)
     assert "BatchNorm's statistics are those of each 16" in parallel.layout(mesh, 1, 64, normalised=16)
     assert "BatchNorm" not in parallel.layout(mesh, 1, 64)
+
+
+def test_a_mesh_of_explicit_axes_and_a_batch_with_a_key_are_placed_for_functions_that_name_no_axis():
+    mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Explicit,))
+    weights = parallel.put_shared(jax.numpy.ones(3), mesh)
+    for key in (jax.random.key(0), jax.random.PRNGKey(0)):
+        batch = parallel.put_examples({"x": np.ones((8, 3), np.float32), "key": key}, mesh)
+
+        @jax.jit
+        def function(w, batch):
+            return batch["x"][jax.numpy.array([0, 2])] @ w + jax.random.normal(batch["key"])
+
+        noise = float(jax.random.normal(jax.random.key(0)))
+        np.testing.assert_allclose(function(weights, batch), [3 + noise] * 2, rtol=1e-6)

@@ -177,9 +177,17 @@ def put_lanes(tree: Any, mesh: Mesh) -> Any:
     return _put(tree, NamedSharding(mesh, P(SWEEP)))
 
 
+def _automatic(mesh: Mesh) -> Mesh:
+    """The mesh with axes that XLA shards along.
+
+    `jax.make_mesh` makes explicit ones, with which a function written without them does not run.
+    """
+    return Mesh(mesh.devices, mesh.axis_names)
+
+
 def put_shared(tree: Any, mesh: Mesh) -> Any:
     """Places arrays that every device holds whole."""
-    return _put(tree, NamedSharding(mesh, P()))
+    return _put(tree, NamedSharding(_automatic(mesh), P()))
 
 
 def put_examples(batch: Any, mesh: Mesh | None) -> Any:
@@ -193,9 +201,11 @@ def put_examples(batch: Any, mesh: Mesh | None) -> Any:
     def put(leaf: Any) -> jax.Array:
         if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
             return leaf
+        if jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(put_shared(jax.random.key_data(leaf), mesh), impl=jax.random.key_impl(leaf))
         leaf = np.asarray(leaf)
         divides = leaf.ndim > 0 and leaf.shape[0] % mesh.size == 0
-        return _put(leaf, NamedSharding(mesh, P(mesh.axis_names) if divides else P()))
+        return _put(leaf, NamedSharding(_automatic(mesh), P(mesh.axis_names) if divides else P()))
 
     return jax.tree.map(put, batch)
 

@@ -17,11 +17,11 @@ from lrjax.experiment.step.train_step import Engine
 from lrjax.keys import key
 from lrjax.probes.host_probe import View, host_probe
 from lrjax.spectra import operators
+from lrjax.spectra.adam import adam_preconditioner, adam_state
 from lrjax.spectra.bound import Bound
 from lrjax.spectra.eigenpairs import Eigen, check_request
 from lrjax.spectra.lanczos import lanczos
 from lrjax.spectra.operators import Operator
-from lrjax.spectra.stability import adam_preconditioner, adam_state
 
 
 class NotFinite(LrjaxError):

@@ -62,9 +62,10 @@ References:
     Jastrzebski et al. 2020, The Break-Even Point on Optimization Trajectories.
 """
 
+from lrjax.spectra.adam import adam_preconditioner, adam_state
 from lrjax.spectra.binding import Operator, bind
 from lrjax.spectra.bound import Bound, from_function, matrix
-from lrjax.spectra.density import Density, density
+from lrjax.spectra.density import Curve, Density, LogCurve, density
 from lrjax.spectra.diagonal import Diagonal, diagonal
 from lrjax.spectra.directions import (
     BatchSharpness,
@@ -77,7 +78,11 @@ from lrjax.spectra.eigenpairs import Eigen
 from lrjax.spectra.example_gradients import covariance_trace, gradient_norms
 from lrjax.spectra.gram import Gram, batch_gradients, gram
 from lrjax.spectra.lanczos import lanczos
-from lrjax.spectra.norms import effective_rank, frobenius
+from lrjax.spectra.landscape import Landscape, loss_landscape
+from lrjax.spectra.linear_path import LinearPath, linear_path
+from lrjax.spectra.noise_scale import NoiseScale, gradient_noise_scale, noise_scale_of_norms
+from lrjax.spectra.norms import Frobenius, effective_rank, frobenius
+from lrjax.spectra.one_line import top_eigenvalues
 from lrjax.spectra.operators import (
     empirical_fisher,
     fisher,
@@ -86,10 +91,12 @@ from lrjax.spectra.operators import (
     hessian,
     preconditioned,
 )
+from lrjax.spectra.preconditioner import PRECONDITIONERS, preconditioner
+from lrjax.spectra.random_vectors import Estimate
+from lrjax.spectra.resampling import Interval
+from lrjax.spectra.selection import Selection
 from lrjax.spectra.stability import (
     EDGES,
-    adam_preconditioner,
-    adam_state,
     break_even_learning_rate,
     break_even_sharpness,
     edge,
@@ -97,6 +104,7 @@ from lrjax.spectra.stability import (
 )
 from lrjax.spectra.subset import (
     SmallSubsetWarning,
+    Spread,
     batches_of,
     evaluation_subset,
     intervals,
@@ -109,15 +117,26 @@ from lrjax.spectra.values_only import extreme_values
 __all__ = [
     "DISTRIBUTIONS",
     "EDGES",
+    "PRECONDITIONERS",
     "BatchSharpness",
     "Bound",
+    "Curve",
     "Density",
     "Diagonal",
     "Distribution",
     "Eigen",
+    "Estimate",
+    "Frobenius",
     "Gram",
+    "Interval",
+    "Landscape",
+    "LinearPath",
+    "LogCurve",
+    "NoiseScale",
     "Operator",
+    "Selection",
     "SmallSubsetWarning",
+    "Spread",
     "Trace",
     "adam_preconditioner",
     "adam_state",
@@ -141,16 +160,22 @@ __all__ = [
     "frobenius",
     "ggn",
     "gradient_covariance",
+    "gradient_noise_scale",
     "gradient_norms",
     "gram",
     "hessian",
     "intervals",
     "lanczos",
+    "linear_path",
+    "loss_landscape",
     "matrix",
+    "noise_scale_of_norms",
     "preconditioned",
+    "preconditioner",
     "quadratic_form",
     "spread",
     "stability_lhs",
+    "top_eigenvalues",
     "trace",
     "warn_if_small",
 ]

@@ -96,8 +96,11 @@ class Basis:
 
     def rows(self, start: int, stop: int) -> Float[Array, "k D"]:
         """Vectors start .. stop - 1 as rows."""
-        picked = [self.pages[i // self.page_rows][i % self.page_rows] for i in range(start, stop)]
-        return jnp.stack(picked)
+        return jnp.stack([self.row(i) for i in range(start, stop)])
+
+    def row(self, number: int) -> Float[Array, "D"]:
+        """One vector."""
+        return self.pages[number // self.page_rows][number % self.page_rows]
 
     def rotate(self, rotation: Float64[np.ndarray, "kept count"]) -> None:
         """Replaces the vectors by their combinations `rotation` [kept, count] @ vectors."""

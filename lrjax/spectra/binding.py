@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +70,7 @@ def bind(
             them, the prefix of a batch; keys of a dict may be left out.
         shuffles: whether a stream may give other batches at each pass, as a loader that shuffles does.
         additive: whether the loss of a batch is the mean over its examples. False where it is not, such as with the batch
-            statistics of BatchNorm: the matrix is then the mean over batches.
+            statistics of BatchNorm or a dropout mask: the matrix is then the mean over batches, by their weights.
         differentiation: "forward_over_reverse"; "reverse_over_reverse", for losses without a forward mode
             (`jax.custom_vjp`), in about one and a half times the time and more memory; "auto" takes the first that works.
         mesh: spreads each batch over the devices of the mesh; with several processes each passes the same batches.
@@ -120,10 +121,11 @@ def bind(
     definition = (operator.rule, operator.functions, operator.key)
     products = Products(definition, selection, (selected, rest), data, chunk, keep_bytes, differentiation)
     scale = _root(operator, selected)
-    product = products if scale is None else lambda vectors: products(vectors * scale[None]) * scale[None]
+    product = highest(products if scale is None else functools.partial(_scaled, products, scale))
     bound = Bound(
-        highest(product),
+        product,
         selected,
+        matvec=product,
         name=operator.name,
         num_examples=data.num_examples,
         psd=operator.psd,
@@ -139,16 +141,23 @@ def _root(operator: Operator, selected: Tree) -> jax.Array | None:
     """P^(-1/2) of the selected parameters."""
     if operator.diagonal is None:
         return None
-    leaves = like_selected(selected, operator.diagonal, "the diagonal of the preconditioner")
+    leaves = like_selected(
+        selected, operator.diagonal, "the diagonal", "choose the parameters that it covers by where="
+    )
     dtype = jnp.result_type(*jax.tree.leaves(selected))
     return jax.lax.rsqrt(jnp.concatenate([jnp.asarray(leaf, dtype).reshape(-1) for leaf in leaves]))
+
+
+def _scaled(products: Callable[[jax.Array], jax.Array], scale: jax.Array, vectors: jax.Array) -> jax.Array:
+    factor = scale if vectors.ndim == 1 else scale[None]
+    return products(vectors * factor) * factor
 
 
 def _wide(products: Products, scale: jax.Array | None) -> Callable[[jax.Array], np.ndarray]:
     if scale is None:
         return products.in_float64
     root = np.asarray(scale, np.float64)[None]
-    return lambda vectors: products.in_float64(vectors * scale[None]) * root
+    return lambda vectors: products.in_float64(jnp.atleast_2d(vectors) * scale[None]) * root
 
 
 def _same_numbers(a: Tree, b: Tree) -> bool:

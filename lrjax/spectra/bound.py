@@ -58,13 +58,15 @@ class Bound:
         params: Tree,
         *,
         name: str,
+        matvec: Callable[[Float[Array, "D"]], Float[Array, "D"]] | None = None,
         num_examples: int = 0,
         psd: bool = False,
         unchecked: tuple[str, ...] = (),
         differentiation: str = "",
     ):
         flat, self.unravel = ravel_pytree(params)
-        self._matmat = matmat
+        # A row would be a copy of a vector, and its product copied again.
+        self._matmat, self._matvec = matmat, matvec or (lambda v: matmat(v[None])[0])
         self.name, self.params, self.num_examples, self.psd = name, params, num_examples, psd
         self.size, self.dtype, self.products = flat.size, flat.dtype, 0
         self.unchecked, self.differentiation = unchecked, differentiation
@@ -95,9 +97,18 @@ class Bound:
         right = len(shape) == 2 and shape[0] > 0 and shape[1] == self.size
         check(right, f"vectors must be [k, {self.size}] with k of 1 or more, not {list(shape)}")
         check(not jnp.iscomplexobj(vectors), "vectors must be real; multiply the real and the imaginary part apart")
-        vectors = jnp.asarray(vectors, self.dtype)
         self.products += shape[0]
-        return self._matmat(vectors)
+        return self._matmat(self._array(vectors))
+
+    def _array(self, vectors: ArrayLike) -> jax.Array:
+        if isinstance(vectors, jax.Array) and vectors.dtype == self.dtype:
+            return vectors
+        return jnp.asarray(vectors, self.dtype)
+
+    def multiply(self, vectors: Float[Array, "... D"]) -> Float[Array, "... D"]:
+        """A v for one vector [D] or for every row of [k, D], arrays of the right size and dtype: the product of algorithms."""
+        self.products += vectors.shape[0] if vectors.ndim == 2 else 1
+        return self._matmat(vectors) if vectors.ndim == 2 else self._matvec(vectors)
 
     def matvec(self, v: Tree) -> Tree:
         """A v for one vector: flat [D], or a tree like `params` or like all parameters; a tree comes back like `params`.
@@ -106,7 +117,7 @@ class Bound:
             LrjaxError: another size, structure or leaf shape.
         """
         flat = isinstance(v, (jax.Array, np.ndarray)) and v.ndim == 1 and v.size == self.size
-        product = self.matmat(self.ravel(v)[None])[0]
+        product = self.multiply(self.ravel(v))
         return product if flat else self.unravel(product)
 
     def ravel(self, tree: Tree) -> Float[Array, "D"]:
@@ -119,7 +130,7 @@ class Bound:
             size = tree.size
             check(size == self.size, f"a vector of {self.name} has {self.size} numbers, not {size}")
             check(not jnp.iscomplexobj(tree), "a vector must be real, and this is complex")
-            return jnp.asarray(tree, self.dtype)
+            return self._array(tree)
         leaves, treedef = jax.tree.flatten(tree)
         same = treedef == self._treedef and [np.shape(leaf) for leaf in leaves] == self._shapes
         if not same or any(jnp.iscomplexobj(leaf) for leaf in leaves):
@@ -168,7 +179,7 @@ class Bound:
         """A sentence on why a product failed, and what to do.
 
         Args:
-            vectors: that were multiplied.
+            vectors: that were multiplied, [D] or [k, D].
             fault: "is not finite" or "underflows".
         """
         holes = self.holes() if self.holes is not None else ""

@@ -12,6 +12,7 @@ from lrjax.spectra.bound import Bound
 from lrjax.spectra.normalised import Normalised
 from lrjax.spectra.quadrature import outliers_of, quadrature
 from lrjax.spectra.random_vectors import Estimate, as_key, mean, sphere
+from lrjax.spectra.results import readable, to_dict
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float64, PRNGKeyArray
@@ -29,10 +30,23 @@ class Curve(NamedTuple):
     Attributes:
         grid: [n], eigenvalues.
         density: [n], share of the eigenvalues per unit of eigenvalue.
+
+    References:
+        As of `density`.
+
+    Example:
+        >>> curve = Density(np.array([[1.0, 3.0]]), np.array([[0.5, 0.5]]), np.zeros(0), size=2, products=2).on(sigma=0.1)
+        >>> round(float(np.trapezoid(curve.density, curve.grid)), 4)
+        1.0
     """
 
     grid: Float64[np.ndarray, "n"]
     density: Float64[np.ndarray, "n"]
+
+    to_dict = to_dict
+
+    def __repr__(self) -> str:
+        return readable(self)
 
 
 class LogCurve(NamedTuple):
@@ -42,12 +56,26 @@ class LogCurve(NamedTuple):
         grid: [n], decades.
         positive, negative: [n], share of the eigenvalues a decade.
         zero: share of the eigenvalues too small to have a sign.
+
+    References:
+        As of `Density.on_log`.
+
+    Example:
+        >>> two = Density(np.array([[-10.0, 0.0, 10.0]]), np.array([[0.25, 0.5, 0.25]]), np.zeros(0), size=4, products=3)
+        >>> curve = two.on_log()
+        >>> round(float(np.trapezoid(curve.positive, curve.grid)), 4), curve.zero
+        (0.25, 0.5)
     """
 
     grid: Float64[np.ndarray, "n"]
     positive: Float64[np.ndarray, "n"]
     negative: Float64[np.ndarray, "n"]
     zero: float
+
+    to_dict = to_dict
+
+    def __repr__(self) -> str:
+        return readable(self)
 
 
 class Density(NamedTuple):
@@ -78,6 +106,11 @@ class Density(NamedTuple):
     atoms: Float64[np.ndarray, "k"]
     size: int
     products: int
+
+    to_dict = to_dict
+
+    def __repr__(self) -> str:
+        return readable(self)
 
     def moment(self, power: int) -> Estimate:
         """(1/D) sum_i lambda_i^power: 1 for power 0, Tr A / D for 1, |A|_F^2 / D for 2; Gauss quadrature up to 2 steps - 1.

@@ -12,6 +12,7 @@ from lrjax.errors import check
 from lrjax.spectra.bound import Bound
 from lrjax.spectra.normalised import Normalised, times_power
 from lrjax.spectra.random_vectors import as_key, blocks, check_finite, signs, small_sample, units
+from lrjax.spectra.results import readable, to_dict
 
 if TYPE_CHECKING:
     from jax import Array
@@ -39,6 +40,11 @@ class Diagonal(NamedTuple):
     value: Float[Array, "D"]
     stderr: Float[Array, "D"]
     products: int
+
+    to_dict = to_dict
+
+    def __repr__(self) -> str:
+        return readable(self)
 
 
 @jax.jit

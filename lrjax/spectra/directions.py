@@ -18,6 +18,7 @@ from lrjax.spectra.frameworks import Tree
 from lrjax.spectra.normalised import Normalised
 from lrjax.spectra.products import derivative_mode, no_derivative
 from lrjax.spectra.programs import Functions, compiled
+from lrjax.spectra.results import readable, to_dict
 from lrjax.spectra.rules import GRADIENT_COVARIANCE, HESSIAN, linearised
 from lrjax.spectra.selection import Selection, like_selected
 from lrjax.spectra.where import Where
@@ -205,6 +206,11 @@ class BatchSharpness(NamedTuple):
     value: float
     stderr: float
     values: Float64[np.ndarray, "b"]
+
+    to_dict = to_dict
+
+    def __repr__(self) -> str:
+        return readable(self)
 
 
 @compiled(static=2)

@@ -11,6 +11,7 @@ import numpy as np
 from lrjax.errors import check, refuse
 from lrjax.spectra.bound import Bound
 from lrjax.spectra.normalised import Normalised
+from lrjax.spectra.results import readable, to_dict
 
 if TYPE_CHECKING:
     from jax import Array
@@ -58,6 +59,11 @@ class Eigen(NamedTuple):
     multiplicity: int = 1
     verified: str = "recurrence"
 
+    to_dict = to_dict
+
+    def __repr__(self) -> str:
+        return readable(self)
+
 
 def order(values: np.ndarray, k: int, which: str) -> np.ndarray:
     """Indices of the k wanted ones among values."""
@@ -101,7 +107,7 @@ def check_request(bound: Bound | Normalised, k: int, which: str, max_steps: int)
 
 @jax.jit
 def _combined(vectors: jax.Array, coefficients: jax.Array) -> jax.Array:
-    return jnp.matmul(coefficients[None], vectors, precision="highest")
+    return jnp.matmul(coefficients, vectors, precision="highest")
 
 
 @jax.jit

@@ -60,8 +60,10 @@ def is_numeric(value: Any) -> bool:
     """Whether a leaf is an array of numbers or of keys, or a number, and no function, string or configuration."""
     if not hasattr(value, "dtype"):
         return isinstance(value, (bool, int, float, complex))
-    kinds = (jnp.number, jnp.bool_, jax.dtypes.prng_key)
-    return hasattr(value, "shape") and any(jnp.issubdtype(value.dtype, kind) for kind in kinds)
+    try:
+        return any(jnp.issubdtype(value.dtype, kind) for kind in (jnp.number, jnp.bool_, jax.dtypes.prng_key))
+    except TypeError:  # a dtype of another library, such as that of a tensor of PyTorch
+        return False
 
 
 def refuse_states(params: Tree) -> None:
@@ -144,4 +146,10 @@ class Graph(NamedTuple):
 
     def merge(self, selected: Any, rest: Any) -> Any:
         """A new module, so that what a loss changes in it (statistics, counters of keys) is lost with it."""
-        return loaded("flax.nnx", "merge")(self.definition, selected, rest)
+        # Variables anew: those of `rest` belong to an outer trace, or to the call before.
+        fresh = (jax.tree.map(_same, state) for state in (selected, rest))
+        return loaded("flax.nnx", "merge")(self.definition, *fresh)
+
+
+def _same(leaf: Any) -> Any:
+    return leaf

@@ -6,8 +6,7 @@ examples, is the operator `gradient_covariance`.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -19,7 +18,9 @@ from lrjax.errors import check
 from lrjax.spectra import validation
 from lrjax.spectra.batches import Batches, BatchSource
 from lrjax.spectra.frameworks import Tree
+from lrjax.spectra.gradient_rows import inner_products, scaled
 from lrjax.spectra.programs import Functions, compiled
+from lrjax.spectra.results import readable, to_dict
 from lrjax.spectra.rules import HESSIAN
 from lrjax.spectra.selection import Selection
 from lrjax.spectra.where import Where
@@ -63,6 +64,11 @@ class Gram(NamedTuple):
     dimension: int
     scale: float | None = None
 
+    to_dict = to_dict
+
+    def __repr__(self) -> str:
+        return readable(self)
+
     @property
     def lambda_1(self) -> float:
         """The largest eigenvalue; biased up by about (trace - lambda_1) / L."""
@@ -85,36 +91,6 @@ class Gram(NamedTuple):
         return self._replace(**scaled, scale=1.0)
 
 
-def _rows(gradients: Tree | Sequence[Tree] | Iterator[Tree]) -> jax.Array:
-    """[L, D] from an array, a pytree of [L, ...] leaves, or a list, tuple or iterator of L vectors or pytrees."""
-    several = isinstance(gradients, (list, tuple, Iterator)) and not hasattr(gradients, "_fields")
-    trees = list(gradients) if several else [gradients]
-    leaves = jax.tree.leaves(trees)
-    check(bool(leaves), "there are no gradients; give L of them, stacked or in a list")
-    if several:
-        flat = [ravel_pytree(tree)[0] for tree in trees]
-        sizes = sorted({vector.size for vector in flat})
-        check(len(sizes) == 1, f"the gradients must be of one size; these have {', '.join(map(str, sizes))} numbers")
-        rows = jnp.stack(flat)
-    else:
-        counts = sorted({leaf.shape[0] if leaf.ndim else 0 for leaf in leaves})
-        check(len(counts) == 1, f"stacked gradients must share their first axis, L; these have {counts}")
-        check(
-            len(leaves) > 1 or leaves[0].ndim > 1,
-            "gradients must be [L, D]; put vectors of one gradient each in a list",
-        )
-        dtype = jnp.result_type(*leaves)
-        rows = jnp.concatenate([jnp.asarray(leaf, dtype).reshape(leaf.shape[0], -1) for leaf in leaves], axis=1)
-    return rows.astype(jnp.promote_types(rows.dtype, jnp.float32))
-
-
-@functools.partial(jax.jit, static_argnames="center")
-def _centred_products(rows: jax.Array, center: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
-    # Before the products: a mean that outweighs the noise would take its digits with it.
-    kept = rows - jnp.mean(rows, axis=0, keepdims=True) if center else rows
-    return kept, jnp.matmul(kept, kept.T, precision="highest"), ~jnp.all(jnp.isfinite(rows), axis=1)
-
-
 def recentred(inner: np.ndarray) -> np.ndarray:
     """H Q H with H = I - 1 1^T / m: inner products of m vectors after their own mean is subtracted.
 
@@ -135,14 +111,19 @@ def eigenvalues(inner: np.ndarray, divisor: int, centred: bool, dimension: int) 
 
 
 @jax.jit
-def _unit_rows(combinations: jax.Array, kept: jax.Array, real: jax.Array) -> jax.Array:
+def _unit_rows(combinations: jax.Array, rows: jax.Array, real: jax.Array) -> jax.Array:
     """B^T u / |B^T u| for each row u; zero where the eigenvalue is rounding and the direction would be noise."""
-    vectors = jnp.matmul(combinations, kept, precision="highest")
+    vectors, _ = scaled(jnp.matmul(combinations, rows, precision="highest"))
     norms = jnp.linalg.norm(vectors, axis=1, keepdims=True)
     return jnp.where(real[:, None], vectors / jnp.where(norms > 0, norms, 1), 0)
 
 
-def _per_example_scale(batch_size: int, num_examples: int, disjoint: bool, num_gradients: int, divisor: int) -> float:
+def per_example_scale(batch_size: int, num_examples: int, disjoint: bool, num_gradients: int, divisor: int) -> float:
+    """Factor from the covariance of L mini-batch gradients to that of per-example gradients, divisor N.
+
+    Raises:
+        LrjaxError: sizes that no batches can have.
+    """
     check(
         1 <= batch_size < num_examples,
         f"batch_size must be from 1 to {num_examples - 1}, one less than the examples, not {batch_size}",
@@ -157,7 +138,7 @@ def _per_example_scale(batch_size: int, num_examples: int, disjoint: bool, num_g
 
 
 def gram(
-    gradients: Tree | Sequence[Tree] | Iterator[Tree],
+    gradients: Tree | tuple[Tree, ...] | Iterator[Tree],
     *,
     center: bool = True,
     divisor: str = "L",
@@ -179,7 +160,9 @@ def gram(
     1e-6 of the largest are rounding.
 
     Args:
-        gradients: [L, D], a pytree with leaves [L, ...], or a list, tuple or iterator of L vectors or pytrees.
+        gradients: [L, D]; or a pytree with leaves [L, ...], such as the list [g1, g2] of parameters [w1, w2]; or a tuple or
+            iterator of L pytrees, one gradient each. A list is a tree, never L gradients. A tuple of matrices could be either,
+            and is refused. float64 on the host is taken as it is, half precision as float32, at any scale.
         center: subtract the mean of the L gradients; False gives the second moment, (1/c) sum b_j b_j^T.
         divisor: "L", as in the paper's K, or "L-1".
         batch_size: M, examples behind each gradient. With num_examples it gives `scale`.
@@ -191,7 +174,8 @@ def gram(
         The `Gram`: values, vectors, trace, inner products and `scale`.
 
     Raises:
-        LrjaxError: fewer than two gradients, NaN, too large a k, or sizes that no batches can have.
+        LrjaxError: fewer than two gradients, or what is not L gradients of real numbers; NaN; too large a k; sizes that no
+            batches can have.
 
     References:
         Jastrzebski et al. 2020, The Break-Even Point on Optimization Trajectories, sections 3 and 4.
@@ -201,30 +185,24 @@ def gram(
         >>> noise.values.tolist(), noise.trace, np.abs(noise.vectors[0]).tolist()
         ([4.5, 0.5, 0.0], 5.0, [0.0, 1.0, 0.0])
     """
-    rows = _rows(gradients)
-    count, dimension = rows.shape
-    check(count >= 2, f"a covariance needs two gradients or more, not {count}")
     check(divisor in ("L", "L-1"), f"divisor must be 'L' or 'L-1', not {divisor!r}")
     check(center or (divisor == "L" and batch_size is None), "divisor='L-1' and batch_size are for centred gradients")
     check((batch_size is None) == (num_examples is None), "give batch_size and num_examples together")
+    rows, exponents, inner = inner_products(gradients, center)
+    count, dimension = rows.shape
     number = min(count - int(center), dimension)
     wanted = number if k is None else k
     check(0 <= wanted <= number, f"k={k}, but {count} gradients in {dimension} dimensions have {number} eigenvectors")
-
-    kept, products, holes = _centred_products(rows, center)
-    inner = np.asarray(products, np.float64)
-    bad = np.flatnonzero(np.asarray(holes))
-    check(bad.size == 0, f"gradient {bad[:1]} holds NaN or infinity; look at the parameters and the loss")
-    check(bool(np.isfinite(inner).all()), f"the gradients are too large to square in {kept.dtype}; scale the loss down")
     inner = recentred(inner) if center else inner
     c = count if divisor == "L" else count - 1
     values, combinations = np.linalg.eigh(inner / c)
     values = np.maximum(values[::-1][:number], 0.0)
-    chosen = jnp.asarray(combinations[:, ::-1][:, :wanted].T, kept.dtype)
-    vectors = _unit_rows(chosen, kept, jnp.asarray(values[:wanted] > count * jnp.finfo(kept.dtype).eps * values[0]))
+    chosen = np.ldexp(combinations[:, ::-1][:, :wanted].T, (exponents - exponents.max()).T)
+    real = values[:wanted] > count * jnp.finfo(rows.dtype).eps * values[0]
+    vectors = _unit_rows(jnp.asarray(chosen, rows.dtype), rows, jnp.asarray(real))
     scale = None
     if batch_size is not None and num_examples is not None:
-        scale = _per_example_scale(batch_size, num_examples, disjoint, count, c)
+        scale = per_example_scale(batch_size, num_examples, disjoint, count, c)
     return Gram(values, vectors, float(np.trace(inner) / c), inner, c, center, dimension, scale)
 
 

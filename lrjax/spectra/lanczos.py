@@ -92,9 +92,12 @@ class _Krylov:
             )
             self.randoms += 1
         stop = min(self.done + block, self.basis.count)
-        products = self.bound.matmat(self.basis.rows(self.done, stop))
-        for place in range(stop - self.done):
-            self.add(products[place], self.done + place)
+        if stop - self.done == 1:
+            self.add(self.bound.multiply(self.basis.row(self.done)), self.done)
+        else:
+            products = self.bound.multiply(self.basis.rows(self.done, stop))
+            for place in range(stop - self.done):
+                self.add(products[place], self.done + place)
         self.done = stop
 
     def ritz(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

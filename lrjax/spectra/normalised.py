@@ -67,8 +67,8 @@ class Normalised:
         """Of the bound operator."""
         return self.bound.products
 
-    def matmat(self, vectors: Float[Array, "k D"]) -> Float[Array, "k D"]:
-        """(A / 2^exponent) v for every row.
+    def multiply(self, vectors: Float[Array, "... D"]) -> Float[Array, "... D"]:
+        """(A / 2^exponent) v for one vector [D] or for every row of [k, D].
 
         Raises:
             LrjaxError: the first product is not finite, or underflows; says which. The map is not symmetric.
@@ -76,15 +76,19 @@ class Normalised:
         if not self.begun:
             product = self._first(vectors)
         elif self.stretch == self.exponent == 0:
-            product = self.bound.matmat(vectors)
+            product = self.bound.multiply(vectors)
         else:
-            product = times_power(self.bound.matmat(times_power(vectors, self.stretch)), -self.stretch - self.exponent)
+            product = times_power(
+                self.bound.multiply(times_power(vectors, self.stretch)), -self.stretch - self.exponent
+            )
         if not self.bound.symmetric:
-            self._check_symmetry(vectors, product)
+            self._check_symmetry(jnp.atleast_2d(vectors), jnp.atleast_2d(product))
         return product
 
+    matmat = multiply
+
     def _first(self, vectors: jax.Array) -> jax.Array:
-        product = self.bound.matmat(vectors)
+        product = self.bound.multiply(vectors)
         largest = _largest(product)
         if not math.isfinite(largest):
             product, largest = self._stretched(vectors, -STRETCH // 2)
@@ -97,7 +101,7 @@ class Normalised:
                 if self.bound.underflows(vectors):
                     refuse(self.bound.explain(vectors, "underflows to zero"))
                 return product
-        elif math.frexp(largest)[1] < WEAK:
+        elif math.frexp(largest)[1] <= WEAK:
             product, largest = self._stretched(vectors, min(STRETCH, -math.frexp(largest)[1]))
         power = math.frexp(largest)[1]
         # The loss itself must stay in range, of which such matrices as K are the square.
@@ -113,7 +117,7 @@ class Normalised:
 
     def _stretched(self, vectors: jax.Array, stretch: int) -> tuple[jax.Array, float]:
         self.stretch = stretch
-        product = self.bound.matmat(times_power(vectors, stretch))
+        product = self.bound.multiply(times_power(vectors, stretch))
         return product, _largest(product)
 
     def _check_symmetry(self, vectors: jax.Array, product: jax.Array) -> None:

@@ -20,6 +20,7 @@ from lrjax.spectra.random_vectors import (
     sphere,
     units,
 )
+from lrjax.spectra.results import readable, to_dict
 
 if TYPE_CHECKING:
     from jaxtyping import PRNGKeyArray
@@ -49,6 +50,11 @@ class Frobenius(NamedTuple):
     squared: float
     squared_stderr: float
     products: int
+
+    to_dict = to_dict
+
+    def __repr__(self) -> str:
+        return readable(self)
 
 
 def _samples(

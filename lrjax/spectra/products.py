@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from lrjax.devices.accelerators import platform
 from lrjax.errors import LrjaxError, check, path_of
 from lrjax.spectra.batches import Batches
 from lrjax.spectra.frameworks import Tree
@@ -51,28 +52,51 @@ def _linear_map(
 _linearized = compiled(static=2)(_linear_map)
 
 
-def _rows(linear: Callable, params: Tree, vectors: jax.Array, weight: Any, total: jax.Array) -> jax.Array:
-    unravel = ravel_pytree(params)[1]
+def _cut(vector: jax.Array, params: Tree) -> Tree:
+    """[D] as a tree like `params`."""
+    leaves, treedef = jax.tree.flatten(params)
+    parts = jnp.split(vector, np.cumsum([leaf.size for leaf in leaves[:-1]]))
+    cut = [part.reshape(leaf.shape).astype(leaf.dtype) for part, leaf in zip(parts, leaves, strict=True)]
+    return jax.tree.unflatten(treedef, cut)
 
-    def one(v: jax.Array) -> jax.Array:
-        return ravel_pytree(linear(unravel(v)))[0]
 
+def _joined(tree: Tree, like: jax.Array) -> jax.Array:
+    """A tree as a vector like `like`, [D]."""
+    if platform() != "cpu":
+        return ravel_pytree(tree)[0].astype(like.dtype)
+    # XLA:CPU makes a concatenation a loop that asks at every element for its part; a part written in place is a copy. Not
+    # written into zeros: they and the first part would become a `pad`, which is such a loop too.
+    joined, start = like, 0
+    for leaf in jax.tree.leaves(tree):
+        joined = jax.lax.dynamic_update_slice(joined, leaf.reshape(-1).astype(like.dtype), (start,))
+        start += leaf.size
+    return joined
+
+
+def _products(linear: Callable, params: Tree, vectors: jax.Array, weight: Any, total: jax.Array | None) -> jax.Array:
+    """`total + weight * A v` for one vector [D] or every row of [k, D]; A v where `total` is None."""
     # One vector goes unmapped: a mapped axis of length one costs a convolution its fast path.
-    products = one(vectors[0])[None] if vectors.shape[0] == 1 else jax.vmap(one)(vectors)
-    return total + weight * products
+    if vectors.ndim == 1:
+        product = linear(_cut(vectors, params))
+        if total is not None:  # leaf by leaf: XLA:CPU would write the last part again at every element of a sum
+            product = jax.tree.map(lambda old, new: old + weight * new, _cut(total, params), product)
+        return _joined(product, vectors)
+    unravel = ravel_pytree(params)[1]
+    products = jax.vmap(lambda v: ravel_pytree(linear(unravel(v)))[0])(vectors)
+    return products if total is None else total + weight * products
 
 
 @compiled(static=2, donate=("total",))
 def _add_product_of(functions, rule, selection, linear, params, vectors, weight, total):
     """Keyed by operator too, though it calls no function: a linear map carries constants of the loss that are not arrays."""
-    return _rows(linear, params, vectors, weight, total)
+    return _products(linear, params, vectors, weight, total)
 
 
 @compiled(static=2, donate=("total",))
 def add_product(functions, rule, selection, params, rest, batch, mean, offset, key, weights, vectors, weight, total):
-    """`total + weight * A v` for every row v, A of one batch; `total` is given up."""
+    """`total + weight * A v` for every row v, A of one batch; `total` is given up. A v where `total` is None."""
     linear = _linear_map(functions, rule, selection, params, rest, batch, mean, offset, key, weights)
-    return _rows(linear, params, vectors, weight, total)
+    return _products(linear, params, vectors, weight, total)
 
 
 def highest(call: Callable) -> Callable:
@@ -107,9 +131,12 @@ class Products:
         """matrix: rule, functions and key; values: the selected parameters and the others."""
         self.rule, self.functions, self.key = matrix
         self.selection, self.values, self.data = selection, values, data
-        self.mean = highest(self._mean_gradient)() if self.rule.centred else None
+        # The only batch has its own mean, which a rule takes from its products for nothing.
+        self.alone = len(data.sizes) == 1 and data.total == float(np.sum(data.weights[0]))
+        self.mean = highest(self._mean_gradient)() if self.rule.centred and not self.alone else None
         arguments = self.arguments(data.first, 0, shares(data.share(0))[0])
-        reverse = highest(derivative_mode)(self.functions, self.rule, selection, arguments, differentiation)
+        mode = highest(derivative_mode)
+        reverse = mode(self.functions, self.rule, selection, arguments, differentiation, self.alone)
         self.rule = self.rule._replace(reverse=reverse)
         # Looked up once: for a small network that would be a good part of a product.
         self.add, self.add_of, self.linearized = (
@@ -169,19 +196,26 @@ class Products:
     complete = False
 
     def __call__(self, vectors: jax.Array) -> jax.Array:
-        """A v for every row."""
-        step = max(1, self.at_once(vectors.shape[0]))
-        pieces = [vectors[start : start + step] for start in range(0, vectors.shape[0], step)]
-        totals = [jnp.zeros_like(piece) for piece in pieces]
+        """A v for one vector [D] or every row of [k, D]."""
+        count = 1 if vectors.ndim == 1 else vectors.shape[0]
+        step = max(1, self.at_once(count))
+        pieces = [vectors] if step >= count else [vectors[start : start + step] for start in range(0, count, step)]
+        # One vector is [D] wherever it comes from, so that one program serves; a row would be a copy of it.
+        pieces = [piece[0] if piece.shape[:-1] == (1,) else piece for piece in pieces]
+        # The product with the only batch is the result: a total of zeros would cost a small network a good part of it.
+        totals: list[Any] = [None if self.alone else jnp.zeros_like(piece) for piece in pieces]
         if len(pieces) == 1 and not self.keeps:
-            total = totals[0]
             for _, batch, offset, share in self.data:
                 weights, weight = shares(share)
-                total = self.add(*self.arguments(batch, offset, weights), vectors, weight, total)
-            return total
-        for linear, weight in self._linear_maps():
-            totals = [self.add_of(linear, self.values[0], v, weight, t) for v, t in zip(pieces, totals, strict=True)]
-        return totals[0] if len(totals) == 1 else jnp.concatenate(totals)
+                totals[0] = self.add(*self.arguments(batch, offset, weights), pieces[0], weight, totals[0])
+        else:
+            for linear, weight in self._linear_maps():
+                totals = [
+                    self.add_of(linear, self.values[0], v, weight, t) for v, t in zip(pieces, totals, strict=True)
+                ]
+        if len(totals) == 1:
+            return totals[0].reshape(vectors.shape)
+        return jnp.concatenate([jnp.atleast_2d(total) for total in totals])
 
     def in_float64(self, vectors: jax.Array) -> np.ndarray:
         """The same product with everything in float64, not compiled into any cache; for telling why one in float32 failed."""
@@ -193,7 +227,7 @@ class Products:
                 weights, weight = shares(share)
                 arguments = selected, rest, jax.tree.map(wide, batch), mean, offset, self.key, weights
                 linear = _linear_map(self.functions, self.rule, self.selection, *arguments)
-                rows = [ravel_pytree(linear(unravel(v)))[0] for v in wide(vectors)]
+                rows = [ravel_pytree(linear(unravel(v)))[0] for v in jnp.atleast_2d(wide(vectors))]
                 total = total + weight * np.stack([np.asarray(row) for row in rows])
             return np.asarray(total)
 
@@ -217,7 +251,12 @@ def wide(leaf: Any) -> Any:
 
 
 def derivative_mode(
-    functions: Functions, rule: Rule, selection: Selection, arguments: tuple, differentiation: str
+    functions: Functions,
+    rule: Rule,
+    selection: Selection,
+    arguments: tuple,
+    differentiation: str,
+    alone: bool = True,
 ) -> bool:
     """Whether products are to be taken in reverse mode alone; "auto" traces the first product, which is used again.
 
@@ -225,6 +264,7 @@ def derivative_mode(
         functions, rule, selection: of the matrix.
         arguments: selected parameters, the others, a batch, and what else the rule takes, as of `add_product`.
         differentiation: of `DIFFERENTIATION`.
+        alone: whether there is one batch, so that its product is the result.
 
     Raises:
         LrjaxError: the functions cannot be differentiated in either mode, or the mode asked for is none.
@@ -233,12 +273,13 @@ def derivative_mode(
     check(differentiation in DIFFERENTIATION, f"differentiation must be one of {names}, not {differentiation!r}")
     modes = {"auto": (False, True)}.get(differentiation, (differentiation == "reverse_over_reverse",))
     flat = jax.eval_shape(lambda tree: ravel_pytree(tree)[0], arguments[0])
-    row = jax.ShapeDtypeStruct((1, flat.size), flat.dtype)
+    vector = jax.ShapeDtypeStruct((flat.size,), flat.dtype)
+    of_sum = (1.0, None) if alone else (0.5, vector)
     given = (*arguments, *(None, 0, None, None)[len(arguments) - 3 :])
     errors: list[Exception] = []
     for reverse in modes:
         try:
-            traced = add_product.of(functions, rule._replace(reverse=reverse), selection).trace(*given, row, 1.0, row)
+            traced = add_product.of(functions, rule._replace(reverse=reverse), selection).trace(*given, vector, *of_sum)
             one_way = sorted(set(_without_forward_mode(traced.jaxpr.jaxpr)))
             if not one_way:
                 return reverse

@@ -12,6 +12,7 @@ import numpy as np
 
 from lrjax.errors import check, refuse
 from lrjax.spectra.normalised import Normalised
+from lrjax.spectra.results import readable, to_dict
 
 if TYPE_CHECKING:
     from jax import Array
@@ -45,10 +46,22 @@ class Estimate(NamedTuple):
     Attributes:
         value: the estimate.
         stderr: one standard deviation of `value`.
+
+    References:
+        JCGM 100:2008, Guide to the expression of uncertainty in measurement: standard uncertainty.
+
+    Example:
+        >>> mean(np.array([1.0, 3.0])).value, Estimate(2.0, 0.5)
+        (2.0, Estimate(value=2 +- 0.5))
     """
 
     value: float
     stderr: float
+
+    to_dict = to_dict
+
+    def __repr__(self) -> str:
+        return readable(self)
 
 
 @functools.partial(jax.jit, static_argnames=("size", "dtype"))

@@ -10,6 +10,7 @@ import numpy as np
 
 from lrjax.errors import check
 from lrjax.spectra.gram import Gram, eigenvalues, recentred
+from lrjax.spectra.results import readable, to_dict
 
 if TYPE_CHECKING:
     from jaxtyping import PRNGKeyArray
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 GROUPS, RESAMPLES = 100, 1000
 
 
-def generator(key: PRNGKeyArray) -> np.random.Generator:
-    """NumPy's generator of a typed key."""
+def generator(key: PRNGKeyArray | int) -> np.random.Generator:
+    """NumPy's generator of a key, typed or of uint32, or of the key of an integer seed."""
+    key = jax.random.key(key) if isinstance(key, int | np.integer) else key
     return np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
 
 
@@ -40,6 +42,14 @@ class Interval(NamedTuple):
         high: upper end.
         stderr: of the value.
         bias: the jackknife's estimate of E value - truth; value - bias is the corrected statistic.
+
+    References:
+        As of `lrjax.spectra.intervals`.
+
+    Example:
+        >>> interval = Interval(value=5.0, low=3.5, high=5.5, stderr=0.5, bias=0.5)
+        >>> interval.value - interval.bias
+        4.5
     """
 
     value: float
@@ -48,6 +58,11 @@ class Interval(NamedTuple):
     stderr: float
     bias: float
 
+    to_dict = to_dict
+
+    def __repr__(self) -> str:
+        return readable(self)
+
 
 def _evaluate(gram: Gram, index: np.ndarray, statistic: Callable, factor: float = 1.0) -> float:
     """The statistic of the gradients in `index`: their inner products, centred by their own mean."""
@@ -55,6 +70,24 @@ def _evaluate(gram: Gram, index: np.ndarray, statistic: Callable, factor: float 
     inner = recentred(inner) if gram.centred else inner
     divisor = len(index) - (len(gram.inner) - gram.divisor)
     return float(statistic(factor * eigenvalues(inner, divisor, gram.centred, gram.dimension)))
+
+
+def jackknife(value: float, parts: np.ndarray, level: float) -> Interval:
+    """Interval of a statistic from its values with one part of the data left out at a time.
+
+    Example:
+        >>> numbers = np.array([1.0, 2.0, 6.0])  # of a mean: its standard error is std / sqrt(3)
+        >>> of_mean = jackknife(3.0, (numbers.sum() - numbers) / 2, 0.95)
+        >>> bool(np.isclose(of_mean.stderr, numbers.std(ddof=1) / 3**0.5))
+        True
+    """
+    from scipy.special import stdtrit
+
+    groups = len(parts)
+    bias = float((groups - 1) * (parts.mean() - value))
+    stderr = float(np.sqrt((groups - 1) * np.mean((parts - parts.mean()) ** 2)))
+    half = float(stdtrit(groups - 1, (1 + level) / 2)) * stderr
+    return Interval(value, value - bias - half, value - bias + half, stderr, bias)
 
 
 def _jackknife(
@@ -67,12 +100,7 @@ def _jackknife(
     value = _evaluate(gram, everything, statistic)
     left_out = np.array_split(everything, groups)
     parts = np.array([_evaluate(gram, np.delete(everything, group), statistic) for group in left_out])
-    bias = float((groups - 1) * (parts.mean() - value))
-    stderr = float(np.sqrt((groups - 1) * np.mean((parts - parts.mean()) ** 2)))
-    from scipy.special import stdtrit
-
-    half = float(stdtrit(groups - 1, (1 + level) / 2)) * stderr
-    return Interval(value, value - bias - half, value - bias + half, stderr, bias)
+    return jackknife(value, parts, level)
 
 
 def _bootstrap(

@@ -27,7 +27,7 @@ class LinearizeContext(NamedTuple):
 
     Attributes:
         complete: selected parameters -> all parameters.
-        mean_gradient: of the loss over all batches, for centred rules.
+        mean_gradient: of the loss over all batches, for centred rules; None where there is one batch, which has its own.
         offset: index of the batch's first example among all.
         key: for rules that draw labels.
         weights: [B], share of each example in the whole mean, for rules of single examples; None for 1/B each.
@@ -246,8 +246,13 @@ def _gradient_covariance(functions: Many, params: Tree, batch: Tree, context: Li
 
 
 def _centred(jacobian: _Jacobian, mean: Tree, weights: Any, v: Tree) -> Tree:
-    along = sum(jnp.vdot(g, x) for g, x in zip(jax.tree.leaves(mean), jax.tree.leaves(v), strict=True))
-    return jacobian.pull(v, _weighted(weights, jacobian.push(v) - along))
+    """J^T W (J v - g^T v); for a single batch g^T v is the mean of J v, and costs no pass over g and v."""
+    u = jacobian.push(v)
+    if mean is not None:
+        along: Any = sum(jnp.vdot(g, x) for g, x in zip(jax.tree.leaves(mean), jax.tree.leaves(v), strict=True))
+    else:
+        along = jnp.mean(u) if weights is None else jnp.vdot(weights.astype(u.dtype), u)
+    return jacobian.pull(v, _weighted(weights, u - along))
 
 
 # Functions of each: a loss; predictions and a loss of outputs; predictions, parameters and information of a distribution;

@@ -143,7 +143,12 @@ def named_leaves(tree: Tree) -> Named:
     return {leaf.path: leaf.value for leaf in leaves_of(tree)}
 
 
-def like_selected(selected: Tree, tree: Tree, name: str) -> list[Any]:
+A_LIST_IS_A_TREE = (
+    "it must be a tree like the parameters or a flat vector (a list is a tree; several vectors are a tuple)"
+)
+
+
+def like_selected(selected: Tree, tree: Tree, name: str, remedy: str = A_LIST_IS_A_TREE) -> list[Any]:
     """The leaves of a tree that belong to the selected parameters, found by path, in their order.
 
     The tree may be like the selected parameters or like all parameters: a gradient, an update, an eigenvector.
@@ -152,6 +157,7 @@ def like_selected(selected: Tree, tree: Tree, name: str) -> list[Any]:
         selected: the parameters.
         tree: what should be like them.
         name: of the tree in the message.
+        remedy: of a tree that lacks a leaf, in the message.
 
     Raises:
         LrjaxError: names the leaf that is missing, or of another shape.
@@ -162,8 +168,7 @@ def like_selected(selected: Tree, tree: Tree, name: str) -> list[Any]:
         place = f"leaf {path}" if path else "the array"
         check(
             path in given,
-            f"{name} has no {place}, and must be a tree like the parameters or a flat vector (a list is a tree; several "
-            f"vectors are a tuple); it holds {', '.join(list(given)[:8]) or 'no array'}",
+            f"{name} has no {place}, but {', '.join(list(given)[:8]) or 'no array'}: {remedy}",
         )
         shape, right = jnp.shape(given[path]), jnp.shape(parameter)
         check(shape == right, f"{place} of {name} has shape {shape}, and the parameter {right}")

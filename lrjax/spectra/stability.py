@@ -1,25 +1,22 @@
-"""Stability thresholds of training: edges of optimizers, the stability condition of SGD, and Adam's preconditioner."""
+"""Stability thresholds of training: edges of optimizers and the stability condition of SGD."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from inspect import signature
 from typing import TYPE_CHECKING, overload
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.typing import ArrayLike
 
 from lrjax.errors import check, nearest
-from lrjax.spectra.selection import Tree
+from lrjax.spectra.ranges import Numbers, in_range, traced
 
 if TYPE_CHECKING:
     from jaxtyping import Float
-
-Numbers = float | np.ndarray | jax.Array  # a number, or an array that broadcasts
 
 
 def gradient_descent(learning_rate: Numbers) -> Numbers:
@@ -37,6 +34,11 @@ def nesterov(learning_rate: Numbers, momentum: Numbers) -> Numbers:
     return 2 * (1 + momentum) / (learning_rate * (1 + 2 * momentum))
 
 
+def nadam(learning_rate: Numbers, b1: Numbers = 0.9) -> Numbers:
+    """2 (1 + b1) / ((1 - b1)(1 + 2 b1) eta), Nesterov's with the rate (1 - b1) eta, for P^(-1/2) H P^(-1/2)."""
+    return 2 * (1 + b1) / (learning_rate * (1 - b1) * (1 + 2 * b1))
+
+
 def adam(learning_rate: Numbers, b1: Numbers = 0.9) -> Numbers:
     """2 (1 + b1) / ((1 - b1) eta), for P^(-1/2) H P^(-1/2) (Cohen et al. 2022, arXiv 2207.14484): 38 / eta at 0.9."""
     return 2 * (1 + b1) / ((1 - b1) * learning_rate)
@@ -51,6 +53,7 @@ EDGES: dict[str, Callable[..., Numbers]] = {
     "gradient_descent": gradient_descent,
     "heavy_ball": heavy_ball,
     "nesterov": nesterov,
+    "nadam": nadam,
     "adam": adam,
     "adamw": adamw,
 }
@@ -65,19 +68,20 @@ def edge(optimizer: str, learning_rate: Numbers, **settings: Numbers) -> Numbers
     """Edge of stability: the lambda_1 above which full-batch training oscillates and grows along the top eigenvector.
 
     On a quadratic, theta diverges above it and converges below it. Networks rise to it and hover: the edge of stability.
-    For Adam and AdamW lambda_1 is that of the preconditioned Hessian, P from `adam_preconditioner`, and bias correction of
-    the momentum has died out. A penalty (w / 2) |theta|^2 in the loss adds w to lambda_1 of the loss without it.
+    For Adam and its relatives lambda_1 is that of the preconditioned Hessian, P from `preconditioner` (which says whose edge
+    is whose), and bias correction of the momentum has died out. A penalty (w / 2) |theta|^2 in the loss adds w to lambda_1 of
+    the loss without it.
 
     Args:
         optimizer: a name in `EDGES`.
-        learning_rate: number or array.
-        **settings: `momentum` for heavy_ball and nesterov; `b1` (0.9) for adam and adamw; `weight_decay` (0) for adamw.
+        learning_rate: number or array, 0 or more; NaN in an array stays NaN.
+        **settings: `momentum` for heavy_ball and nesterov; `b1` (0.9) for adam, adamw and nadam; `weight_decay` (0) for adamw.
 
     Returns:
-        The threshold, of the shape of the arguments.
+        The threshold, of the shape of the arguments; infinity where the rate is zero.
 
     Raises:
-        LrjaxError: an unknown optimizer, or settings that it does not have.
+        LrjaxError: an unknown optimizer, settings that it does not have, a negative rate or decay, momentum not below 1.
 
     References:
         Cohen et al. 2021, Gradient descent on neural networks typically occurs at the edge of stability, arXiv 2103.00065.
@@ -98,7 +102,13 @@ def edge(optimizer: str, learning_rate: Numbers, **settings: Numbers) -> Numbers
         right,
         f"the edge of {optimizer!r} takes {names or 'no settings'} and needs {needed or 'none'}, not {list(settings)}",
     )
-    return threshold(learning_rate, **settings)
+    in_range("learning_rate", learning_rate, "0 or more", gaps=True)
+    for name, value in settings.items():
+        in_range(name, value, "0 or more" if name == "weight_decay" else "from 0 to below 1")
+    if isinstance(learning_rate, int | float) and learning_rate == 0:
+        return math.inf
+    with np.errstate(divide="ignore"):
+        return threshold(learning_rate, **settings)
 
 
 @overload
@@ -108,11 +118,19 @@ def sampling_factor(batch_size: Numbers, num_examples: Numbers) -> Numbers: ...
 def sampling_factor(batch_size: Numbers, num_examples: Numbers) -> Numbers:
     """Finite-population factor kappa = (N - S) / (S (N - 1)): Var(mean of S of N values, without replacement) / Var(value).
 
+    Raises:
+        LrjaxError: fewer than two examples, or a batch that is not 1 to N of them.
+
     Example:
         >>> sampling_factor(1, 10), sampling_factor(10, 10)
         (1.0, 0.0)
     """
-    return (num_examples - batch_size) / (batch_size * (num_examples - 1))
+    in_range("batch_size", batch_size, "1 or more")
+    in_range("num_examples", num_examples, "2 or more")
+    if not traced(batch_size, num_examples):
+        within = bool(np.all(np.asarray(batch_size) <= np.asarray(num_examples)))
+        check(within, f"a batch of {batch_size} is more than the {num_examples} examples")
+    return (num_examples - batch_size) / batch_size / (num_examples - 1)  # S (N - 1) may leave int32
 
 
 def stability_lhs(
@@ -139,7 +157,8 @@ def stability_lhs(
         Scalar, the growth factor.
 
     Raises:
-        ZeroDivisionError: a Python `batch_size` of 0 or `num_examples` of 1; arrays give NaN or infinity.
+        LrjaxError: curvatures that are not [n], none, NaN; a negative rate; a batch that is not 1 to N examples, N 2 or more.
+            Traced values are not looked at.
 
     References:
         Jastrzebski et al. 2020, The Break-Even Point on Optimization Trajectories, equation 1.
@@ -150,8 +169,27 @@ def stability_lhs(
         >>> [round(float(stability_lhs(2.0, curvatures, 0.5, size, 100)), 4) for size in (1, 100)]
         [0.25, 0.0]
     """
-    noise = jnp.var(jnp.asarray(curvatures)) * sampling_factor(batch_size, num_examples)
-    return jnp.square(1 - learning_rate * sharpness) + noise * jnp.square(learning_rate)
+    in_range("learning_rate", learning_rate, "0 or more")
+    kappa = sampling_factor(batch_size, num_examples)
+    std = _deviation(curvatures)
+    return jnp.square(1 - learning_rate * sharpness) + kappa * jnp.square(learning_rate * std)
+
+
+def _deviation(curvatures: ArrayLike) -> Numbers:
+    """Their standard deviation, divisor n, at any scale."""
+    known = not traced(curvatures)
+    xp = np if known and not isinstance(curvatures, jax.Array) else jnp
+    values = xp.asarray(curvatures) * 1.0
+    shape = values.shape
+    check(
+        len(shape) == 1 and shape[0] > 0,
+        f"curvatures must be [n], one an example, not {list(shape)}; map over points with jax.vmap",
+    )
+    if known:
+        check(bool(xp.all(xp.isfinite(values))), "the curvatures hold NaN or infinity; leave that point out")
+    largest = xp.max(xp.abs(values))
+    largest = xp.where(largest > 0, largest, 1)
+    return xp.std(values / largest) * largest
 
 
 def break_even_sharpness(
@@ -178,7 +216,8 @@ def break_even_sharpness(
         Of the shape of the arguments; NaN where the noise alone is unstable, eta s sqrt(kappa) > 1.
 
     Raises:
-        LrjaxError: both or neither of `std` and `variation`.
+        LrjaxError: both or neither of `std` and `variation`; a rate that is not positive, negative noise, or a batch that is
+            not 1 to N examples. Traced values are not looked at.
 
     References:
         Derived from equation 1 of Jastrzebski et al. 2020, The Break-Even Point on Optimization Trajectories.
@@ -188,6 +227,8 @@ def break_even_sharpness(
         (4.0, 2.0)
     """
     check((std is None) != (variation is None), "give std or variation, one of them")
+    in_range("learning_rate", learning_rate, "above 0")
+    in_range("std or variation", std if variation is None else variation, "0 or more")
     kappa = sampling_factor(batch_size, num_examples)
     if variation is not None:
         return jnp.asarray(2 / (learning_rate * (1 + kappa * jnp.square(variation))))
@@ -208,7 +249,8 @@ def break_even_learning_rate(sharpness: Numbers, std: Numbers, batch_size: Numbe
         Of the shape of the arguments.
 
     Raises:
-        ZeroDivisionError: Python numbers with `sharpness` 0 and no noise, a `batch_size` of 0 or `num_examples` of 1.
+        LrjaxError: a sharpness that is not positive, negative noise, or a batch that is not 1 to N examples. Traced values are
+            not looked at.
 
     References:
         Derived from equation 1 of Jastrzebski et al. 2020, The Break-Even Point on Optimization Trajectories.
@@ -217,71 +259,7 @@ def break_even_learning_rate(sharpness: Numbers, std: Numbers, batch_size: Numbe
         >>> break_even_learning_rate(4.0, 0.0, 1, 100), break_even_learning_rate(4.0, 4.0, 1, 100)
         (0.5, 0.25)
     """
-    return 2 * sharpness / (sharpness**2 + sampling_factor(batch_size, num_examples) * std**2)
-
-
-def adam_state(opt_state: Tree) -> optax.ScaleByAdamState:
-    """The moments of Adam inside any optax state: chains, masks, injected hyper-parameters.
-
-    Args:
-        opt_state: of any optax optimizer with one `optax.scale_by_adam` in it.
-
-    Returns:
-        The `optax.ScaleByAdamState`, with `count`, `mu` and `nu`.
-
-    Raises:
-        LrjaxError: there is none, or there are several.
-
-    References:
-        Kingma and Ba 2015, Adam: a method for stochastic optimization, algorithm 1; `optax.scale_by_adam`.
-
-    Example:
-        >>> chain = optax.chain(optax.clip(1.0), optax.adamw(1e-3))
-        >>> adam_state(chain.init(jnp.zeros(2))).nu.tolist()
-        [0.0, 0.0]
-    """
-    leaves = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, optax.ScaleByAdamState))
-    states = [leaf for leaf in leaves if isinstance(leaf, optax.ScaleByAdamState)]
-    remedy = "pass the state of optax.adam, adamw or nadam" if not states else "pass the state of one of them"
-    check(len(states) == 1, f"the optimizer state holds {len(states)} ScaleByAdamState, and one is needed; {remedy}")
-    return states[0]
-
-
-def adam_preconditioner(
-    nu: Tree, step: int | np.ndarray | jax.Array, b2: Numbers, eps: Numbers, eps_root: Numbers = 0.0
-) -> Tree:
-    """Adam's preconditioner P = sqrt(nu / (1 - b2^t) + eps_root) + eps, the divisor of its momentum, for `preconditioned`.
-
-    Where gradients vanish P is eps, and the preconditioned lambda_1 is that of H there divided by eps: measure it at several
-    eps before trusting it.
-
-    Args:
-        nu: second moments, a pytree (`adam_state(opt_state).nu`).
-        step: t, number of updates made (`adam_state(opt_state).count`), 1 or more.
-        b2: decay of the second moments.
-        eps: added to the root.
-        eps_root: added under the root.
-
-    Returns:
-        A pytree like `nu`.
-
-    Raises:
-        LrjaxError: step 0, where nu is still zero.
-
-    References:
-        Cohen et al. 2022, Adaptive gradient methods at the edge of stability, arXiv 2207.14484; `optax.scale_by_adam`.
-
-    Example:
-        >>> adam_preconditioner({"w": jnp.array([0.001, 0.004])}, 1, b2=0.999, eps=0.0)["w"].round(3).tolist()
-        [1.0, 2.0]
-    """
-    if not isinstance(step, jax.core.Tracer):
-        check(
-            bool(np.all(np.asarray(step) >= 1)), "Adam has no second moments before its first update; measure after it"
-        )
-
-    def root(moment: jax.Array) -> jax.Array:
-        corrected = moment / (1 - jnp.asarray(b2, moment.dtype) ** step)
-        return jnp.sqrt(corrected + eps_root) + eps
-
-    return jax.tree.map(root, nu)
+    in_range("sharpness", sharpness, "above 0")
+    in_range("std", std, "0 or more")
+    # Not 2 lambda / (lambda^2 + ...), whose squares leave the range of floats, and of int32, first.
+    return 2 / (sharpness + sampling_factor(batch_size, num_examples) * std * (std / sharpness))

@@ -13,6 +13,7 @@ import numpy as np
 from lrjax.errors import check, nearest
 from lrjax.spectra.gram import Gram
 from lrjax.spectra.resampling import METHODS, STATISTICS, Interval, generator
+from lrjax.spectra.results import readable, to_dict
 
 if TYPE_CHECKING:
     from jaxtyping import Float64, Int, Int64, PRNGKeyArray
@@ -155,12 +156,25 @@ class Spread(NamedTuple):
         mean: over the subsets.
         std: between subsets of this size, divisor resamples - 1.
         relative: std / |mean|.
+
+    References:
+        As of `spread`.
+
+    Example:
+        >>> same = spread(lambda index: 2.0, 1000, size=1000, key=jax.random.key(0))
+        >>> same.mean, same.relative
+        (2.0, 0.0)
     """
 
     values: Float64[np.ndarray, "resamples"]
     mean: float
     std: float
     relative: float
+
+    to_dict = to_dict
+
+    def __repr__(self) -> str:
+        return readable(self)
 
 
 def spread(
@@ -169,7 +183,7 @@ def spread(
     *,
     size: int,
     resamples: int = 5,
-    key: PRNGKeyArray,
+    key: PRNGKeyArray | int,
 ) -> Spread:
     """Spread of a measurement between random subsets; warns where they disagree: see `warn_if_small`.
 
@@ -178,7 +192,7 @@ def spread(
         num_examples: N, to draw from; each subset is drawn without replacement.
         size: examples a subset.
         resamples: number of subsets, two or more.
-        key: typed key; the same gives the same subsets.
+        key: typed key or integer seed; the same gives the same subsets.
 
     Returns:
         Spread(values [resamples], mean, std, relative).
@@ -211,7 +225,7 @@ def intervals(
     method: str = "jackknife",
     level: float = 0.95,
     resamples: int | None = None,
-    key: PRNGKeyArray | None = None,
+    key: PRNGKeyArray | int | None = None,
 ) -> Interval:
     """Confidence interval of a statistic of K over the L gradients, from eigensolves of resampled Gram matrices alone.
 
@@ -242,13 +256,14 @@ def intervals(
         level: of confidence.
         resamples: groups of the jackknife, by default min(L, 100); draws of the bootstrap, by default 1000. Each costs an
             eigensolve of L x L: 0.1 ms at L = 25, seconds at L = 2500, where ten groups are enough.
-        key: typed key for the bootstrap.
+        key: typed key or integer seed for the bootstrap.
 
     Returns:
         The interval; its bias is the jackknife's with either method.
 
     Raises:
-        LrjaxError: an unknown statistic or method, fewer than three gradients, no key for the bootstrap.
+        LrjaxError: an unknown statistic or method, fewer than three gradients, no key for the bootstrap, a statistic that is
+            NaN, such as a ratio of gradients without variance.
 
     References:
         Efron 1982, The Jackknife, the Bootstrap and Other Resampling Plans.
@@ -268,7 +283,12 @@ def intervals(
     check(not (star and method == "bootstrap"), "resampled gradients repeat, so lambda_star needs method='jackknife'")
     check(len(gram.inner) >= 3, f"an interval needs three gradients or more, not {len(gram.inner)}")
     check(0 < level < 1, f"level must be between 0 and 1, not {level}")
-    interval = METHODS[method](gram, compute, level, resamples, key)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        interval = METHODS[method](gram, compute, level, resamples, key)
+    check(
+        bool(np.isfinite(interval.value)),
+        f"{statistic} of these gradients is {interval.value}: without variance there is no ratio",
+    )
     if abs(interval.bias) > max(2 * interval.stderr, WIDE * abs(interval.value)) and not star:
         text = (
             f"{statistic} has a bias of {interval.bias:.3g} with a standard error of {interval.stderr:.3g}: "

@@ -20,6 +20,7 @@ from lrjax.spectra import leave_one_out
 from lrjax.spectra.bound import Bound
 from lrjax.spectra.normalised import Normalised
 from lrjax.spectra.random_vectors import HIGHEST, as_key, blocks, check_finite, dots, multiply, sphere, units
+from lrjax.spectra.results import readable, to_dict
 
 if TYPE_CHECKING:
     from jaxtyping import Float64, PRNGKeyArray
@@ -51,6 +52,11 @@ class Trace(NamedTuple):
     samples: Float64[np.ndarray, "s"]
     products: int
     method: str
+
+    to_dict = to_dict
+
+    def __repr__(self) -> str:
+        return readable(self)
 
 
 class _Samples(NamedTuple):

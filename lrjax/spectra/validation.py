@@ -20,6 +20,7 @@ from lrjax.spectra.where import Where
 
 AGREEMENT = 1e-3  # relative; far above rounding, far below what a batch's own statistics change
 HALF_AGREEMENT = 3e-2  # the same for losses that compute in half precision
+FEW = 32  # of single examples, a check takes this part twice, beside the batch once
 PART = 6  # a check takes this part of a batch twice, and one of the batch before: less than a forward pass together
 
 
@@ -85,7 +86,11 @@ class Inspection:
         if parts is None or not self.additive:
             return
         try:
-            self._compare(number, parts, batches, first)
+            values = (self.value(parts[0]) if first is None else first, self.value(parts[1]))
+            if self.rule.scalar:
+                self._compare_means(number, (parts, values), batches)
+            else:
+                self._compare_rows(number, batch, values)
         except LrjaxError:
             raise
         except Exception as error:
@@ -104,8 +109,8 @@ class Inspection:
             return None
         try:
             axes = batches.axes(batch, number)
-            chosen = extremes(batch, axes, max(1, size // PART), size)
-            return rows_of(batch, axes, chosen[0]), rows_of(batch, axes, chosen[1])
+            self.chosen_rows = extremes(batch, axes, max(1, size // (PART if self.rule.scalar else FEW)), size)
+            return rows_of(batch, axes, self.chosen_rows[0]), rows_of(batch, axes, self.chosen_rows[1])
         except LrjaxError:
             raise
         except Exception as error:
@@ -136,29 +141,30 @@ class Inspection:
             "inside the loss, since a matrix needs one function",
         )
         if few is batch or not self.additive:
-            check(_is_finite(first), "the loss is NaN or infinite on batch 0: look at its data and at the parameters")
+            _check_finite(first, 0)
         return None if few is batch else first
 
-    def _compare(self, number: int, parts: tuple[Tree, Tree], batches: Batches, first: Any) -> None:
-        axes = batches.axes(parts[0], number)
-        pieces, values = list(parts), [self.value(parts[0]) if first is None else first, self.value(parts[1])]
-        if self.before is not None and _same_rest(self.before[0], parts[0], axes):
+    def _compare_rows(self, number: int, batch: Tree, values: tuple[Any, Any]) -> None:
+        whole = np.asarray(self.value(batch), np.float64)
+        _check_finite(whole, number)
+        for index, value in zip(self.chosen_rows, values, strict=True):
+            alone, together = np.asarray(value, np.float64), whole[index]
+            if not _near(together, alone, AGREEMENT) and not _near(together, alone, self._tolerance(batch)):
+                refuse(self.rule.coupled)
+
+    def _compare_means(self, number: int, parts: tuple[tuple, tuple], batches: Batches) -> None:
+        pieces, values = list(parts[0]), list(parts[1])
+        axes = batches.axes(pieces[0], number)
+        last = pieces[1], values[1]
+        if self.before is not None and _same_rest(self.before[0], pieces[0], axes):
             pieces.append(self.before[0])
             values.append(self.before[1])
-        self.before = parts[1], values[1]
+        self.before = last
         whole = stacked(pieces, axes)
         value = self.value(whole)
-        check(
-            _is_finite(value), f"the loss is NaN or infinite on batch {number}: look at its data and at the parameters"
-        )
-        if self.rule.scalar:
-            weights = [float(np.sum(batches.measure(piece, number).weight)) for piece in (*pieces, whole)]
-            self._check_mean(pieces, whole, weights, (values, value))
-        else:
-            rowwise = np.concatenate([np.asarray(v, np.float64) for v in values])
-            together = np.asarray(value, np.float64)
-            if not _near(together, rowwise, AGREEMENT) and not _near(together, rowwise, self._tolerance(whole)):
-                refuse(self.rule.coupled)
+        _check_finite(value, number)
+        weights = [float(np.sum(batches.measure(piece, number).weight)) for piece in (*pieces, whole)]
+        self._check_mean(pieces, whole, weights, (values, value))
 
     def _check_mean(self, pieces: list[Tree], whole: Tree, weights: list[float], values: tuple[list, Any]) -> None:
         if self._is_mean(weights, values, AGREEMENT):
@@ -179,10 +185,9 @@ class Inspection:
                 "weight=lambda batch: 1 and num_examples=N to have the sum over all batches divided by N"
             )
         refuse(
-            "the loss of a batch is not the mean of the losses of its parts, by what they weigh: where a mask or a number of "
-            "tokens divides it pass weight=, such as weight=lambda batch: batch['mask'].sum(); where a leaf as long as the "
-            "batch holds no examples pass in_axes=; where examples are coupled (BatchNorm with batch statistics) pass "
-            "additive=False for the mean over whole batches"
+            "the loss of a batch is not the mean of its parts' losses by what they weigh: for a mask or counted tokens pass "
+            "weight=lambda batch: batch['mask'].sum(), for leaves without examples in_axes=, and for examples that share "
+            "statistics (BatchNorm) or a dropout key additive=False, which averages over whole batches"
         )
 
     @staticmethod
@@ -212,8 +217,9 @@ def _float64(leaf: Any) -> Any:
     return jnp.asarray(leaf, jnp.float64) if kind is not None and jnp.issubdtype(kind, jnp.floating) else leaf
 
 
-def _is_finite(value: Any) -> bool:
-    return all(bool(np.all(np.isfinite(leaf))) for leaf in jax.tree.leaves(value))
+def _check_finite(value: Any, number: int) -> None:
+    finite = all(bool(np.all(np.isfinite(leaf))) for leaf in jax.tree.leaves(value))
+    check(finite, f"the loss is NaN or infinite on batch {number}: look at its data and at the parameters")
 
 
 def _near(found: np.ndarray, right: np.ndarray, tolerance: float) -> bool:

@@ -120,7 +120,7 @@ def extreme_values(
     alphas, betas = [], [0.0]
     merge = MERGE * float(np.finfo(np.dtype(bound.dtype)).eps)
     while True:
-        product = unit.matmat(now[None])[0]
+        product = unit.multiply(now)
         alpha, beta, now, before = _advance(product, now, before, jnp.asarray(betas[-1], bound.dtype))
         alphas.append(float(alpha))
         betas.append(float(beta))

@@ -11,9 +11,10 @@ import optax
 
 from lrjax.errors import check
 from lrjax.transforms.log_space import compensated, exp_split
-from lrjax.transforms.plan import per_step, refuse_traced, split_power, wd_free_plan
+from lrjax.transforms.plan import per_step, split_power, wd_free_plan
 from lrjax.transforms.recursion import Value
-from lrjax.transforms.sgd import leafwise
+from lrjax.transforms.settings import at_step, check_num_steps, check_open
+from lrjax.transforms.sgd import buffer_like, leafwise
 
 if TYPE_CHECKING:
     from jaxtyping import Array, ArrayLike, Float, Int32, PyTree
@@ -87,7 +88,8 @@ def wd_free_adamw(
 
     Raises:
         LrjaxError: in the table form: a traced rate or decay, the first step with learning_rate * weight_decay >= 1, the
-            first step whose rate leaves the range of floats.
+            first step whose rate leaves the range of floats; else an array, None, a number that is not finite or out of
+            range.
 
     References:
         Loshchilov & Hutter (2019), Decoupled Weight Decay Regularization, Algorithm 2: the update, as `optax.adamw` has it.
@@ -100,12 +102,15 @@ def wd_free_adamw(
         >>> round(float(updates["conv"][0, 0]), 7)
         -0.0010001
     """
+    if num_steps is None:
+        check_open("wd_free_adamw", learning_rate=learning_rate, weight_decay=weight_decay)
+    check_open("wd_free_adamw", b1=b1, b2=b2, eps=eps)
     rows = None if num_steps is None else _table(learning_rate, weight_decay, num_steps, rescaled)
 
     def init(params: PyTree) -> WDFreeAdamState:
         # An array each: a training step that donates its state may not be given one buffer twice.
         log_scale, error = (jnp.zeros((), float) for _ in range(2))
-        mu, nu = (jax.tree.map(jnp.zeros_like, params) for _ in range(2))
+        mu, nu = (buffer_like(params, has_momentum=True) for _ in range(2))
         return WDFreeAdamState(jnp.int32(0), mu, nu, jnp.int32(0), jnp.ones((), float), log_scale, error)
 
     def update(updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any) -> tuple[PyTree, Any]:
@@ -115,18 +120,15 @@ def wd_free_adamw(
             row = jax.tree.map(lambda a: jnp.take(jnp.asarray(a), state.count, mode="fill"), rows)
             recursion = (state.alpha, state.log_scale, state.log_scale_error)
         count = optax.safe_increment(state.count)
-        updates, mu, nu = _adam(updates, state, row, count, *(_at(b, state.count) for b in (b1, b2, eps)))
+        moments = (at_step(name, b, state.count) for name, b in {"b1": b1, "b2": b2, "eps": eps}.items())
+        updates, mu, nu = _adam(updates, state, row, count, *moments)
         return updates, WDFreeAdamState(count, mu, nu, state.gauge, *recursion)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _at(value: Any, count: ArrayLike) -> jax.Array:
-    return jnp.asarray(value(count) if callable(value) else value, float)
-
-
 def _table(learning_rate: Value, weight_decay: Value, num_steps: int, rescaled: bool) -> _Row:
-    refuse_traced("wd_free_adamw with num_steps", num_steps=num_steps)
+    num_steps = check_num_steps(num_steps, "wd_free_adamw with num_steps")
     plan = wd_free_plan(learning_rate, weight_decay, None, num_steps, decay="decoupled")
     log_scale, dtype = plan.log_scale, jax.dtypes.canonicalize_dtype(np.float64)
     with np.errstate(divide="ignore"):
@@ -143,8 +145,8 @@ def _table(learning_rate: Value, weight_decay: Value, num_steps: int, rescaled: 
 
 
 def _recursion(state: WDFreeAdamState, learning_rate: Any, weight_decay: Any) -> tuple[_Row, tuple]:
-    eta = _at(learning_rate, state.count)
-    shrink = eta * _at(weight_decay, state.count)
+    eta = at_step("learning_rate", learning_rate, jnp.asarray(state.count))
+    shrink = eta * at_step("weight_decay", weight_decay, jnp.asarray(state.count))
     increment = jnp.log1p(-shrink)
     rate, power = exp_split(-state.log_scale, -state.log_scale_error - increment)
     row = _Row((eta * rate, power), exp_split(state.log_scale, state.log_scale_error), state.alpha)

@@ -11,6 +11,7 @@ import optax
 
 from lrjax.errors import check, refuse
 from lrjax.transforms.adamw import WDFreeAdamState
+from lrjax.transforms.leaves import canonical_tree, is_array
 from lrjax.transforms.plan import WDFreePlan
 from lrjax.transforms.sgd import OpenWDFreeState
 from lrjax.transforms.texp import TEXPState
@@ -70,6 +71,7 @@ def to_wd_free(
         >>> bool(jnp.allclose(back, params)), int(free_state.count)
         (True, 10)
     """
+    params, opt_state, into = (canonical_tree(tree) for tree in (params, opt_state, into))
     scale, buffer_scale, kappa = _at(plan, step)
     _check_between_updates(opt_state)
     octaves = round(scale / LN2)
@@ -117,6 +119,7 @@ def from_wd_free(
         >>> decayed.round(3).tolist()  # 0.998 * (3, 4) - 0.2 * (-0.4, 0.3)
         [3.07..., 3.93...]
     """
+    params, opt_state, into = (canonical_tree(tree) for tree in (params, opt_state, into))
     scale, buffer_scale, kappa = _at(plan, step)
     _check_between_updates(opt_state)
     gauge = _gauge(opt_state) or 0
@@ -182,6 +185,8 @@ def _powers(log: float) -> tuple[float, int]:
 
 
 def _times(leaf: jax.Array, factor: tuple[float, int]) -> jax.Array:
+    if not is_array(leaf):  # an integer or a key among the parameters has no scale
+        return leaf
     wide = leaf.astype(jnp.float32 if jnp.finfo(leaf.dtype).bits < 32 else leaf.dtype)
     return jnp.ldexp(wide * jnp.asarray(factor[0], wide.dtype), factor[1]).astype(leaf.dtype)
 
@@ -196,10 +201,12 @@ def _all(params: PyTree, buffers: dict[str, PyTree], weight: Any, buffer: Any) -
 
     any_buffer = next(iter(buffers.values()))
     new_params = jax.tree.map(lambda v, p: p if is_node(v) else weight(p), any_buffer, params, is_leaf=is_node)
+
+    def moved(v: Any, p: Any, power: int) -> Any:
+        return v if is_node(v) or not is_array(v) else buffer(v, p, power)
+
     new_buffers = {
-        name: jax.tree.map(
-            lambda v, p, power=BUFFERS[name]: v if is_node(v) else buffer(v, p, power), tree, params, is_leaf=is_node
-        )
+        name: jax.tree.map(lambda v, p, power=BUFFERS[name]: moved(v, p, power), tree, params, is_leaf=is_node)
         for name, tree in buffers.items()
     }
     return new_params, new_buffers

@@ -9,54 +9,29 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lrjax.errors import check, path_of
+from lrjax.errors import check, refuse
+from lrjax.transforms.buffers import FIELDS, Rescaling, rescale_state
+from lrjax.transforms.leaves import canonical, is_array, is_plain_float, named_leaves
+from lrjax.transforms.statistics import STATISTICS, Powers, powers_of, statistic_power
 
 if TYPE_CHECKING:
     from jaxtyping import Array, ArrayLike, Float, Int32, PyTree
 
-Powers = Callable[[str], int] | Mapping[str, int]
-
-# Field of an optimizer state -> power of c that it is multiplied by when parameters are: gradients are of degree -1.
-FIELDS = {"trace": -1, "acc_grads": -1, "mu": -1, "nu": -2}
-
-# Homogeneity degree of each running statistic: collection -> name of a leaf -> power of c.
-STATISTICS = {"batch_stats": {"mean": 1, "var": 2}, "norm_eps": {"eps": 2}}
-
-
-def statistic_power(path: str) -> int:
-    """Homogeneity degree of an array of model state in the parameters before its normalisation.
-
-    For normalisation whose input has degree 1 in the scaled parameters, as in a network without affine.
-
-    Args:
-        path: such as "batch_stats/norm1/var".
-
-    Returns:
-        1 for a running mean, 2 for a running variance and for eps, 0 for all else.
-
-    References:
-        Li & Arora (2020), An Exponential Learning Rate Schedule for Deep Learning, appendix C.
-
-    Example:
-        >>> [statistic_power(path) for path in ("batch_stats/norm1/var", "norm_eps/norm1/eps", "frozen/head/kernel")]
-        [2, 2, 0]
-    """
-    collection, *_, name = path.split("/")
-    return STATISTICS.get(collection, {}).get(name, 0)
+__all__ = ["FIELDS", "STATISTICS", "Powers", "gauge_rescale", "statistic_power", "times_power_of_two"]
 
 
 def times_power_of_two(x: Float[Array, ...], k: ArrayLike) -> Float[Array, ...]:
     """x * 2^k, exact unless the result leaves the range of normal numbers.
 
     Args:
-        x: floating point, any shape.
+        x: floating point or complex, any shape; an array of the host takes the dtype that JAX computes in.
         k: int32 scalar, within twice the range of exponents of x.
 
     Returns:
         Shape and dtype of x.
 
     Raises:
-        LrjaxError: x is not floating point.
+        LrjaxError: x is not floating point, or is beyond the range of the dtype that JAX computes in.
 
     References:
         IEEE 754: a power of two changes the exponent alone.
@@ -65,10 +40,13 @@ def times_power_of_two(x: Float[Array, ...], k: ArrayLike) -> Float[Array, ...]:
         >>> float(times_power_of_two(jnp.float32(1.5), 3)), bool(times_power_of_two(jnp.float32(2.0**-100), 200) == 2.0**100)
         (12.0, True)
     """
+    x = canonical(x, "x")
+    if jnp.issubdtype(x.dtype, jnp.complexfloating):
+        return jax.lax.complex(times_power_of_two(x.real, k), times_power_of_two(x.imag, k))
     check(jnp.issubdtype(x.dtype, jnp.floating), f"x must be floating point, not {x.dtype}")
     info = jnp.finfo(x.dtype)
     integer = jnp.dtype(f"int{info.bits}")
-    k = jnp.asarray(k, jnp.int32)
+    k = _whole(k)
     # Two factors, because 2^k may be out of range where x * 2^k is not. Built from bits: a power function may round.
     for part in (k // 2, k - k // 2):
         biased = jnp.clip(part + info.maxexp - 1, 1, 2 * info.maxexp - 2).astype(integer)
@@ -99,21 +77,28 @@ def gauge_rescale(
     2^(2k), for Adam by 2^k and its eps by 2^-k.
 
     Args:
-        params: pytree of floating-point arrays of any shapes.
-        opt_state: of an optax transformation, chains, partitions, masks, MultiSteps and hyperparameters included.
-        model_state: pytree with running statistics; None if there is none.
+        params: pytree of arrays of any shapes, an `nnx.State` of parameters too. Integers, bools, keys, None and empty arrays
+            are constants.
+        opt_state: of an optax transformation, chains, partitions, masks, MultiSteps and hyperparameters included; or a train
+            state (Flax, Chex, Equinox, any registered node), whose parameters, buffers and statistics are all rescaled.
+        model_state: pytree with running statistics: the collection "batch_stats" or all variables of Flax, an `nnx.State`,
+            an `eqx.nn.State` of `eqx.nn.make_with_state`, a state of Haiku; None if there is none.
         labels: tree of labels like params, or a function from params to it, as for `optax.partition`; None scales all.
         group: the label of the parameters that scale. Parameters that are only invariant jointly belong to one group.
         k: int; None takes the largest absolute weight of the group to [1/2, 1).
         statistics: function or mapping from the path of an array in model_state ("batch_stats/norm1/var") to its power
-            of c; `lrjax.transforms.scaling.statistic_powers` measures them where affine layers make them differ.
-        fields: power of c for each field of optimizer states that holds arrays like the parameters.
+            of c; `lrjax.transforms.scaling.statistic_powers` measures them where affine layers make them differ. Arrays that
+            a mapping does not name, or for which a function returns None, must be known by their names.
+        fields: power of c for each field ("trace", or "TraceState.trace") of optimizer states. What optax keeps in a field of
+            the same name may differ: `optax.adamax` needs `{**FIELDS, "nu": -1}`, and a momentum behind `scale_by_trust_ratio`
+            (`optax.lars`) `{**FIELDS, "trace": 1}`.
 
     Returns:
         params, opt_state, model_state, and k. Works under jit, and under vmap with one k a lane.
 
     Raises:
-        LrjaxError: opt_state holds arrays whose power is not known, or that are not like the parameters.
+        LrjaxError: naming an array of opt_state or model_state whose power is not known, or a buffer that is not like the
+            parameters; params hold running statistics, or no array that scales.
 
     References:
         Li & Arora (2020), An Exponential Learning Rate Schedule for Deep Learning, section 2: the equivalent scaling
@@ -127,51 +112,118 @@ def gauge_rescale(
         (-69, [0.50..., 0.67...], [5.90..., 11.80...])
     """
     chosen = _chosen(params, labels, group)
-    if k is None:
-        k = _power_of(params, chosen)
-    k = jnp.asarray(k, jnp.int32)
+    k = _power_of(params, chosen) if k is None else _whole(k)
 
-    def scaled(power: int, tree: PyTree) -> PyTree:
-        def one(path: Any, leaf: jax.Array) -> jax.Array:
-            name = path_of(path)
-            check(name in chosen, f"the optimizer state holds an array {name!r} that is not among the parameters")
-            return times_power_of_two(leaf, power * k) if chosen[name] else leaf
+    def scaled(power: int, tree: PyTree, where: str = "params") -> PyTree:
+        leaves, structure = jax.tree.flatten(tree)
+        if leaves and jax.tree_util.treedef_is_leaf(structure) and "" not in chosen:  # a number for all parameters
+            check(
+                all(chosen.values()), f"{where} belongs to all parameters, and only those of the group {group!r} scale"
+            )
+            return _times(leaves[0], power * k, where)
+        scales = [_scales(chosen, entry.name, where) for entry in named_leaves(tree)]
+        new = [_times(leaf, power * k, where) if yes else leaf for leaf, yes in zip(leaves, scales, strict=True)]
+        return jax.tree.unflatten(structure, new)
 
-        return jax.tree_util.tree_map_with_path(one, tree)
+    def statistics_of(tree: PyTree) -> PyTree:
+        entries, powers = powers_of(tree, statistics)
+        new = []
+        for (name, parameter, leaf), power in zip(entries, powers, strict=True):
+            if parameter:
+                power = int(_scales(chosen, name if name in chosen else name.removeprefix("params/"), "model_state"))
+            new.append(_times(leaf, power * k, name) if power else leaf)
+        return jax.tree.unflatten(jax.tree.structure(tree), new)
 
-    def state(path: Any, leaf: jax.Array) -> jax.Array:
-        power = statistics(path_of(path)) if callable(statistics) else statistics.get(path_of(path), 0)
-        return times_power_of_two(leaf, power * k) if power else leaf
+    def names(tree: PyTree) -> list[str]:
+        return [entry.name for entry in named_leaves(tree)]
 
-    covered = None if labels is None else group
-    opt_state = _walk(opt_state, scaled, fields, k, covered, lambda tree: _covers(tree, chosen))
-    if model_state is not None:
-        model_state = jax.tree_util.tree_map_with_path(state, model_state)
-    return scaled(1, params), opt_state, model_state, k
+    rescaling = Rescaling(
+        scaled,
+        statistics_of,
+        like_params=lambda tree: set(names(tree)) == set(names(params)),
+        touches=lambda tree: any(chosen.get(name, False) for name in names(tree)),
+        covers=lambda tree: _covers(tree, chosen),
+        fields=fields,
+        k=k,
+        group=None if labels is None else group,
+    )
+    opt_state = rescale_state(opt_state, rescaling)
+    return scaled(1, params), opt_state, None if model_state is None else statistics_of(model_state), k
+
+
+def _whole(k: ArrayLike) -> jax.Array:
+    k = jnp.asarray(k)
+    check(
+        k.ndim == 0 and bool(jnp.issubdtype(k.dtype, jnp.integer)),
+        f"k must be one integer, the exponent of a power of two, not {k.dtype} of shape {k.shape}; for several use "
+        "jax.vmap",
+    )
+    return k.astype(jnp.int32)
+
+
+def _times(leaf: Any, k: jax.Array, name: str) -> Any:
+    check(
+        not is_plain_float(leaf),
+        f"{name} holds the plain number {leaf}, a weight or a setting: make it an array if it scales, and take it out "
+        "(eqx.filter(model, eqx.is_inexact_array)) if it does not",
+    )
+    return times_power_of_two(leaf, k) if is_array(leaf) else leaf
+
+
+def _scales(chosen: Mapping[str, bool], name: str, where: str) -> bool:
+    if name not in chosen:
+        refuse(f"{where} of the state holds an array {name!r} that is not among the parameters")
+    return chosen[name]
 
 
 def _chosen(params: PyTree, labels: Any, group: str) -> dict[str, bool]:
-    paths = [path_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    entries = named_leaves(params)
+    statistics = [entry.name for entry in entries if entry.name.startswith("batch_stats/")]
+    variables = [entry for entry in entries if entry.parameter and not entry.name.startswith("params/")]
+    # An nnx.State of parameters holds variables of the type Param alone.
+    statistics += [entry.name for entry in entries if variables and not entry.parameter and is_array(entry.leaf)]
+    check(
+        not statistics,
+        f"params hold {(statistics or [''])[0]!r}, which is no parameter: pass variables['params'] or nnx.state(model, "
+        "nnx.Param), and the running statistics as model_state",
+    )
+    paths = [entry.name for entry in entries]
     if labels is None:
-        return dict.fromkeys(paths, True)
-    tree = labels(params) if callable(labels) else labels
-    # As in optax.partition, labels may be a prefix of the tree.
-    full = jax.tree.leaves(jax.tree.map(lambda label, part: jax.tree.map(lambda _: label, part), tree, params))
-    check(group in full, f"no parameter has the label {group!r}; there is {', '.join(sorted(map(str, set(full))))}")
-    return {path: label == group for path, label in zip(paths, full, strict=True)}
+        full = [group] * len(paths)
+    else:
+        tree = labels(params) if callable(labels) else labels
+        try:  # as in optax.partition, labels may be a prefix of the tree
+            full = jax.tree.leaves(jax.tree.map(lambda label, part: jax.tree.map(lambda _: label, part), tree, params))
+        except (ValueError, TypeError) as error:
+            refuse(f"labels must be a tree like params, or a prefix of it: {str(error).splitlines()[0]}")
+        check(group in full, f"no parameter has the label {group!r}; there is {', '.join(sorted(map(str, set(full))))}")
+    chosen = {path: label == group for path, label in zip(paths, full, strict=True)}
+    # The inner state of optax.lookahead is that of the fast parameters.
+    return (
+        {path.removeprefix("fast/"): yes for path, yes in chosen.items()} | chosen if _is_lookahead(params) else chosen
+    )
+
+
+def _is_lookahead(params: PyTree) -> bool:
+    return getattr(params, "_fields", ()) == ("fast", "slow")
 
 
 def _power_of(params: PyTree, chosen: Mapping[str, bool]) -> jax.Array:
-    leaves = [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params) if chosen[path_of(path)]]
+    leaves = [canonical(entry.leaf, entry.name) for entry in named_leaves(params) if _fits(entry, chosen)]
+    check(bool(leaves), "no array of floats among the parameters scales; give k, or pass parameters that do")
     # Not the Euclidean norm: its squares would be the first to leave range.
-    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)).astype(jnp.result_type(*leaves)) for leaf in leaves]))
+    sizes = [jnp.max(jnp.abs(leaf)) for leaf in leaves]
+    largest = jnp.max(jnp.stack([size.astype(jnp.result_type(*sizes)) for size in sizes]))
     usable = jnp.isfinite(largest) & (largest > 0)
     return jnp.where(usable, -jnp.frexp(jnp.where(usable, largest, 1))[1], 0)
 
 
+def _fits(entry: Any, chosen: Mapping[str, bool]) -> bool:
+    return chosen[entry.name] and is_array(entry.leaf)
+
+
 def _covers(tree: PyTree, chosen: Mapping[str, bool]) -> bool:
-    names = [path_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
-    inside = [chosen[name] for name in names if name in chosen]
+    inside = [chosen[entry.name] for entry in named_leaves(tree) if entry.name in chosen]
     check(
         bool(inside) or all(chosen.values()),
         "a transformation with a gauge keeps no array that tells which parameters it steps; give each group its own by "
@@ -183,45 +235,3 @@ def _covers(tree: PyTree, chosen: Mapping[str, bool]) -> bool:
         "optax.partition",
     )
     return all(inside)
-
-
-def _walk(
-    node: PyTree,
-    scaled: Callable,
-    fields: Mapping[str, int],
-    k: jax.Array,
-    group: str | None,
-    covers: Callable,
-    name: str = "the state",
-) -> PyTree:
-    """The state with its buffers scaled and its gauges moved; `group` is None where all parameters scale."""
-
-    def deeper(child: PyTree, name: str = name) -> PyTree:
-        return _walk(child, scaled, fields, k, group, covers, name)
-
-    if hasattr(node, "inner_states"):  # optax.partition: labels are known, also where a state has no buffer to tell
-        inner = {
-            label: _walk(s, scaled, fields, k, None, covers, name) if group in (None, label) else s
-            for label, s in node.inner_states.items()
-        }
-        return node._replace(inner_states=inner)
-    if hasattr(node, "_fields"):
-        values = {field: getattr(node, field) for field in node._fields}
-        if "gauge" in values and (group is None or all(covers(values[f]) for f in fields if f in values)):
-            values["gauge"] = values["gauge"] + k
-        for field, value in values.items():
-            if field in fields:
-                values[field] = scaled(fields[field], value)
-            elif field != "gauge":
-                values[field] = deeper(value, f"{type(node).__name__}.{field}")
-        return type(node)(**values)
-    if isinstance(node, dict):
-        return {key: deeper(child) for key, child in node.items()}
-    if isinstance(node, tuple | list):
-        return type(node)(deeper(child) for child in node)
-    check(
-        getattr(node, "ndim", 0) == 0 or not jnp.issubdtype(node.dtype, jnp.floating),
-        f"it is not known how {name} scales with the parameters: add its power of c to the argument fields, such as "
-        f"fields={{**FIELDS, {name.split('.')[-1]!r}: -1}}",
-    )
-    return node

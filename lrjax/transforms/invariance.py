@@ -6,11 +6,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lrjax.errors import check, path_of
+from lrjax.errors import check
+from lrjax.transforms.invariance_measure import (
+    Measured,
+    Subject,
+    check_deterministic,
+    measure,
+    points_near,
+    scaled_calls,
+    subject_of,
+)
 from lrjax.transforms.invariance_report import InvarianceReport, Obstacle, ScaleGroup
 from lrjax.transforms.scale_groups import Relations, finest_groups, largest_group, nearest_exponents, relations
 
@@ -40,23 +48,28 @@ def scale_invariance(
 
     Args:
         loss_fn: `loss_fn(params, *args) -> scalar`, in training mode, smooth almost everywhere, the same at each call.
-        params: any pytree of arrays; what is frozen belongs into args.
+        params: any pytree of arrays; what is frozen belongs into args. Integers, bools, keys, None and empty arrays are
+            constants.
         *args: pytrees of arrays that both functions take after params, such as a batch.
         outputs: `outputs(params, *args) -> array`, the logits, say; with it, reasons state their degree of homogeneity.
-        tolerance: relative size below which products and changes are rounding; None for 1e-9 in float64, 3e-4 in float32.
+        tolerance: relative size below which products and changes are rounding; None for that of the coarsest dtype in which
+            the loss computes: 1e-9 in float64, 3e-4 in float32, 2e-3 in float16, 1e-2 in bfloat16. Parameters and args in
+            half precision are measured in float32 where the loss takes that; casts inside the loss stay.
         seed: draws the points.
 
     Returns:
         The groups, and the arrays that are in none, with the reason.
 
     Raises:
-        LrjaxError: the loss is not finite, or it is not the same at each call.
+        LrjaxError: the loss or its gradient is not finite; the loss is zero everywhere, no scalar, or not the same at each
+            call; no array of params can be scaled.
 
     References:
         Li & Arora (2020), An Exponential Learning Rate Schedule for Deep Learning, appendix C: degrees of homogeneity.
         The table of degrees and the measurement are ours.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> def loss(params, x):
         ...     h = x @ params["hidden"]
         ...     h = jax.nn.relu((h - h.mean(0, keepdims=True)) / h.std(0, keepdims=True))
@@ -70,87 +83,43 @@ def scale_invariance(
         lrjax.errors.LrjaxError: the loss depends on the scale of head: ...
         >>> report.require(only=lambda path: path == "hidden")
     """
-    paths = tuple(path_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(params))
-    leaves = jax.tree.leaves(params)
-    wide = all(leaf.dtype == jnp.float64 for leaf in leaves)
-    tolerance = (1e-9 if wide else 3e-4) if tolerance is None else tolerance
-    points = _points(params, len(paths) + 4, seed)
     # An accelerator multiplies matrices in TF32 or bfloat16 unless told otherwise: its rounding alone, some 1e-3 of the loss,
     # is more than the tolerance.
     with jax.default_matmul_precision("highest"):
-        measured = _measure(loss_fn, points, args)
+        subject = subject_of(loss_fn, outputs, params, args)
+        tolerance = subject.tolerance if tolerance is None else tolerance
+        points = points_near(subject.leaves, len(subject.leaves) + 4, seed)
+        check_deterministic(subject, points[0])
+        measured = measure(subject, points)
         found = relations(measured.products, measured.sizes, tolerance)
-        together = largest_group(found, np.asarray([leaf.size for leaf in leaves], float))
-        scan = _Scan(_scaled(loss_fn), outputs and _scaled(outputs), points[:2], args, measured, paths, tolerance)
+        together = largest_group(found, np.asarray([leaf.size for leaf in subject.leaves], float))
+        loss, logits = scaled_calls(subject.loss), subject.outputs and scaled_calls(subject.outputs)
+        scan = _Scan(loss, logits, points[:2], subject, measured, tolerance)
         groups = tuple(scan.group(members) for members in finest_groups(found, together))
         obstacles = tuple(scan.obstacle(found, int(i), together) for i in np.flatnonzero(~together))
-    return InvarianceReport(groups, obstacles, paths, found)
-
-
-def _scaled(function: Callable[..., jax.Array]) -> Callable[..., np.ndarray]:
-    @jax.jit
-    def at(params: PyTree, args: tuple[Any, ...], factors: np.ndarray) -> jax.Array:
-        leaves, structure = jax.tree.flatten(params)
-        by = jnp.asarray(factors, leaves[0].dtype)
-        return function(structure.unflatten([leaf * by[i] for i, leaf in enumerate(leaves)]), *args)
-
-    return lambda params, args, factors: np.asarray(at(params, args, factors), np.float64)
-
-
-class _Measured(NamedTuple):
-    products: np.ndarray  # [m, n]
-    sizes: np.ndarray  # [m, n]
-
-
-def _points(params: PyTree, number: int, seed: int) -> list[PyTree]:
-    # Weights at zero (a bias, say) would be invariant to scaling there, and arrays at their initial scale need not be generic.
-    rng = np.random.default_rng(seed)
-
-    def near(leaf: jax.Array) -> jax.Array:
-        wide = np.asarray(leaf, np.float64)
-        rms = float(np.sqrt(np.mean(wide**2)))
-        noise = rng.normal(scale=0.3 * rms if rms > 0 else 0.1, size=wide.shape)
-        return jnp.asarray(np.exp(rng.uniform(-0.3, 0.3)) * (wide + noise), leaf.dtype)
-
-    return [jax.tree.map(near, params) for _ in range(number)]
-
-
-def _measure(loss_fn: Callable[..., jax.Array], points: list[PyTree], args: tuple[Any, ...]) -> _Measured:
-    @jax.jit
-    def at(params: PyTree, args: tuple[Any, ...]) -> tuple[jax.Array, jax.Array, jax.Array]:
-        loss, gradient = jax.value_and_grad(loss_fn)(params, *args)
-        pairs = list(zip(jax.tree.leaves(gradient), jax.tree.leaves(params), strict=True))
-        products = jnp.stack([jnp.sum(g * w) for g, w in pairs])
-        return loss, products, jnp.stack([jnp.sqrt(jnp.sum(g * g)) * jnp.sqrt(jnp.sum(w * w)) for g, w in pairs])
-
-    rows = [jax.tree.map(np.asarray, at(point, args)) for point in points]
-    check(
-        all(np.isfinite(loss).all() for loss, *_ in rows), "the loss is not finite; check the network before its scale"
-    )
-    products, sizes = (np.stack([row[i] for row in rows]).astype(np.float64) for i in (1, 2))
-    # Each point with the same weight; and an array without effect on the loss has products and sizes of rounding alone.
-    total = np.maximum(np.linalg.norm(sizes, axis=1, keepdims=True), np.finfo(float).tiny)
-    products, sizes = products / total, sizes / total
-    rounding = 30 * float(max(jnp.finfo(leaf.dtype).eps for leaf in jax.tree.leaves(points[0])))
-    return _Measured(np.where(sizes < rounding, 0.0, products), sizes)
+    return InvarianceReport(groups, obstacles, subject.paths, found, subject.dtype.name, tolerance)
 
 
 class _Scan(NamedTuple):
     loss: Callable[..., np.ndarray]
     outputs: Callable[..., np.ndarray] | None
-    points: list[PyTree]
-    args: tuple[Any, ...]
-    measured: _Measured
-    paths: tuple[str, ...]
+    points: list[list[Any]]
+    subject: Subject
+    measured: Measured
     tolerance: float
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return self.subject.paths
 
     def group(self, members: np.ndarray) -> ScaleGroup:
         angle, change = self._angle(members), self._change(members)
         names = tuple(path for path, member in zip(self.paths, members, strict=True) if member)
         check(
             change <= max(self.tolerance, 1e-12) ** 0.75,
-            f"the gradient says that {', '.join(names)} may be scaled, but the loss then changes by {change:.0e}; is "
-            "loss_fn the same at each call (dropout, running statistics), and does gradient flow through all of it?",
+            f"the gradient says that {', '.join(names)} may be scaled, but the loss then changes by {change:.0e}, more than "
+            f"the rounding of {self.subject.dtype.name}; does gradient flow through all of it (stop_gradient, rounding to "
+            "integers, a custom derivative)? If it is rounding in a very deep network, enable float64 (JAX_ENABLE_X64=1)",
         )
         return ScaleGroup(names, angle, change)
 
@@ -167,8 +136,10 @@ class _Scan(NamedTuple):
     def _change(self, members: np.ndarray) -> float:
         changes = []
         for point in self.points:
-            values = [float(self.loss(point, self.args, np.where(members, c, 1.0))) for c in (1.0, *FACTORS)]
-            changes += [abs(value - values[0]) / max(abs(values[0]), 1e-30) for value in values[1:]]
+            values = [float(self.loss(point, self.subject.args, np.where(members, c, 1.0))) for c in (1.0, *FACTORS)]
+            # A loss that happens to be near zero here is measured by its size elsewhere.
+            own = max(abs(values[0]), 1e-3 * self.measured.scale)
+            changes += [abs(value - values[0]) / own if np.isfinite(value) else np.inf for value in values[1:]]
         return max(changes)
 
     def _reason(self, found: Relations, array: int, members: np.ndarray) -> str:
@@ -191,7 +162,9 @@ class _Scan(NamedTuple):
         if self.outputs is None:
             return None
         factor, point = 2.0, self.points[0]
-        before, after = (self.outputs(point, self.args, np.where(members, c, 1.0)) for c in (1.0, factor))
+        before, after = (self.outputs(point, self.subject.args, np.where(members, c, 1.0)) for c in (1.0, factor))
+        if not np.any(before):
+            return None
         ratio = float(np.sum(after * before) / np.sum(before * before))
         if ratio <= 0:
             return float("nan"), False

@@ -67,6 +67,8 @@ class InvarianceReport(NamedTuple):
         obstacles: the arrays that are in no group; () if the network is scale invariant.
         paths: all arrays.
         relations: the exponents d for which scaling array i by c^d_i keeps the loss.
+        dtype: the coarsest that the loss computes in.
+        tolerance: relative size of what counts as rounding in it.
 
     Example:
         >>> import jax.numpy as jnp
@@ -83,6 +85,8 @@ class InvarianceReport(NamedTuple):
     obstacles: tuple[Obstacle, ...]
     paths: tuple[str, ...]
     relations: Relations
+    dtype: str = "float64"
+    tolerance: float = 0.0
 
     @property
     def invariant(self) -> bool:
@@ -94,6 +98,8 @@ class InvarianceReport(NamedTuple):
         lines = [
             "scale invariant" if self.invariant else f"not scale invariant: {len(self.obstacles)} arrays in the way"
         ]
+        if self.dtype not in ("float32", "float64"):
+            lines[0] += f", to {self.tolerance:.0e}, as the loss computes in {self.dtype}"
         for group in self.groups:
             alone = "alone" if len(group.paths) == 1 else "jointly"
             lines.append(f"  {alone:8}{', '.join(group.paths)}  (angle {group.angle:.0e}, change {group.change:.0e})")
@@ -139,7 +145,7 @@ class InvarianceReport(NamedTuple):
             )
 
     def labels(self, params: optax.Params, *, group: str = "si", other: str = "other") -> PyTree[str]:
-        """Labels for `optax.partition` of the arrays that may be converted with one common plan, and of the others.
+        """Labels for `optax.partition` of the arrays that may be converted with one common plan, and of all else.
 
         Args:
             params: the parameters that were checked.
@@ -155,5 +161,5 @@ class InvarianceReport(NamedTuple):
             >>> report.labels({"w": jnp.ones(2)})
             {'w': 'si'}
         """
-        broken = {obstacle.path for obstacle in self.obstacles}
-        return jax.tree_util.tree_map_with_path(lambda p, _: other if path_of(p) in broken else group, params)
+        free = set(self.paths) - {obstacle.path for obstacle in self.obstacles}
+        return jax.tree_util.tree_map_with_path(lambda p, _: group if path_of(p) in free else other, params)

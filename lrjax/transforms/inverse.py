@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from lrjax.errors import check
+from lrjax.transforms.settings import whole_numbers
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float64
@@ -47,7 +48,7 @@ def to_weight_decay(
         >>> round(learning_rate, 6), round(weight_decay, 6)
         (0.1, 0.0005)
     """
-    starts = np.asarray([0, *boundaries], np.int64)
+    starts = np.concatenate([[0], whole_numbers(boundaries, "boundaries")])
     r, rate = (np.atleast_1d(np.asarray(a, np.float64)) for a in (growth, learning_rate))
     check(
         r.shape == rate.shape == starts.shape,

@@ -12,6 +12,7 @@ from jax.core import Tracer
 
 from lrjax.errors import check
 from lrjax.transforms.recursion import DECAYS, Value, next_step, no_momentum
+from lrjax.transforms.settings import check_num_steps, numbers
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Float64, Int32
@@ -115,7 +116,7 @@ def per_step(value: Value, num_steps: int, name: str) -> np.ndarray:
     if callable(value):
         table = _evaluated(value, num_steps)
     else:
-        table = np.asarray(0.0 if value is None else value, np.float64)
+        table = numbers(0.0 if value is None else value, name)
     if table.ndim == 0:
         table = np.full(num_steps, table)
     check(table.ndim == 1, f"{name} must be a scalar, a schedule or one number a step, not of shape {table.shape}")
@@ -184,10 +185,7 @@ def wd_free_plan(
         lrjax.errors.LrjaxError: no exponential schedule equals this run from step 38 on: alpha would be ...
     """
     check(decay in DECAYS, f"decay must be one of {', '.join(DECAYS)}, not {decay!r}")
-    check(
-        isinstance(num_steps, int | np.integer) and num_steps > 0,
-        f"num_steps must be a positive integer, not {num_steps}",
-    )
+    num_steps = check_num_steps(num_steps, "a table form")
     eta = per_step(learning_rate, num_steps, "learning_rate")
     lam = per_step(weight_decay, num_steps, "weight_decay")
     gamma = per_step(momentum, num_steps, "momentum")

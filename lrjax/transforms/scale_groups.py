@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 DENOMINATOR = 12  # exponents are looked for among the multiples of 1/12
 NEAR = 5e-3  # how far a measured exponent may lie from such a number
+COARSE = 1e-3  # tolerance from which on exponents are too rough for that: then multiples of 1/2, within 0.2
 
 
 class Relations(NamedTuple):
@@ -73,7 +74,7 @@ def relations(products: Float[np.ndarray, "m n"], sizes: Float[np.ndarray, "m n"
         _, singular, right = np.linalg.svd(products[:, active] / lengths, full_matrices=True)
         noise = tolerance * max(1.0, float(np.max(scale[active] * np.sqrt(len(products)) / lengths)))
         rank = int(np.sum(singular > noise * np.sqrt(active.size)))
-        for row in _reduced(right[rank:] / lengths):
+        for row in _reduced(right[rank:] / lengths, *((2, 0.2) if tolerance > COARSE else (DENOMINATOR, NEAR))):
             full = np.zeros(number)
             full[active] = row
             basis.append(full)
@@ -82,7 +83,7 @@ def relations(products: Float[np.ndarray, "m n"], sizes: Float[np.ndarray, "m n"
     return Relations(basis, pivots)
 
 
-def _reduced(rows: np.ndarray) -> np.ndarray:
+def _reduced(rows: np.ndarray, denominator: int, near: float) -> np.ndarray:
     # Gauss-Jordan with the largest pivots; then the exponents are ratios of small integers, and known exactly.
     rows, found = rows.copy(), []
     for _ in range(len(rows)):
@@ -99,8 +100,8 @@ def _reduced(rows: np.ndarray) -> np.ndarray:
         found.append(int(column))
     order = np.argsort(found)
     rows = rows[order]
-    rational = np.round(rows * DENOMINATOR) / DENOMINATOR
-    rows = np.where(np.abs(rows - rational) < NEAR, rational, rows)
+    rational = np.round(rows * denominator) / denominator
+    rows = np.where(np.abs(rows - rational) < near, rational, rows)
     return _pivots_first(rows)
 
 

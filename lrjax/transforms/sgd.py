@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lrjax.errors import check
+from lrjax.errors import check, path_of
+from lrjax.transforms.leaves import canonical
 from lrjax.transforms.log_space import compensated, exp_split
-from lrjax.transforms.plan import WDFreeTables, refuse_traced, wd_free_plan, wd_free_tables
+from lrjax.transforms.plan import WDFreeTables, wd_free_plan, wd_free_tables
 from lrjax.transforms.recursion import DECAYS, Value, next_step, no_momentum
+from lrjax.transforms.settings import at_step, check_num_steps, check_open
 
 if TYPE_CHECKING:
     from jaxtyping import Array, ArrayLike, Float, Int32, PyTree
@@ -100,7 +102,8 @@ def wd_free_sgd(
 
     Raises:
         LrjaxError: in the table form: a traced value, the first step without a positive alpha, the first step whose rate
-            leaves the range of floats.
+            leaves the range of floats; in the open-ended form: an array, None, a number that is not finite or out of range; in
+            `init`: a parameter that is no array of floats.
 
     References:
         Li & Arora (2020), An Exponential Learning Rate Schedule for Deep Learning, Theorem 2.13 (heavy ball, L2).
@@ -115,7 +118,7 @@ def wd_free_sgd(
     check(decay in DECAYS, f"decay must be one of {', '.join(DECAYS)}, not {decay!r}")
     if num_steps is None:
         return _open_ended(learning_rate, weight_decay, momentum, nesterov, decay)
-    refuse_traced("wd_free_sgd with num_steps", num_steps=num_steps)
+    num_steps = check_num_steps(num_steps, "wd_free_sgd with num_steps")
     plan = wd_free_plan(learning_rate, weight_decay, momentum, num_steps, nesterov=nesterov, decay=decay)
     return follow_plan(wd_free_tables(plan, rescaled=rescaled))
 
@@ -196,6 +199,13 @@ def follow_row(row: WDFreeTables) -> optax.GradientTransformationExtraArgs:
 
 def buffer_like(params: PyTree, has_momentum: bool) -> PyTree:
     """Zeros like the parameters, or () without momentum."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        dtype = getattr(leaf, "dtype", None)
+        check(
+            dtype is not None and bool(jnp.issubdtype(dtype, jnp.inexact)),
+            f"only arrays of floats can be stepped, and {path_of(path)!r} is {dtype or type(leaf).__name__}: leave it out of "
+            "the parameters, or mask it with optax.masked",
+        )
     return jax.tree.map(jnp.zeros_like, params) if has_momentum else ()
 
 
@@ -208,8 +218,14 @@ def leafwise(function: Callable, tree: PyTree, *rest: PyTree) -> PyTree:
     def one(leaf: Any, *others: Any) -> Any:
         if leaf is None or any(other is None for other in others):
             return leaf
-        wide = _wide(leaf.dtype)
-        return function(*(a.astype(wide) for a in (leaf, *others))).astype(leaf.dtype)
+        arrays = [canonical(a, "a gradient or buffer") for a in (leaf, *others)]
+        dtype = arrays[0].dtype
+        check(
+            bool(jnp.issubdtype(dtype, jnp.inexact)),
+            f"only gradients of floats can be stepped, not {dtype}: leave its parameter out, or mask it with optax.masked",
+        )
+        wide = _wide(dtype)
+        return function(*(a.astype(wide) for a in arrays)).astype(dtype)
 
     return jax.tree.map(one, tree, *rest, is_leaf=lambda leaf: leaf is None)
 
@@ -257,10 +273,9 @@ def _like(leaf: jax.Array, value: Any) -> jax.Array:
 def _open_ended(
     learning_rate: Value, weight_decay: Value, momentum: Value, nesterov: bool, decay: str
 ) -> optax.GradientTransformationExtraArgs:
-    def value(setting: Any, count: jax.Array) -> jax.Array:
-        return jnp.asarray(setting(count) if callable(setting) else setting, float)
-
     plain = no_momentum(momentum)
+    settings = {"learning_rate": learning_rate, "weight_decay": weight_decay, "momentum": 0.0 if plain else momentum}
+    check_open("wd_free_sgd", **settings)
 
     def init(params: PyTree) -> OpenWDFreeState:
         # An array each: a training step that donates its state may not be given one buffer twice.
@@ -269,8 +284,7 @@ def _open_ended(
         return OpenWDFreeState(jnp.int32(0), trace, jnp.int32(0), kappa, jnp.ones((), float), log_scale, error)
 
     def update(updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any) -> tuple[PyTree, Any]:
-        eta, lam = value(learning_rate, state.count), value(weight_decay, state.count)
-        gamma = value(0.0 if plain else momentum, state.count)
+        eta, lam, gamma = (at_step(name, setting, state.count) for name, setting in settings.items())
         step = next_step(state.kappa, state.alpha, eta, lam, gamma, nesterov, decay)
         alpha = 1 - step.shrink
         increment = jnp.log1p(-step.shrink)

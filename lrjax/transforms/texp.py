@@ -15,6 +15,7 @@ from jax.core import Tracer
 from lrjax.errors import check, refuse
 from lrjax.transforms.plan import refuse_traced, split_power
 from lrjax.transforms.recursion import no_momentum
+from lrjax.transforms.settings import check_num_steps, check_scalar, numbers, whole_numbers
 from lrjax.transforms.sgd import buffer_like, leafwise, sgd_step
 from lrjax.transforms.texp_rate import rate_at, rate_tables
 
@@ -111,13 +112,23 @@ def texp_phases(
     """
     settings = dict(learning_rates=learning_rates, weight_decay=weight_decay, momentum=momentum)
     refuse_traced("texp", **{f"a value of {k}": t for k, v in settings.items() for t in jax.tree.leaves(v)})
-    starts = np.asarray([0, *boundaries], np.int64)
-    eta = np.asarray(learning_rates, np.float64)
+    check(np.ndim(boundaries) == 1, f"boundaries must be a sequence of steps, not {boundaries!r}")
+    starts = np.concatenate([[0], whole_numbers(boundaries, "boundaries")])
+    eta = numbers(learning_rates, "learning_rates")
+    check_scalar("momentum", momentum, "texp takes a number")
     check(eta.ndim == 1 and eta.size == starts.size, f"{starts.size - 1} boundaries need {starts.size} learning rates")
     check(bool((np.diff(starts) > 0).all()), f"boundaries must be positive and increase, not {list(boundaries)}")
-    check(bool((eta > 0).all()), f"learning rates of phases must be positive, not {list(learning_rates)}")
-    check(0 <= momentum < 1, f"momentum must be in [0, 1), not {momentum}")
-    lam = np.broadcast_to(np.asarray(weight_decay, np.float64), eta.shape)
+    check(
+        bool((np.isfinite(eta) & (eta > 0)).all()),
+        f"learning rates of phases must be positive, not {list(learning_rates)}",
+    )
+    lam = numbers(weight_decay, "weight_decay")
+    check(
+        lam.ndim == 0 or lam.shape == eta.shape,
+        f"weight_decay must be one number or {eta.size}, one a phase, not of shape {lam.shape}",
+    )
+    check(bool(np.isfinite(lam).all()), f"weight_decay must be finite, not {weight_decay}")
+    lam = np.broadcast_to(lam, eta.shape)
     if not instant_drop:  # the same functions as a constant rate and a decay that drops (Li & Arora 2020, TEXP--)
         eta, lam = np.full_like(eta, eta[0]), lam * eta / eta[0]
     shrink, kappa = larger_root(eta, lam, momentum)
@@ -178,6 +189,7 @@ def texp_schedule(
     """
     phases = texp_phases(boundaries, learning_rates, weight_decay, momentum, instant_drop)
     beyond = _first_beyond(phases)
+    num_steps = None if num_steps is None else check_num_steps(num_steps, "texp_schedule")
     _check_in_range(beyond, max(int(phases.starts[-1]), (num_steps or 1) - 1))
     tables = rate_tables(phases.starts, phases.log_lr, phases.log_alpha)
 

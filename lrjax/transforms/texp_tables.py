@@ -11,6 +11,7 @@ import numpy as np
 
 from lrjax.transforms.plan import WDFreeTables, split_power
 from lrjax.transforms.recursion import no_momentum
+from lrjax.transforms.settings import check_num_steps
 from lrjax.transforms.texp import Phases, texp_phases
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def texp_tables(
         >>> tables.correction[0].nonzero()[0].tolist()
         [0, 2]
     """
+    num_steps = check_num_steps(num_steps, "texp_tables")
     phases = texp_phases(boundaries, learning_rates, weight_decay, momentum, instant_drop)
     log_lr, log_scale = rates_of(phases, num_steps)
     correction = np.zeros(num_steps), np.zeros(num_steps, np.int32)

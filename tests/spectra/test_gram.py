@@ -8,6 +8,7 @@ import pytest
 
 from lrjax.errors import LrjaxError
 from lrjax.spectra.gram import batch_gradients, gram
+from lrjax.spectra.subset import intervals
 
 GRADIENTS = np.random.default_rng(0).normal(size=(7, 12)) * np.linspace(0.2, 2.0, 12) + 3.0
 
@@ -44,16 +45,69 @@ def test_mean_a_million_times_the_noise_does_not_enter_in_float32():
     np.testing.assert_allclose(found.values, np.linalg.eigvalsh(dense(noise, divisor=6))[::-1][:5], rtol=1e-5)
 
 
-@pytest.mark.parametrize("form", ["stacked tree", "list of trees", "list of vectors", "iterator"])
+@pytest.mark.parametrize("form", ["stacked tree", "stacked list", "tuple of trees", "tuple of vectors", "iterator"])
 def test_every_form_of_gradients_gives_the_same(form):
     rows = jnp.asarray(GRADIENTS, jnp.float32)
     stacked = {"b": rows[:, :2], "w": rows[:, 2:].reshape(7, 5, 2)}
     trees = [{"b": row[:2], "w": row[2:].reshape(5, 2)} for row in rows]
-    forms = {"stacked tree": stacked, "list of trees": trees, "list of vectors": list(rows), "iterator": iter(rows)}
+    forms = {"stacked tree": stacked, "stacked list": list(stacked.values())}
+    forms |= {"tuple of trees": tuple(trees), "tuple of vectors": tuple(rows), "iterator": iter(rows)}
     found, expected = gram(forms[form], k=2), gram(rows, k=2)
     np.testing.assert_array_equal(found.values, expected.values)
     np.testing.assert_array_equal(found.vectors, expected.vectors)
     assert found.vectors.shape == (2, 12)
+
+
+def test_list_of_arrays_is_the_stacked_gradient_of_a_list_of_parameters():
+    first, second = (np.random.default_rng(seed).normal(size=(12, 5)) for seed in range(2))
+    expected = dense(np.concatenate([first, second], axis=1), divisor=12)
+    for convert in (np.asarray, lambda a: jnp.asarray(a, jnp.float32)):
+        found = gram([convert(first), convert(second)])
+        assert (len(found.inner), found.dimension) == (12, 10)
+        assert found.trace == pytest.approx(np.trace(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("center", [True, False])
+@pytest.mark.parametrize("scale", [1e-30, 1e-21, 1e20, 1e30])
+def test_gram_is_right_at_every_scale_of_float32(scale, center):
+    rows = np.asarray(GRADIENTS, np.float32) * np.float32(scale)
+    found, expected = gram(rows, center=center), dense(np.asarray(rows, np.float64), center)
+    values, vectors = np.linalg.eigh(expected / scale**2)
+    np.testing.assert_allclose(found.values[:6] / scale**2, values[::-1][:6], rtol=1e-4)
+    assert found.trace == pytest.approx(np.trace(expected), rel=1e-5)
+    np.testing.assert_allclose(np.abs(found.vectors[0] @ vectors[:, -1]), 1, rtol=1e-5)
+    for method, key in (("jackknife", None), ("bootstrap", jax.random.key(0))):
+        of_scaled = intervals(found, "trace", method=method, key=key)
+        of_one = intervals(gram(np.asarray(GRADIENTS, np.float32), center=center), "trace", method=method, key=key)
+        np.testing.assert_allclose(np.array(of_scaled)[:4] / scale**2, np.array(of_one)[:4], rtol=1e-4)
+
+
+def test_gradients_of_different_scales_keep_their_own_products():
+    rows = jnp.array([[1e-25, 0.0], [0.0, 1e10], [2e-25, 0.0], [0.0, 0.0]])
+    found = gram(rows, center=False)
+    np.testing.assert_allclose(found.inner[0, 2], 2e-50, rtol=1e-6)
+    np.testing.assert_allclose(found.trace, 1e20 / 4, rtol=1e-6)
+
+
+def test_zero_gradients_have_no_variance():
+    found = gram(jnp.zeros((3, 4)))
+    assert found.trace == 0
+    np.testing.assert_array_equal(found.vectors, 0)
+
+
+def test_float64_of_the_host_keeps_its_digits_and_its_range():
+    noise = np.random.default_rng(1).normal(size=(6, 10))
+    for mean, scale in ((2.0**40, 1.0), (0.0, 1e-60), (0.0, 1e60)):
+        found = gram({"w": noise * scale + mean})
+        np.testing.assert_allclose(
+            found.values / scale**2, np.linalg.eigvalsh(dense(noise, divisor=6))[::-1][:5], rtol=1e-3
+        )
+
+
+def test_integer_gradients_are_numbers():
+    rows = np.arange(12).reshape(4, 3) ** 2
+    for form in (rows, {"w": jnp.asarray(rows)}):
+        assert gram(form).trace == pytest.approx(np.trace(dense(rows, divisor=4)), rel=1e-6)
 
 
 def test_half_precision_gradients_are_measured_in_float32():
@@ -141,8 +195,30 @@ def test_second_call_compiles_nothing():
         (GRADIENTS, {"center": False, "divisor": "L-1"}, "centred"),
         (np.where(np.arange(7)[:, None] == 2, np.nan, GRADIENTS), {}, r"gradient \[2\] holds NaN"),
         ([], {}, "no gradients"),
-        ([np.ones(3), np.ones(4)], {}, "3, 4 numbers"),
+        ((np.ones(3), np.ones(4)), {}, r"gradients 0 and 1 have \[3\] and \[4\]"),
         (np.ones(4), {}, r"must be \[L, D\]"),
+        ([np.ones(4), np.ones(4)], {}, "put vectors of one gradient each in a tuple"),
+        (
+            (np.ones((4, 2)), np.ones((4, 2))),
+            {},
+            r"jnp.stack\(gradients\) for the first, list\(gradients\) for the second",
+        ),
+        (
+            [{"b": np.ones(2), "w": np.ones((3, 2))}] * 5,
+            {},
+            r"these have \[2, 3\]; put L separate gradients in a tuple",
+        ),
+        (({"w": np.ones(2)}, {"v": np.ones(2)}), {}, r"gradients 0 and 1 have \[2\] and nothing at w"),
+        ({"c": np.ones((3, 2), np.complex64)}, {}, "gradients of c are complex64, not real numbers; give real and"),
+        (
+            {"m": np.ones((3, 2), bool), "w": np.ones((3, 2))},
+            {},
+            "gradients of m are bool, not real numbers; leave them out",
+        ),
+        ({"n": np.zeros((3, 2), jax.dtypes.float0)}, {}, "not real numbers; leave them out"),
+        ({"w": np.ones((3, 0))}, {}, "of size zero"),
+        (np.eye(3) * 1e200, {}, "squares in float64"),
+        ([0.5, 0.25], {}, "share their first axis"),
     ],
 )
 def test_bad_gradients_are_refused_with_a_sentence(gradients, options, words):

@@ -11,8 +11,6 @@ import pytest
 from lrjax.errors import LrjaxError
 from lrjax.spectra.stability import (
     EDGES,
-    adam_preconditioner,
-    adam_state,
     break_even_learning_rate,
     break_even_sharpness,
     edge,
@@ -39,6 +37,7 @@ UPDATES = {
     "gradient_descent": ({}, lambda h, s: np.array([s[0] - ETA * h * s[0], 0.0])),
     "heavy_ball": ({"momentum": B}, lambda h, s: _descend(s, B * s[1] + h * s[0])),
     "nesterov": ({"momentum": B}, lambda h, s: _look_ahead(s, B * s[1] + h * s[0], h)),
+    "nadam": ({"b1": B}, lambda h, s: _look_ahead_by_average(s, B * s[1] + (1 - B) * h * s[0], h)),
     "adam": ({"b1": B}, lambda h, s: _descend(s, B * s[1] + (1 - B) * h * s[0])),
     "adamw": ({"b1": B, "weight_decay": 0.5}, lambda h, s: _descend(s, B * s[1] + (1 - B) * h * s[0], 1 - ETA * 0.5)),
 }
@@ -50,6 +49,10 @@ def _descend(state, momentum, keep=1.0):
 
 def _look_ahead(state, momentum, curvature):
     return np.array([state[0] - ETA * (curvature * state[0] + B * momentum), momentum])
+
+
+def _look_ahead_by_average(state, momentum, curvature):
+    return np.array([state[0] - ETA * ((1 - B) * curvature * state[0] + B * momentum), momentum])
 
 
 @pytest.mark.parametrize("name", EDGES)
@@ -65,6 +68,8 @@ OPTAX = {
     "gradient_descent": (optax.sgd(ETA), {}),
     "heavy_ball": (optax.sgd(ETA, momentum=B), {"momentum": B}),
     "nesterov": (optax.sgd(ETA, momentum=B, nesterov=True), {"momentum": B}),
+    # The momentum of scale_by_adam(nesterov=True), bias corrections aside.
+    "nadam": (optax.chain(optax.trace(B, nesterov=True), optax.scale(-ETA * (1 - B))), {"b1": B}),
     "adam": (optax.chain(optax.ema(B, debias=False), optax.scale(-ETA)), {"b1": B}),
     "adamw": (
         optax.chain(optax.ema(B, debias=False), optax.add_decayed_weights(0.5), optax.scale(-ETA)),
@@ -93,7 +98,12 @@ def test_edges_are_those_of_the_optimizers_of_optax(name):
 
 def test_edges_reduce_to_gradient_descent_without_momentum_and_take_arrays():
     rates = jnp.array([0.1, 1.0])
-    for name, settings in {"heavy_ball": {"momentum": 0.0}, "nesterov": {"momentum": 0.0}, "adam": {"b1": 0.0}}.items():
+    for name, settings in {
+        "heavy_ball": {"momentum": 0.0},
+        "nesterov": {"momentum": 0.0},
+        "nadam": {"b1": 0.0},
+        "adam": {"b1": 0.0},
+    }.items():
         np.testing.assert_allclose(
             jax.jit(lambda r, n=name, s=settings: edge(n, r, **s))(rates), [20.0, 2.0], rtol=1e-6
         )
@@ -173,42 +183,64 @@ def test_stability_of_many_points_is_one_jitted_program():
     np.testing.assert_allclose(found, [0.25, 0.0, 0.25], atol=1e-6)
 
 
-def test_preconditioner_is_what_optax_divides_by():
-    settings = {"b2": 0.95, "eps": 1e-3, "eps_root": 1e-4}
-    chain = optax.chain(optax.clip(10.0), optax.adam(0.1, b1=0.8, **settings))
-    params = {"w": jnp.array([1.0, -2.0, 0.0]), "b": jnp.array(3.0)}
-    state = chain.init(params)
-    for step in range(3):
-        gradient = jax.tree.map(lambda p, step=step: jnp.sin(p + step), params)
-        updates, state = chain.update(gradient, state, params)
-    moments = adam_state(state)
-    diagonal = adam_preconditioner(moments.nu, moments.count, **settings)
-    for update, mu, p in zip(*map(jax.tree.leaves, (updates, moments.mu, diagonal)), strict=True):
-        np.testing.assert_allclose(update, -0.1 * mu / (1 - 0.8**3) / p, rtol=1e-5)
+CURVATURES = np.array([1.0, 3.0])
+BAD = {
+    "negative rate": (lambda: edge("gradient_descent", -0.1), "learning_rate must be 0 or more, not -0.1"),
+    "negative rate of an array": (
+        lambda: edge("adam", np.array([0.1, -2.0])),
+        "learning_rate must be 0 or more, not -2",
+    ),
+    "NaN rate": (lambda: edge("adam", float("nan")), "learning_rate must be 0 or more, not nan"),
+    "schedule": (lambda: edge("adam", optax.constant_schedule(0.1)), "must be a number or an array"),
+    "momentum of one": (lambda: edge("heavy_ball", 0.1, momentum=1.0), "momentum must be from 0 to below 1, not 1.0"),
+    "no momentum": (lambda: edge("nesterov", 0.1, momentum=None), "momentum must be from 0 to below 1, not None"),
+    "b1 above one": (lambda: edge("adam", 0.1, b1=9), "b1 must be from 0 to below 1, not 9"),
+    "negative decay": (lambda: edge("adamw", 0.1, weight_decay=-1.0), "weight_decay must be 0 or more"),
+    "batch above N": (lambda: stability_lhs(2.0, CURVATURES, 0.1, 200, 100), "batch of 200 is more than the 100"),
+    "empty batch": (lambda: break_even_learning_rate(2.0, 1.0, 0, 100), "batch_size must be 1 or more, not 0"),
+    "one example": (lambda: sampling_factor(1, 1), "num_examples must be 2 or more, not 1"),
+    "no curvatures": (
+        lambda: stability_lhs(2.0, [], 0.1, 1, 100),
+        r"curvatures must be \[n\], one an example, not \[0\]",
+    ),
+    "curvatures of points": (
+        lambda: stability_lhs(2.0, np.ones((3, 2)), 0.1, 1, 100),
+        r"not \[3, 2\]; map over points",
+    ),
+    "NaN curvatures": (lambda: stability_lhs(2.0, jnp.array([1.0, jnp.nan]), 0.1, 1, 100), "curvatures hold NaN"),
+    "negative rate of the condition": (lambda: stability_lhs(2.0, CURVATURES, -0.1, 1, 100), "learning_rate must be"),
+    "zero rate": (lambda: break_even_sharpness(0.0, 1, 100, std=1.0), "learning_rate must be above 0"),
+    "negative noise": (lambda: break_even_sharpness(0.1, 1, 100, std=-1.0), "std or variation must be 0 or more"),
+    "negative curvature": (lambda: break_even_learning_rate(-4.0, 1.0, 1, 100), "sharpness must be above 0, not -4.0"),
+}
 
 
-@pytest.mark.parametrize(
-    "chain",
-    [
-        optax.adamw(0.1),
-        optax.inject_hyperparams(optax.adam)(learning_rate=0.1),
-        optax.MultiSteps(optax.adam(0.1), 2),
-        optax.masked(optax.adam(0.1), {"w": True, "b": False}),
-    ],
-    ids=["adamw", "injected", "several steps", "masked"],
-)
-def test_adam_state_is_found_inside(chain):
-    found = adam_state(chain.init({"w": jnp.ones(2), "b": jnp.ones(1)}))
-    assert found.nu["w"].shape == (2,)
+@pytest.mark.parametrize("name", BAD)
+def test_numbers_without_a_threshold_are_refused_with_a_sentence(name):
+    call, words = BAD[name]
+    with pytest.raises(LrjaxError, match=words):
+        call()
 
 
-def test_states_without_adam_or_with_two_are_refused():
-    with pytest.raises(LrjaxError, match="holds 0"):
-        adam_state(optax.sgd(0.1, momentum=0.9).init(jnp.ones(2)))
-    with pytest.raises(LrjaxError, match="holds 2"):
-        adam_state(optax.chain(optax.adam(0.1), optax.adam(0.1)).init(jnp.ones(2)))
+def test_rate_of_zero_has_no_edge_and_gaps_stay_gaps():
+    assert edge("adam", 0.0) == np.inf
+    np.testing.assert_array_equal(edge("gradient_descent", np.array([0.0, np.nan, 0.5])), [np.inf, np.nan, 4.0])
 
 
-def test_preconditioner_before_the_first_update_is_refused():
-    with pytest.raises(LrjaxError, match="before its first update"):
-        adam_preconditioner(jnp.zeros(2), 0, b2=0.999, eps=1e-8)
+def test_integers_do_not_leave_their_range():
+    size, total = np.int32(50_000), np.int32(100_000)
+    assert sampling_factor(size, total) == pytest.approx(sampling_factor(50_000, 100_000))
+    assert float(sampling_factor(jnp.int32(size), jnp.int32(total))) == pytest.approx(1e-5, rel=1e-4)
+    found = break_even_learning_rate(np.int32(100_000), np.int32(100_000), 1, 100)
+    assert found == pytest.approx(1e-5)
+    assert float(stability_lhs(2, np.array([1, 3]), 0.5, 1, 100)) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e20, 1e30])
+def test_condition_and_rates_are_right_at_every_scale(scale):
+    for convert in (np.asarray, jnp.asarray):
+        curvatures = convert(CURVATURES * scale)
+        assert float(stability_lhs(2 * scale, curvatures, 0.5 / scale, 1, 100)) == pytest.approx(0.25, rel=1e-5)
+        sharpness = convert(4 * scale)
+        assert float(break_even_learning_rate(sharpness, sharpness, 1, 100)) * scale == pytest.approx(0.25, rel=1e-5)
+    assert float(break_even_sharpness(0.5 / scale, 1, 100, std=2 * scale)) / scale == pytest.approx(2.0, rel=1e-5)

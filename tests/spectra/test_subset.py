@@ -93,6 +93,13 @@ def test_jackknife_is_that_of_the_gradients_themselves(center):
     assert (found.low + found.high) / 2 == pytest.approx(found.value - found.bias)
 
 
+def test_integer_seed_is_its_key():
+    for key in (3, np.int64(3), jax.random.PRNGKey(3)):
+        assert intervals(gram(ROWS), "trace", method="bootstrap", key=key, resamples=20) == intervals(
+            gram(ROWS), "trace", method="bootstrap", key=jax.random.key(3), resamples=20
+        )
+
+
 @pytest.mark.x64
 def test_bootstrap_is_that_of_the_gradients_themselves():
     key = jax.random.key(3)
@@ -165,3 +172,10 @@ def test_statistics_are_those_of_the_eigenvalues_on_either_scale():
 def test_bad_intervals_are_refused_with_a_sentence(statistic, options, words):
     with pytest.raises(LrjaxError, match=words):
         intervals(gram(ROWS), statistic, **options)
+
+
+def test_ratio_of_gradients_without_variance_is_refused():
+    zero = gram(np.zeros((5, 3)))
+    assert intervals(zero, "trace")[:4] == (0.0, 0.0, 0.0, 0.0)
+    with pytest.raises(LrjaxError, match="trace_over_lambda_1 of these gradients is nan"):
+        intervals(zero, "trace_over_lambda_1")
