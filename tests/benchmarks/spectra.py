@@ -85,7 +85,7 @@ def show(name: str, seconds: float, products: int, residual: float, values: np.n
 def top_pairs(model: Any, variables: Any, data: dict, functions: Any) -> None:
     """Top five eigenpairs to a relative residual of 1e-3, by every tool there is."""
     bound = spectra.hessian(functions.loss).bind(variables, cut(data, examples_at_once(variables)), "params")
-    bound.matvec(jnp.ones(bound.size))  # compiles
+    bound.matmat(jnp.ones((1, bound.size)))  # compiles
     start = time.perf_counter()
     found = spectra.lanczos(bound, K, tol=TOL)
     show(
@@ -98,7 +98,7 @@ def top_pairs(model: Any, variables: Any, data: dict, functions: Any) -> None:
 
     few = {name: array[:BATCH] for name, array in data.items()}
     small = spectra.hessian(functions.loss).bind(variables, cut(few, examples_at_once(variables)), "params")
-    small.matvec(jnp.ones(small.size))
+    small.matmat(jnp.ones((1, small.size)))
     start = time.perf_counter()
     first = spectra.lanczos(small, K, tol=0.1)
     found = spectra.lanczos(bound, K, tol=TOL, start=first.vectors)
@@ -172,7 +172,7 @@ def gradient_noise(model: Any, variables: Any, data: dict, functions: Any) -> No
     """Top five of K and its exact trace over per-example gradients, none of which is kept."""
     batches = cut(data, examples_at_once(variables))
     bound = spectra.gradient_covariance(functions.example_loss).bind(variables, batches, "params")
-    bound.matvec(jnp.ones(bound.size))
+    bound.matmat(jnp.ones((1, bound.size)))
     start = time.perf_counter()
     found = spectra.lanczos(bound, K, tol=TOL)
     show(
