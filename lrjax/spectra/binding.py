@@ -73,7 +73,8 @@ def bind(
         additive: whether the loss of a batch is the mean over its examples. False where it is not, such as with the batch
             statistics of BatchNorm or a dropout mask: the matrix is then the mean over batches, by their weights.
         differentiation: "forward_over_reverse"; "reverse_over_reverse", for losses without a forward mode
-            (`jax.custom_vjp`), in about one and a half times the time and more memory; "auto" takes the first that works.
+            (`jax.custom_vjp`), in 1.0 to 1.1 times the time on a CPU (docs/speed.md) and more memory; "auto" takes the
+            first that works.
         mesh: spreads each batch over the devices of the mesh; with several processes each passes the same batches.
         chunk: vectors multiplied at once. None for as many as an algorithm asks for while the linearisations, about one
             batch's for each vector, stay under 4 GiB.

@@ -147,8 +147,8 @@ def curvature_along(
         where: the parameters that d moves: see `lrjax.spectra.selection.select`.
         in_axes: where the examples of a batch lie, as in `bind`.
         normalise: give d the length one.
-        differentiation: "forward_over_reverse" here is forward mode twice; "reverse_over_reverse" takes about four times as
-            long, for losses without a forward mode; "auto" takes the first that works.
+        differentiation: "forward_over_reverse" here is forward mode twice; "reverse_over_reverse", through the whole of
+            reverse mode twice, is for losses without a forward mode; "auto" takes the first that works.
         has_aux: whether `example_loss` returns `(losses, auxiliary data)`.
         checks: validate the losses first, as `bind` does.
 
