@@ -7,7 +7,7 @@ import pytest
 
 from lrjax import spectra
 from tests.spectra import oracle
-from tests.spectra.verdicts import refused
+from tests.spectra.verdicts import refused, right_or_refused
 
 RANDOM = np.random.default_rng(0)
 X, W = np.float32(RANDOM.normal(size=(10, 3))), np.float32([0.3, 0.1, -0.4])
@@ -136,3 +136,25 @@ def test_a_loss_that_raises_on_the_whole_batch_raises_its_own_error():
 
     with pytest.raises(KeyError, match="labels"):
         spectra.hessian(broken).bind(W, BATCH).matvec(W)
+
+
+OF_THE_WHOLE = {
+    "labels_in_a_closure": lambda w, b: (jnp.tanh(b[0] @ w) - Y) ** 2,
+    "eye": lambda w, b: jnp.eye(10) @ residuals(w, b),
+    "reshaped": lambda w, b: residuals(w, (b[0].reshape(2, 5, 3), b[1].reshape(2, 5))).reshape(10),
+    "positions": lambda w, b: residuals(w, b) * (1 + jnp.arange(10.0) / 10),
+}
+
+
+@pytest.mark.parametrize("checks", [True, False])
+@pytest.mark.parametrize("name", OF_THE_WHOLE)
+def test_norms_of_examples_whose_loss_needs_the_whole_batch_are_right_or_refused(name, checks):
+    """Each example is differentiated alone: a loss that knows where in the batch it is must not be given another's place."""
+    factor = 1 + np.arange(10.0)[:, None] / 10 if name == "positions" else 1.0
+    rows, words = GRADIENTS * factor, ("one example", "alone", "batch", "shape")
+    loss = OF_THE_WHOLE[name]
+    right_or_refused(lambda: spectra.gradient_norms(loss, W, BATCH), np.sum(rows**2, axis=1), *words)
+    trace = np.trace(oracle.second_moment(rows, centred=True))
+    right_or_refused(lambda: spectra.covariance_trace(loss, W, BATCH), trace, *words)
+    bound = lambda: np.trace(dense(spectra.gradient_covariance(loss).bind(W, BATCH, checks=checks)))  # noqa: E731
+    right_or_refused(bound, trace, *words)
