@@ -14,7 +14,7 @@ from lrjax.errors import check
 from lrjax.spectra import validation
 from lrjax.spectra.batches import Batches, BatchSource
 from lrjax.spectra.directions import tangent_of
-from lrjax.spectra.examples import rows_of
+from lrjax.spectra.examples import Axes, rows_of
 from lrjax.spectra.frameworks import Tree
 from lrjax.spectra.products import flat_mean_gradient, shares
 from lrjax.spectra.programs import Functions, compiled
@@ -41,13 +41,34 @@ def _squared_distances(
         batch = treedef.unflatten(
             [part if axis is None else jnp.expand_dims(part, axis) for part, axis in zip(parts, axes, strict=True)]
         )
-        gradient = jax.grad(lambda s: functions[0](selection.merge(s, rest), batch)[0])(selected)
-        away = jax.tree.leaves(jax.tree.map(jnp.subtract, gradient, center))
-        largest = jnp.max(jnp.stack([jnp.max(jnp.abs(part), initial=0.0) for part in away]))
-        unit = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
-        return unit, jnp.sum(jnp.stack([jnp.sum(jnp.square(part / unit)) for part in away]))
+        return _distance(jax.grad(lambda s: functions[0](selection.merge(s, rest), batch)[0])(selected), center)
 
     return jax.vmap(one, in_axes=axes)(*leaves)
+
+
+def _distance(gradient: Tree, center: Tree) -> tuple[jax.Array, jax.Array]:
+    away = jax.tree.leaves(jax.tree.map(jnp.subtract, gradient, center))
+    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(part), initial=0.0) for part in away]))
+    unit = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+    return unit, jnp.sum(jnp.stack([jnp.sum(jnp.square(part / unit)) for part in away]))
+
+
+@compiled(static=1)
+def _distances_in_batch(
+    functions: Any, selection: Selection, selected: Tree, rest: Tree, batch: Tree, picks: jax.Array, center: Tree
+) -> tuple[jax.Array, jax.Array]:
+    """The same for losses of a fixed batch length: each gradient is a pull-back through the whole batch, picks [chunk, B]."""
+    pull = jax.vjp(lambda s: functions[0](selection.merge(s, rest), batch), selected)[1]
+    return jax.vmap(lambda pick: _distance(pull(pick)[0], center))(picks)
+
+
+def _takes_one_example(functions: Functions, prepared: tuple[Selection, Tree, Tree], batch: Tree, axes: Axes) -> bool:
+    """Whether the losses of one example are one number; arrays of the whole batch in a closure make them more, or raise."""
+    try:
+        alone = rows_of(batch, axes, np.arange(1))
+        return validation.value_shape(GRADIENT_COVARIANCE, functions, prepared, alone).shape == (1,)
+    except Exception:
+        return False
 
 
 def gradient_norms(
@@ -65,7 +86,8 @@ def gradient_norms(
     """Squared norms |g_i|^2 of per-example gradients, or |g_i - c|^2, with no more than `chunk` gradients in memory.
 
     A convolution that is mapped over examples becomes a grouped one, which a CPU runs no faster: SimpleCNN took about
-    5 ms an example alone and with a chunk of 4 or 8, and 7 ms with 16. A GPU wants a larger chunk.
+    5 ms an example alone and with a chunk of 4 or 8, and 7 ms with 16. A GPU wants a larger chunk. Losses that only take a
+    whole batch (labels in a closure) are pulled back through it once for each example, which takes as many times as long.
 
     Args:
         example_loss: `(params, batch) -> [n]`, a loss an example. Pass the same function object each time: the
@@ -109,17 +131,23 @@ def _norms(
     selection, selected, rest = prepared
     like, unravel = ravel_pytree(selected)
     middle = unravel(jnp.zeros_like(like) if center is None else center)
-    parts, weights = [], []
+    parts, weights, single = [], [], None
     for number, batch, _, _ in data:
         size = data.sizes[number]
         leaves, treedef = jax.tree.flatten(batch)
         axes = data.axes(batch, number)
+        if single is None:
+            single = _takes_one_example(functions, prepared, batch, axes)
         for start in range(0, size, chunk):
             # The last chunk repeats an example to keep its shape, hence its program.
             index = np.minimum(np.arange(start, start + chunk), size - 1)
-            taken = jax.tree.leaves(rows_of(batch, axes, index))
             with jax.default_matmul_precision("highest"):
-                found = _squared_distances(functions, selection, treedef, axes, selected, rest, taken, middle)
+                if single:
+                    taken = jax.tree.leaves(rows_of(batch, axes, index))
+                    found = _squared_distances(functions, selection, treedef, axes, selected, rest, taken, middle)
+                else:
+                    picks = jnp.asarray(index[:, None] == np.arange(size)[None], like.dtype)
+                    found = _distances_in_batch(functions, selection, selected, rest, batch, picks, middle)
             largest, squares = (np.asarray(part, np.float64)[: size - start] for part in found)
             parts.append(largest**2 * squares)
         weights.append(np.broadcast_to(data.weights[number], (size,)) / (1 if data.weight else size))

@@ -53,6 +53,11 @@ def _value(functions: Any, rule: Rule, selection: Selection, selected: Tree, res
     return rule.value(functions, selection.merge(selected, rest), batch)
 
 
+def value_shape(rule: Rule, functions: Functions, chosen: tuple[Selection, Tree, Tree], batch: Tree) -> Any:
+    """Shape and dtype of what is differentiated; traced once for equal functions, never compiled."""
+    return _value.of(functions, rule, chosen[0]).eval_shape(*chosen[1:], batch)
+
+
 class Inspection:
     """Checks of a loss on a few examples of each batch, in the pass that counts them: pass it as `look` to `Batches`.
 
@@ -78,9 +83,8 @@ class Inspection:
     def __call__(self, number: int, batch: Tree, batches: Batches) -> None:
         """Checks a batch."""
         if number == 0:
-            # Traced once for equal functions, never compiled: the loss itself is called below, whatever it hides from a trace.
-            shapes = _value.of(self.functions, self.rule, self.chosen[0]).eval_shape(*self.chosen[1:], batch)
-            self.rule.check_value(shapes, batches.sizes[0])
+            # The loss itself is called below, whatever it hides from a trace.
+            self.rule.check_value(value_shape(self.rule, self.functions, self.chosen, batch), batches.sizes[0])
         parts = self._parts(number, batch, batches)
         first = self._same_twice(batch, parts) if number == 0 else None
         if parts is None or not self.additive:
