@@ -18,6 +18,7 @@ from lrjax.spectra.perturbations import normalised, rows_of
 from lrjax.spectra.programs import Functions
 from lrjax.spectra.results import readable, to_dict
 from lrjax.spectra.rules import HESSIAN
+from lrjax.spectra.selection import named_leaves
 from lrjax.spectra.where import Where
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def loss_landscape(
         [[0.0, 0.25, 1.0], [0.25, 0.5, 1.25], [1.0, 1.25, 2.0]]
     """
     selection, selected, rest = validation.prepare(params, where, "loss landscape")
-    given = rows_of(directions, selected)
+    given = rows_of(directions, selected, frozenset(named_leaves(params)))
     rows = normalised(given, selected, normalise, biases=biases, filter_axis=filter_axis)
     grids = _grids(radius, num_points, grid, len(rows))
     anchors = (selected, *map(ravel_pytree(selected)[1], rows))

@@ -147,11 +147,11 @@ def linear_path(
 
 def _like(tree: Tree, like: Tree) -> Tree:
     """The leaves of `tree` in the containers of `like`."""
-    leaves = like_selected(like, tree, "params_b")
     check(
-        len(leaves) == len(named_leaves(tree)),
+        not set(named_leaves(tree)) - set(named_leaves(like)),
         "params_b has more parameters than params_a: they are of different networks",
     )
+    leaves = like_selected(like, tree, "params_b")
     dtypes = [leaf.dtype for leaf in jax.tree.leaves(like)]
     return jax.tree.unflatten(jax.tree.structure(like), map(jnp.asarray, leaves, dtypes))
 

@@ -36,14 +36,14 @@ def _is_key(value: Any) -> bool:
     return old or (jnp.issubdtype(dtype, jax.dtypes.prng_key) and np.ndim(value) == 0)
 
 
-def _row(direction: Any, selected: Tree) -> jax.Array:
+def _row(direction: Any, selected: Tree, known: frozenset[str]) -> jax.Array:
     if _is_key(direction):
         like = ravel_pytree(selected)[0]
         return jax.random.normal(as_key(direction), like.shape, like.dtype)
-    return tangent_of(selected, direction)
+    return tangent_of(selected, direction, known)
 
 
-def rows_of(directions: Any, selected: Tree) -> Float[Array, "k D"]:
+def rows_of(directions: Any, selected: Tree, known: frozenset[str] = frozenset()) -> Float[Array, "k D"]:
     """One or two directions as rows; a key alone gives two random ones.
 
     Raises:
@@ -52,7 +52,7 @@ def rows_of(directions: Any, selected: Tree) -> Float[Array, "k D"]:
     if _is_key(directions):
         directions = tuple(jax.random.split(as_key(directions)))
     try:  # as one direction first: parameters may be a tuple themselves, or an array of two axes
-        return _independent(_row(directions, selected)[None])
+        return _independent(_row(directions, selected, known)[None])
     except LrjaxError:
         rows = getattr(directions, "ndim", 0) == 2 and directions.shape[1] == ravel_pytree(selected)[0].size
         if not isinstance(directions, tuple) and not rows:
@@ -61,7 +61,7 @@ def rows_of(directions: Any, selected: Tree) -> Float[Array, "k D"]:
         len(directions) in (1, 2),
         f"a landscape has one or two directions, not {len(directions)}; of several rows take two, such as `top.vectors[:2]`",
     )
-    return _independent(jnp.stack([_row(direction, selected) for direction in directions]))
+    return _independent(jnp.stack([_row(direction, selected, known) for direction in directions]))
 
 
 def _independent(rows: jax.Array) -> jax.Array:
