@@ -147,11 +147,12 @@ def linear_path(
 
 def _like(tree: Tree, like: Tree) -> Tree:
     """The leaves of `tree` in the containers of `like`."""
+    given = frozenset(named_leaves(tree))
+    leaves = like_selected(like, tree, "params_b", given)
     check(
-        not set(named_leaves(tree)) - set(named_leaves(like)),
+        len(leaves) == len(given),
         "params_b has more parameters than params_a: they are of different networks",
     )
-    leaves = like_selected(like, tree, "params_b")
     dtypes = [leaf.dtype for leaf in jax.tree.leaves(like)]
     return jax.tree.unflatten(jax.tree.structure(like), map(jnp.asarray, leaves, dtypes))
 
