@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import jinja2
 
-from launch.local import Job
 from lrjax.errors import check
+
+from .local import Job
 
 AHEAD_S = 120  # between the warning and the end: time to save
 PORT = 8476  # of the first of several hosts, where the others look for it
@@ -166,7 +167,7 @@ def submission(target: str, jobs: Sequence[Job], flags: argparse.Namespace, *, d
     """
     place = TARGETS[target]
     missing = [f"--{name}" for name in place.needs if not getattr(flags, name)]
-    check(not missing, f"--target={target} needs {' and '.join(missing)}; see python -m launch.jobs --help")
+    check(not missing, f"--target={target} needs {' and '.join(missing)}; see --help")
     on_mount = target not in ("skypilot", "kubernetes") or Path(flags.workdir).is_absolute()
     check(on_mount, f"--target={target} mounts the storage at --workdir: give an absolute path, such as /runs/NAME")
     for name in ("workdir", "storage", "image", "accelerators"):

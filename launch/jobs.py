@@ -17,19 +17,24 @@ from pathlib import Path
 from typing import Any
 
 import lrjax.probes  # noqa: F401 -- configs name probes, and a sweep is checked before its jobs start
-from launch import local
-from launch.clusters import TARGETS, submission
-from launch.local import PREEMPTED, Job, state_of
 from lrjax.errors import LrjaxError, check, refuse
 from lrjax.experiment.config.load import read_spec
 from lrjax.experiment.config.overrides import parse_value
 from lrjax.experiment.rundir.metrics import write_atomic
 from lrjax.report.collection import JOBS, write_collection
 
+from . import local  # not by its name: in the wheel the folder is lrjax/_launch
+from .clusters import TARGETS, submission
+from .local import PREEMPTED, Job, state_of
 
-def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any], dict[str, Any]]:
+PROGRAM = "python -m launch.jobs"
+
+
+def parse(
+    arguments: Sequence[str], program: str = PROGRAM
+) -> tuple[argparse.Namespace, dict[str, Any], dict[str, Any]]:
     """Command line -> (flags, overrides of all jobs, axes of --sweep)."""
-    parser = argparse.ArgumentParser(prog="python -m launch.jobs", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog=program, description=__doc__, allow_abbrev=False)
     parser.error = refuse
     add = parser.add_argument
     add("--config", action="append", help="FILE.py[:EXPERIMENT][,scale=...]; may be given several times")
@@ -178,9 +183,9 @@ def _run_here(jobs: Sequence[Job], flags: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def start(arguments: Sequence[str]) -> int:
+def start(arguments: Sequence[str], program: str = PROGRAM) -> int:
     """Does what the command line asks for; see `main`."""
-    flags, overrides, axes = parse(arguments)
+    flags, overrides, axes = parse(arguments, program)
     if flags.workdir is None:
         _, *names = read_spec(flags.config[0])
         flags.workdir = "-".join([f"runs/{Path(flags.config[0].split('.py')[0]).name}", *names, "sweep"])
@@ -199,10 +204,10 @@ def start(arguments: Sequence[str]) -> int:
     return 0
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, *, program: str = PROGRAM) -> int:
     """Exit status: 0 all jobs done or submitted, 75 stopped (run the same command again), 1 with what failed on stderr."""
     try:
-        return start(sys.argv[1:] if arguments is None else list(arguments))
+        return start(sys.argv[1:] if arguments is None else list(arguments), program)
     except LrjaxError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -9,10 +9,12 @@ from lrjax.errors import LrjaxError, check, refuse
 from lrjax.experiment.config.overrides import parse_value
 from lrjax.experiment.loop.process import restart_with_huge_pages
 
+PROGRAM = "python -m lrjax.main"
 
-def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict]:
+
+def parse(arguments: Sequence[str], program: str = PROGRAM) -> tuple[argparse.Namespace, dict]:
     """Command line -> (flags, config overrides)."""
-    parser = argparse.ArgumentParser(prog="python -m lrjax.main", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog=program, description=__doc__, allow_abbrev=False)
     parser.add_argument("--config", help="FILE.py[:EXPERIMENT][,scale=smoke|small|paper]")
     parser.add_argument("--workdir", help="run directory; default: runs/<config>-<experiment>-<scale>-<fingerprint>")
     parser.add_argument("--list", action="store_true", help="show every experiment: paper, claim, scales, run time")
@@ -39,12 +41,18 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict]:
     return flags, overrides
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0 done, 75 preempted (run the same command again), 1 failed with one sentence on stderr."""
-    alone = arguments is None
+def main(arguments: Sequence[str] | None = None, *, program: str = PROGRAM, alone: bool | None = None) -> int:
+    """Exit status: 0 done, 75 preempted (run the same command again), 1 failed with one sentence on stderr.
+
+    Args:
+        arguments: those of this process for None.
+        program: what usage and `--help` call it.
+        alone: this process is for it alone, and may be started again with large pages; default: `arguments` is None.
+    """
+    alone = arguments is None if alone is None else alone
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        flags, overrides = parse(arguments)
+        flags, overrides = parse(arguments, program)
         if alone and not flags.plain_process:
             restart_with_huge_pages()
         from lrjax.report import session  # after the flags: it loads JAX

@@ -15,6 +15,7 @@ from typing import Any
 from lrjax.devices import hosts
 from lrjax.errors import check, nearest
 from lrjax.experiment.config.canonical import Config
+from lrjax.experiment.config.listing import experiments
 from lrjax.experiment.config.load import load_config
 from lrjax.experiment.config.overrides import parse_value
 from lrjax.experiment.loop import process
@@ -27,7 +28,6 @@ from lrjax.papers import PAPERS
 from lrjax.papers.claim import print_table
 from lrjax.probes.run import run
 from lrjax.report import write_report
-from lrjax.report.listing import experiments
 
 PREEMPTED = 75
 
