@@ -16,12 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import lrjax.probes  # noqa: F401 -- configs name probes, and a sweep is checked before its jobs start
 from lrjax.errors import LrjaxError, check, refuse
 from lrjax.experiment.config.load import read_spec
 from lrjax.experiment.config.overrides import parse_value
 from lrjax.experiment.rundir.metrics import write_atomic
-from lrjax.report.collection import JOBS, write_collection
 
 from . import local  # not by its name: in the wheel the folder is lrjax/_launch
 from .clusters import TARGETS, submission
@@ -100,6 +98,7 @@ def jobs_of(
     Raises:
         LrjaxError: a config, a key or a value is wrong.
     """
+    import lrjax.probes  # noqa: F401 -- configs name probes, and a sweep is checked before its jobs start
     from lrjax.experiment.config.axes import grid
     from lrjax.experiment.config.load import load_config
     from lrjax.experiment.loop import sweep
@@ -121,6 +120,8 @@ def jobs_of(
 
 def record(root: Path, jobs: Sequence[Job]) -> None:
     """Writes down which jobs the folder is for; those of an earlier sweep that have run stay."""
+    from lrjax.report.collection import JOBS  # not above: it loads JAX, and --help needs none
+
     check(not (root / "config.json").exists(), f"{root} is the folder of one run; give another --workdir")
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -159,6 +160,8 @@ def _submit(jobs: Sequence[Job], flags: argparse.Namespace) -> int:
 
 def _run_here(jobs: Sequence[Job], flags: argparse.Namespace) -> int:
     """Runs the jobs as processes of this machine and writes the report of the sweep."""
+    from lrjax.report.collection import write_collection
+
     root = Path(flags.workdir)
     record(root, jobs)
     open_jobs = [job for job in jobs if state_of(job) != "done"]

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from lrjax.errors import LrjaxError, check, refuse
+from lrjax.experiment.config.durations import to_seconds
 from lrjax.experiment.config.overrides import parse_value
 from lrjax.experiment.loop.process import restart_with_huge_pages
 
@@ -22,6 +23,7 @@ def parse(arguments: Sequence[str], program: str = PROGRAM) -> tuple[argparse.Na
     parser.add_argument("--dry_run", nargs="?", const="compiled", choices=("compiled", "shapes"), help=whats)
     parser.add_argument("--fresh", action="store_true", help="start over instead of resuming or showing a finished run")
     parser.add_argument("--plain_process", action="store_true", help="no large pages, no compiled programs on disk")
+    parser.add_argument("--time_limit", help="save and end with status 75 before that long: 45s, 8m, 1h30m")
     parser.add_argument("--sinks", default="", help="where metrics go besides metrics.jsonl: tensorboard,wandb")
     parser.add_argument("--profile", action="store_true", help="write a trace of some steps into WORKDIR/profile")
     parser.add_argument("--coordinator", help="HOST:PORT of the first of several processes; or JAX_COORDINATOR_ADDRESS")
@@ -38,6 +40,8 @@ def parse(arguments: Sequence[str], program: str = PROGRAM) -> tuple[argparse.Na
         check(argument.startswith("--config.") and bool(equals), usage)
         overrides[key] = parse_value(value)
     check(flags.list or bool(flags.config), "give --config=FILE.py, for example --config=configs/benign_osc.py")
+    if flags.time_limit is not None:
+        flags.time_limit = to_seconds(flags.time_limit, "--time_limit")
     return flags, overrides
 
 
@@ -61,6 +65,9 @@ def main(arguments: Sequence[str] | None = None, *, program: str = PROGRAM, alon
     except BrokenPipeError:  # `--list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except KeyboardInterrupt:  # outside of the training, which saves
+        print("interrupted; the same command goes on from what is saved", file=sys.stderr)
+        return 75
     except Exception as error:
         if "--debug" in arguments:
             raise

@@ -3,9 +3,8 @@
 import argparse
 import json
 import shlex
-import signal
 import sys
-import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +19,7 @@ from lrjax.experiment.config.load import load_config
 from lrjax.experiment.config.overrides import parse_value
 from lrjax.experiment.loop import process
 from lrjax.experiment.loop.dry_run import describe
-from lrjax.experiment.loop.run_block import Preempted
+from lrjax.experiment.loop.stopping import INTERRUPTED, Preempted, handled
 from lrjax.experiment.loop.sweep import expand, points
 from lrjax.experiment.rundir import workdirs
 from lrjax.experiment.rundir.sinks import named
@@ -60,6 +59,7 @@ def start(flags: argparse.Namespace, overrides: dict[str, Any]) -> int:
     Raises:
         LrjaxError: see `lrjax.run`.
     """
+    began = time.monotonic()
     if flags.list:
         print(experiments())
         return 0
@@ -74,22 +74,17 @@ def start(flags: argparse.Namespace, overrides: dict[str, Any]) -> int:
     command = shlex.join(command_of(flags.config, {k: v for k, v in overrides.items() if k != "data_dir"}))
     workdir = Path(flags.workdir) if flags.workdir else workdirs.default_workdir(flags.config, config)
     with hosts.joined({name: getattr(flags, name) for name in ("coordinator", "num_processes", "process_id")}):
-        watch = {"sinks": named(flags.sinks), "profile": flags.profile}
+        left = flags.time_limit and max(0.0, flags.time_limit - (time.monotonic() - began))
+        watch = {"sinks": named(flags.sinks), "profile": flags.profile, "time_limit": left}
         return run_and_report(config, workdir, command, fresh=flags.fresh, watch=watch)
 
 
 @contextmanager
 def _preemptible() -> Iterator[None]:
-    """SIGTERM before or after the training, as while the report is written: nothing to save, and the same exit status."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+    """A signal before or after the training, as while the report is written: nothing to save, and the same exit status."""
     leave = hosts.leave if hosts.several() else sys.exit
-    previous = signal.signal(signal.SIGTERM, lambda *_: leave(PREEMPTED))
-    try:
+    with handled(lambda *_: leave(PREEMPTED), interrupts=False):
         yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 @_preemptible()
@@ -123,8 +118,9 @@ def run_and_report(
             if hosts.writes():
                 print(f"{paper.before(groups)}\n{verb} {workdir}".lstrip(), flush=True)
             run(config, workdir, quiet=False, command=command, **watch)
-    except (Preempted, KeyboardInterrupt):
-        print(f"preempted; {workdir} is saved, the same command goes on from there", file=sys.stderr)
+    except (Preempted, KeyboardInterrupt) as error:
+        reason = INTERRUPTED if isinstance(error, KeyboardInterrupt) else error
+        print(f"{reason}; {workdir} is saved, the same command goes on from there", file=sys.stderr)
         return PREEMPTED
     if not hosts.writes():
         return 0  # and waits, in leaving, for the one that writes the report

@@ -14,7 +14,9 @@ from lrjax.commands import sweep
 from lrjax.experiment.loop import process
 from tests.runs import CLEAR, REPOSITORY, environment
 
-LOADED = "import sys; from lrjax.commands import main; status = main(sys.argv[1:]); print(*sys.modules, file=sys.stderr)"
+LOADED = (
+    "import sys; from lrjax.commands import main; status = main(sys.argv[1:]); print(*sys.modules, file=sys.stderr)"
+)
 
 
 def lrjax(*words, code=LOADED, **variables):
@@ -30,7 +32,7 @@ def test_what_only_shows_something_loads_no_jax(words):
     assert not {"jax", "numpy", "flax", "matplotlib"} & set(err.split())
 
 
-@pytest.mark.parametrize("command", ["run", "spectra", "export", "data", "report", "compare"])
+@pytest.mark.parametrize("command", ["run", "spectra", "sweep", "export", "data", "report", "compare"])
 def test_help_of_a_command_loads_no_jax_and_names_the_command(command):
     code = "import atexit, sys; from lrjax.commands import main; "
     code += "atexit.register(lambda: print(*sys.modules, file=sys.stderr)); main([sys.argv[1], '--help'])"
@@ -51,7 +53,10 @@ def test_the_overview_fits_a_screen_and_has_every_command(capsys):
     ("words", "sentence"),
     [
         (["rum"], "error: there is no command 'rum'; did you mean 'run'?\n"),
-        (["--config=x.py"], "error: lrjax takes a command before its flags, not '--config=x.py'; lrjax --help lists the"),
+        (
+            ["--config=x.py"],
+            "error: lrjax takes a command before its flags, not '--config=x.py'; lrjax --help lists the",
+        ),
         (["run"], "error: give --config=FILE.py, for example"),
         (["run", "configs/exp_lr.py", "--frehs"], "error: cannot read '--frehs'"),
         (["compare", "one"], "error: give two runs or more"),

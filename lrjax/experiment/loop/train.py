@@ -1,8 +1,6 @@
 """Training loop of an experiment: lanes in blocks, from a config to a finished run directory."""
 
 import shutil
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -18,7 +16,8 @@ from lrjax.experiment.config.canonical import Config, fingerprint
 from lrjax.experiment.loop import branch, sweep
 from lrjax.experiment.loop.block import Block
 from lrjax.experiment.loop.progress import Progress
-from lrjax.experiment.loop.run_block import Preempted, run_block
+from lrjax.experiment.loop.run_block import run_block
+from lrjax.experiment.loop.stopping import Preempted, watched
 from lrjax.experiment.rundir import workdirs
 from lrjax.experiment.rundir.checkpoint import finished, read_meta
 from lrjax.experiment.rundir.metrics import RunResult, SinksOf, Writer, load_run, read_status, write_status
@@ -32,6 +31,7 @@ def run(
     command: str | None = None,
     sinks: Sequence[str] = (),
     profile: bool = False,
+    time_limit: float | None = None,
 ) -> RunResult:
     """Runs an experiment, or goes on with it, or reads it when it is done.
 
@@ -42,13 +42,15 @@ def run(
         command: what the report shows as the way to repeat the run.
         sinks: where the rows of metrics.jsonl go besides: keys of `lrjax.experiment.rundir.sinks.SINKS`.
         profile: write a trace of one chunk of steps into workdir/profile, for TensorBoard, XProf or Perfetto.
+        time_limit: seconds after which the run is saved and ends, `Preempted`; at least one chunk of steps is made.
 
     Returns:
         The run in memory.
 
     Raises:
         LrjaxError: a wrong config, or a workdir that is not this experiment's.
-        Preempted: SIGTERM came; the same call goes on.
+        Preempted: SIGTERM, SIGHUP or SIGUSR1 came, or the time limit; the same call goes on.
+        KeyboardInterrupt: Ctrl-C. The run is saved after the chunk, unless a second one comes before.
 
     Example:
         >>> import lrjax, tempfile
@@ -63,25 +65,10 @@ def run(
     with ExitStack() as stack:
         status = hosts.agreed(lambda: stack.enter_context(workdirs.opened(Path(workdir), config)))
         if status.get("state") != "done":
-            _run_groups(groups, Path(workdir), status | {"command": command}, quiet, sinks, profile)
+            _run_groups(groups, Path(workdir), status | {"command": command}, quiet, sinks, profile, time_limit)
         elif hosts.writes():
             SinksOf(Path(workdir), sinks).open()
     return load_run(workdir)
-
-
-@contextmanager
-def _sigterm() -> Iterator[Callable[[], bool]]:
-    """Whether SIGTERM came, to be asked after each chunk. Signals reach the main thread alone, not a notebook's worker."""
-    received: list = []
-    agreed = hosts.stop_agreed()
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: agreed(False)
-        return
-    previous = signal.signal(signal.SIGTERM, lambda *_: received.append(True))
-    try:
-        yield lambda: agreed(bool(received))
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def _shared_data(group: sweep.Group, mesh: Mesh) -> Any:
@@ -138,7 +125,13 @@ def _say_layout(jobs: list[tuple[sweep.Group, list[sweep.Lane], Mesh]]) -> None:
 
 
 def _run_groups(
-    groups: list[sweep.Group], workdir: Path, status: dict[str, Any], quiet: bool, sinks: Sequence[str], profile: bool
+    groups: list[sweep.Group],
+    workdir: Path,
+    status: dict[str, Any],
+    quiet: bool,
+    sinks: Sequence[str],
+    profile: bool,
+    time_limit: float | None,
 ) -> None:
     jobs = _jobs(groups)
     records = sorted((lane.record() for group in groups for lane in group.lanes), key=lambda record: record["lane"])
@@ -160,7 +153,11 @@ def _run_groups(
     if not quiet:
         _say_layout(jobs)
     total = sum(lane.config.steps - lane.begin for group in groups for lane in group.lanes)
-    with _sigterm() as stop, Progress(total, quiet=quiet or not hosts.writes()) as progress, _state_on_error(update):
+    with (
+        watched(time_limit) as stop,
+        Progress(total, quiet=quiet or not hosts.writes()) as progress,
+        _state_on_error(update),
+    ):
         update("running")
         for number, (group, members, mesh) in enumerate(jobs):
             meta = hosts.agreed(lambda number=number: finished(folder / f"block-{number:03d}"))
