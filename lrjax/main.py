@@ -23,6 +23,12 @@ def parse(arguments: Sequence[str], program: str = PROGRAM) -> tuple[argparse.Na
     parser.add_argument("--dry_run", nargs="?", const="compiled", choices=("compiled", "shapes"), help=whats)
     parser.add_argument("--fresh", action="store_true", help="start over instead of resuming or showing a finished run")
     parser.add_argument("--plain_process", action="store_true", help="no large pages, no compiled programs on disk")
+    parser.add_argument(
+        "--from", dest="source", metavar="RUN", help="go on with a run directory, whose config it takes"
+    )
+    parser.add_argument(
+        "--steps", help="with --from: go on to so many steps (or +N more), in a run directory beside it"
+    )
     parser.add_argument("--time_limit", help="save and end with status 75 before that long: 45s, 8m, 1h30m")
     parser.add_argument("--sinks", default="", help="where metrics go besides metrics.jsonl: tensorboard,wandb")
     parser.add_argument("--profile", action="store_true", help="write a trace of some steps into WORKDIR/profile")
@@ -39,7 +45,11 @@ def parse(arguments: Sequence[str], program: str = PROGRAM) -> tuple[argparse.Na
         usage = f"cannot read {argument!r}; config keys are written --config.KEY=VALUE, and --help lists the flags"
         check(argument.startswith("--config.") and bool(equals), usage)
         overrides[key] = parse_value(value)
-    check(flags.list or bool(flags.config), "give --config=FILE.py, for example --config=configs/benign_osc.py")
+    check(not flags.steps or bool(flags.source), "--steps is for --from=RUN; of a new run write --config.steps")
+    check(
+        flags.list or bool(flags.config or flags.source),
+        "give --config=FILE.py, for example --config=configs/benign_osc.py",
+    )
     if flags.time_limit is not None:
         flags.time_limit = to_seconds(flags.time_limit, "--time_limit")
     return flags, overrides

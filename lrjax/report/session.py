@@ -13,11 +13,12 @@ from typing import Any
 
 from lrjax.devices import hosts
 from lrjax.errors import check, nearest
+from lrjax.experiment.config import plugins
 from lrjax.experiment.config.canonical import Config
 from lrjax.experiment.config.listing import experiments
 from lrjax.experiment.config.load import load_config
-from lrjax.experiment.config.overrides import parse_value
-from lrjax.experiment.loop import process
+from lrjax.experiment.config.overrides import apply_overrides, parse_value
+from lrjax.experiment.loop import longer, process
 from lrjax.experiment.loop.dry_run import describe
 from lrjax.experiment.loop.stopping import INTERRUPTED, Preempted, handled
 from lrjax.experiment.loop.sweep import expand, points
@@ -63,7 +64,7 @@ def start(flags: argparse.Namespace, overrides: dict[str, Any]) -> int:
     if flags.list:
         print(experiments())
         return 0
-    config = load_config(flags.config, overrides)
+    config = _continued(flags, overrides) if flags.source else load_config(flags.config, overrides)
     if flags.dry_run:
         print(describe(config, compiled=flags.dry_run == "compiled"))
         return 0
@@ -71,12 +72,37 @@ def start(flags: argparse.Namespace, overrides: dict[str, Any]) -> int:
         threads = process.limit_threads(config.threads)
         devices = process.spread_over_cores(config.threads, len(points(config)))
         print(process.settings(process.keep_compiled_programs(), threads, devices), file=sys.stderr)
-    command = shlex.join(command_of(flags.config, {k: v for k, v in overrides.items() if k != "data_dir"}))
-    workdir = Path(flags.workdir) if flags.workdir else workdirs.default_workdir(flags.config, config)
+    if flags.source:
+        words = ["lrjax", "run", f"--from={flags.source}", *([f"--steps={flags.steps}"] if flags.steps else [])]
+        workdir = longer.default_folder(Path(flags.source), config) if flags.steps else Path(flags.source)
+    else:
+        words = command_of(flags.config, {k: v for k, v in overrides.items() if k != "data_dir"})
+        workdir = workdirs.default_workdir(flags.config, config)
+    workdir = Path(flags.workdir) if flags.workdir else workdir
     with hosts.joined({name: getattr(flags, name) for name in ("coordinator", "num_processes", "process_id")}):
         left = flags.time_limit and max(0.0, flags.time_limit - (time.monotonic() - began))
         watch = {"sinks": named(flags.sinks), "profile": flags.profile, "time_limit": left}
-        return run_and_report(config, workdir, command, fresh=flags.fresh, watch=watch)
+        if flags.steps:
+            said = hosts.agreed(lambda: longer.begin(Path(flags.source), workdir, config))
+            print(said, file=sys.stderr)
+        return run_and_report(config, workdir, shlex.join(words), fresh=flags.fresh, watch=watch)
+
+
+def _continued(flags: argparse.Namespace, overrides: Mapping[str, Any]) -> Config:
+    """The config of --from: that of the run, with more steps where they are asked for."""
+    check(not flags.config, "--from takes its config from the run; leave --config out")
+    check(not flags.fresh, "--from goes on with a run, and --fresh starts over; give one of them")
+    check(
+        bool(flags.steps) or not flags.workdir, "--workdir with --from is for the longer run of --steps; leave it out"
+    )
+    other = sorted(overrides.keys() - {"data_dir"})
+    check(
+        not other, f"--from takes its config from the run, so {', '.join(other)} cannot change; start a run of its own"
+    )
+    plugins.load()
+    config = longer.stored_config(Path(flags.source))
+    apply_overrides(config, overrides)
+    return longer.lengthened(config, flags.steps) if flags.steps else config
 
 
 @contextmanager
