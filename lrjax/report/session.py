@@ -65,13 +65,13 @@ def start(flags: argparse.Namespace, overrides: dict[str, Any]) -> int:
         print(experiments())
         return 0
     config = _continued(flags, overrides) if flags.source else load_config(flags.config, overrides)
-    if flags.dry_run:
-        print(describe(config, compiled=flags.dry_run == "compiled"))
-        return 0
-    if not flags.plain_process:
+    if not flags.plain_process and flags.dry_run != "shapes":
         threads = process.limit_threads(config.threads)
         devices = process.spread_over_cores(config.threads, len(points(config)))
         print(process.settings(process.keep_compiled_programs(), threads, devices), file=sys.stderr)
+    if flags.dry_run:  # after the settings of the process, in which it measures
+        print(describe(config, compiled=flags.dry_run == "compiled"))
+        return 0
     if flags.source:
         words = ["lrjax", "run", f"--from={flags.source}", *([f"--steps={flags.steps}"] if flags.steps else [])]
         workdir = longer.default_folder(Path(flags.source), config) if flags.steps else Path(flags.source)
