@@ -22,7 +22,7 @@ from lrjax.experiment.config.overrides import parse_value
 from lrjax.experiment.rundir.metrics import write_atomic
 
 from . import local  # not by its name: in the wheel the folder is lrjax/_launch
-from .clusters import TARGETS, submission
+from .clusters import EXTRAS, TARGETS, submission
 from .local import PREEMPTED, Job, state_of
 
 PROGRAM = "python -m launch.jobs"
@@ -46,7 +46,8 @@ def parse(
     add("--points_per_job", type=int, default=0, help="points of a job at most; default: all that share a program")
     add("--attempts", type=int, default=20, help="starts of a job at most, where each is preempted or killed")
     add("--plain_process", action="store_true", help="given to every job, see lrjax.main")
-    add("--setup", help="a shell command before the job: slurm, tpu_vm, skypilot (once a machine)")
+    add("--setup", help="a shell command before the job, in place of what installs the extra; skypilot: once a machine")
+    add("--extra", choices=EXTRAS, help="JAX for: cuda12, cuda13, tpu, none; default: what the accelerator needs")
     add("--hosts", type=int, default=1, help="hosts of a job: slurm, skypilot, kubernetes")
     add("--time", default="24:00:00", help="slurm: time limit of a task, which then queues itself again")
     add("--option", action="append", default=[], help="slurm: of sbatch, as --option=--partition=gpu; repeatable")

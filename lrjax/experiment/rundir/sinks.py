@@ -29,7 +29,8 @@ def _package(name: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise LrjaxError(f'the sink {extra} needs a package: pip install "lrjax[{extra}]"') from error
+        package = name.partition(".")[0]
+        raise LrjaxError(f"the sink {extra} needs a package: pip install {package} (the extra {extra})") from error
 
 
 def _lane(row: MetricsRow) -> str:
