@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import lrjax
-from lrjax.devices import hosts
+from lrjax.devices import hosts, waiting
 from lrjax.errors import LrjaxError
 from lrjax.experiment.rundir.checkpoint import stored_steps
 from tests.runs import REPOSITORY, TINY, assert_same_run, environment, final_states, said, start
@@ -266,15 +266,15 @@ def test_the_program_refuses_a_half_set_environment_with_status_1(capsys, monkey
 )
 def test_who_is_waited_for_is_named(count, own, answered, sentence):
     told = {"coordinator_address": "here:1", "num_processes": count, "process_id": own}
-    assert hosts.waiting_for(told, lambda address: answered) == sentence
-    assert "the others of its job" in hosts.waiting_for({"cluster_detection_method": "slurm"}, lambda address: True)
+    assert waiting.waiting_for(told, lambda address: answered) == sentence
+    assert "the others of its job" in waiting.waiting_for({"cluster_detection_method": "slurm"}, lambda address: True)
 
 
 def test_a_process_that_waits_says_so_in_time_and_one_that_need_not_says_nothing(monkeypatch, capfd):
     flags = {"coordinator": "localhost:1", "num_processes": "2", "process_id": "0"}
-    assert hosts.MISSING_S < 15
+    assert waiting.MISSING_S < 15
     for pause, lasts in ((0.01, 0.5), (60.0, 0.0)):
-        monkeypatch.setattr(hosts, "MISSING_S", pause)
+        monkeypatch.setattr(waiting, "MISSING_S", pause)
         monkeypatch.setattr(hosts.jax.distributed, "initialize", lambda lasts=lasts, **_: time.sleep(lasts))
         with hosts.joined(flags):
             pass

@@ -10,9 +10,7 @@ import json
 import os
 import pickle
 import re
-import socket
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +23,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from lrjax.devices.waiting import who_is_missing
 from lrjax.errors import LrjaxError, check
 
 # What `jax.distributed.initialize` asks for -> (flag, variable).
@@ -35,7 +34,6 @@ EXPLICIT = {
 }
 SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID")
 TPU_HOSTS = ("TPU_PROCESS_ADDRESSES", "TPU_WORKER_HOSTNAMES")
-MISSING_S = 8.0  # until it is said which process has not come
 HEARTBEAT_S = 30  # a process that is silent for so long is dead, and ends the job
 SHUTDOWN_S = 3600  # how long the others wait at the end for the one that writes the report
 LOST = re.compile(r"gloo|nccl|coordination service|heartbeat|connection (closed|reset)|remote process", re.IGNORECASE)
@@ -126,7 +124,7 @@ def joined(flags: Mapping[str, Any]) -> Iterator[None]:
         yield
         return
     try:
-        with _saying_who_is_missing(told):
+        with who_is_missing(told):
             jax.distributed.initialize(
                 **told, heartbeat_timeout_seconds=HEARTBEAT_S, shutdown_timeout_seconds=SHUTDOWN_S
             )
@@ -145,59 +143,6 @@ def joined(flags: Mapping[str, Any]) -> Iterator[None]:
                 "why; start the same command in every process again, and the run goes on from its last checkpoint"
             ) from error
         raise
-
-
-def waiting_for(told: Mapping[str, Any], answers: Callable[[str], bool]) -> str:
-    """A sentence on the processes that have not come yet.
-
-    Args:
-        told: what `place` gives.
-        answers: whether somebody listens at a HOST:PORT.
-
-    Example:
-        >>> waiting_for({"coordinator_address": "node1:1234", "num_processes": 2, "process_id": 0}, lambda _: True)
-        'process 0 of 2 waits for process 1 to start and to reach node1:1234'
-    """
-    address = told.get("coordinator_address")
-    if address is None:
-        return "this process waits for the others of its job; see that all of them have started, with the same command"
-    count, own = told["num_processes"], told["process_id"]
-    here = f"process {own} of {count}"
-    if own and not answers(address):
-        return f"{here} waits for process 0, and nothing answers at {address}; see that it has started there"
-    others = [str(number) for number in range(1, count) if number != own]
-    if not others:
-        return f"{here} has reached process 0 at {address} and waits for its answer"
-    which = f"process {others[0]}" if len(others) == 1 else f"one or more of the processes {', '.join(others)}"
-    return f"{here} waits for {which} to start and to reach {address}"
-
-
-def _answers(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=2):
-            return True
-    except OSError:
-        return False
-
-
-@contextmanager
-def _saying_who_is_missing(told: Mapping[str, Any]) -> Iterator[None]:
-    """Says on stderr who is waited for: after a few seconds, and then once a minute."""
-    came = threading.Event()
-
-    def say() -> None:
-        pause = MISSING_S
-        while not came.wait(pause):
-            left = "; JAX gives up after 5 minutes" if pause == MISSING_S else ""
-            print(f"waiting: {waiting_for(told, _answers)}{left}", file=sys.stderr, flush=True)
-            pause = 60.0
-
-    threading.Thread(target=say, daemon=True).start()
-    try:
-        yield
-    finally:
-        came.set()
 
 
 def _first_line(error: Exception) -> str:

@@ -109,7 +109,7 @@ def test_the_project_installs_the_command():
 @pytest.mark.slow
 def test_the_wheel_alone_lists_and_plans_a_sweep(tmp_path):
     subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, REPOSITORY],
+        [sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path, REPOSITORY],
         check=True, capture_output=True,
     )  # fmt: skip
     (wheel,) = tmp_path.glob("*.whl")

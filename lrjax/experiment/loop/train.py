@@ -15,7 +15,7 @@ from lrjax.errors import LrjaxError, check
 from lrjax.experiment.config.canonical import Config, fingerprint
 from lrjax.experiment.loop import branch, sweep
 from lrjax.experiment.loop.block import Block
-from lrjax.experiment.loop.progress import Progress
+from lrjax.experiment.loop.progress import Progress, in_notebook
 from lrjax.experiment.loop.run_block import run_block
 from lrjax.experiment.loop.stopping import Preempted, watched
 from lrjax.experiment.rundir import workdirs
@@ -27,7 +27,7 @@ def run(
     config: Config,
     workdir: str | Path,
     *,
-    quiet: bool = True,
+    quiet: bool | None = None,
     command: str | None = None,
     sinks: Sequence[str] = (),
     profile: bool = False,
@@ -38,7 +38,7 @@ def run(
     Args:
         config: from `lrjax.load_config`.
         workdir: made if missing; a killed run of the same config in it is taken up again.
-        quiet: no progress on stderr.
+        quiet: no progress on stderr; default: quiet, but for a bar in a notebook.
         command: what the report shows as the way to repeat the run.
         sinks: where the rows of metrics.jsonl go besides: keys of `lrjax.experiment.rundir.sinks.SINKS`.
         profile: write a trace of one chunk of steps into workdir/profile, for TensorBoard, XProf or Perfetto.
@@ -59,6 +59,7 @@ def run(
         >>> result.status["state"], sorted(result.arrays[0])[-1].split("/")[0]
         ('done', 'step')
     """
+    quiet = not in_notebook() if quiet is None else quiet
     groups = sweep.expand(config)
     if hosts.several():
         hosts.require_same(fingerprint(config) + workdirs.code_state()["code"], "configs or code")
