@@ -31,6 +31,7 @@ def test_more_steps_give_the_bits_of_a_run_that_had_them_from_the_start(tmp_path
     assert after == {path: content for path, content in before.items() if path.name != ".lock"}
 
 
+@pytest.mark.slow
 def test_several_blocks_and_so_many_more_give_the_same_bits_in_a_folder_beside(tmp_path, capsys):
     source = run(tmp_path / "name", sweep__e=(0.5, 0.9, 1.25))
     whole = run(tmp_path / "whole", steps=500, sweep__e=(0.5, 0.9, 1.25))
@@ -42,6 +43,7 @@ def test_several_blocks_and_so_many_more_give_the_same_bits_in_a_folder_beside(t
     assert went_on(source, capsys, "--steps=500")[0] == 0  # the same again: it is there
 
 
+@pytest.mark.slow
 def test_a_probe_that_measured_at_the_end_is_gone_back_before(tmp_path, capsys):
     source, whole = run(tmp_path / "short", probes__features=150), run(tmp_path / "whole", 600, probes__features=150)
     status, err = went_on(source, capsys, "--steps=600", f"--workdir={tmp_path / 'long'}")
@@ -88,8 +90,19 @@ def test_a_folder_without_a_run_and_steps_without_from_are_refused(tmp_path, cap
     assert "--steps is for --from=RUN" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_from_alone_goes_on_with_a_run_that_was_stopped(tmp_path, capsys):
     with pytest.raises(lrjax.experiment.loop.stopping.Preempted):
         lrjax.run(tiny(ONE_LENGTH), tmp_path / "run", time_limit=0)
     assert went_on(tmp_path / "run", capsys)[0] == 0
     assert_same_run(tmp_path / "run", run(tmp_path / "whole"))
+
+
+def test_a_run_of_a_paper_in_a_file_of_one_s_own_is_sent_to_its_own_command(tmp_path, capsys):
+    source = run(tmp_path / "own", steps=50, log_every=50)
+    config = (source / "config.json").read_text()
+    (source / "config.json").write_text(config.replace('"benign_osc"', '"mine"'))
+    status, err = went_on(source, capsys)
+    assert status == 1
+    assert "is a run of 'mine'" in err
+    assert "give that again, with --config" in err

@@ -75,6 +75,7 @@ def test_a_signal_that_nohup_ignores_stays_ignored(monkeypatch, tmp_path, refere
     ("number", "sentence"),
     [(signal.SIGINT, "interrupted; "), (signal.SIGTERM, "preempted; "), (signal.SIGUSR1, "preempted by SIGUSR1; ")],
 )
+@pytest.mark.slow
 def test_the_program_says_what_ended_it_and_leaves_with_75(monkeypatch, tmp_path, capsys, number, sentence):
     signalling(monkeypatch, number, after=1)
     assert commands.main(["run", *RUN, f"--workdir={tmp_path}"]) == 75
@@ -90,6 +91,7 @@ def test_a_time_limit_makes_a_chunk_saves_and_says_so(tmp_path, capsys, referenc
     assert_same_run(tmp_path, reference)
 
 
+@pytest.mark.slow
 def test_the_flag_leaves_with_75_and_a_generous_one_changes_nothing(tmp_path, capsys, monkeypatch):
     told = ["run", *RUN, f"--workdir={tmp_path}"]
     with pytest.MonkeyPatch.context() as patch:

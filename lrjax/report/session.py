@@ -101,6 +101,11 @@ def _continued(flags: argparse.Namespace, overrides: Mapping[str, Any]) -> Confi
     )
     plugins.load()
     config = longer.stored_config(Path(flags.source))
+    check(
+        config.paper in PAPERS,
+        f"{flags.source} is a run of {config.paper!r}, a paper of a config file of your own, which is read by the command "
+        "that began the run; give that again, with --config",
+    )
     apply_overrides(config, overrides)
     return longer.lengthened(config, flags.steps) if flags.steps else config
 
