@@ -11,10 +11,10 @@ import lrjax
 from lrjax.errors import LrjaxError
 from lrjax.experiment.config.canonical import fingerprint, flatten, to_json
 from lrjax.experiment.config.durations import to_steps
+from lrjax.experiment.config.listing import list_experiments
 from lrjax.experiment.config.load import load_config
 from lrjax.experiment.config.overrides import apply_overrides, parse_value
 from lrjax.experiment.loop.resolve import resolve
-from lrjax.report.listing import list_experiments
 
 CLEAR = "configs/benign_osc.py:CLEAR,scale=smoke"
 IMAGES = "configs/benign_osc.py:E0,scale=paper"

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from lrjax.errors import LrjaxError
 
 NUM_CLASSES = 10
 IMAGE_SHAPE = (32, 32, 3)
+# Data sets of experiments that the catalogue of tfds has. Asking tfds itself would take seconds, and more packages.
+CATALOGUE = ("imdb_reviews", "cifar100", "imagenet2012", "imagenet_resized", "mnist", "svhn_cropped")
 SPLIT_SIZES = {"train": 50_000, "test": 10_000}
 
 
@@ -47,13 +50,27 @@ def prepared_folder(name: str, data_dir: str | os.PathLike | None) -> Path:
         if json.loads(info.read_text()).get("fileFormat") == "array_record"
     ]
     if not folders:
-        prepare = f"tfds.builder({name!r}, data_dir={str(root)!r}).download_and_prepare(file_format='array_record')"
         raise LrjaxError(
             f"no {name} in array_record format under {root}: point --config.data_dir at a folder that has it, or "
+            f"{_preparation(name, root)}"
+        )
+    return max(folders, key=lambda folder: [int(part) for part in folder.name.split(".")])
+
+
+def _preparation(name: str, root: Path) -> str:
+    """How one gets a data set: by lrjax, by the catalogue of tfds, or by oneself."""
+    if name == "cifar10":
+        return f"prepare it once by: lrjax data prepare cifar10 --data_dir={shlex.quote(str(root))}"
+    if name.split("/")[0] in CATALOGUE:
+        prepare = f"tfds.builder({name!r}, data_dir={str(root)!r}).download_and_prepare(file_format='array_record')"
+        return (
             "prepare it once, in an environment with TensorFlow (lrjax itself does not need it), by: "
             f'python -c "import tensorflow_datasets as tfds; {prepare}"'
         )
-    return max(folders, key=lambda folder: [int(part) for part in folder.name.split(".")])
+    return (
+        f"put your own there, as {root / name}/1.0.0, in the layout of tfds.builder_from_directory; no catalogue has it "
+        "(lrjax data list shows what is there)"
+    )
 
 
 def wanted_classes(data_config: Any) -> tuple[int, ...] | None:

@@ -23,6 +23,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from lrjax.devices.waiting import who_is_missing
 from lrjax.errors import LrjaxError, check
 
 # What `jax.distributed.initialize` asks for -> (flag, variable).
@@ -123,7 +124,10 @@ def joined(flags: Mapping[str, Any]) -> Iterator[None]:
         yield
         return
     try:
-        jax.distributed.initialize(**told, heartbeat_timeout_seconds=HEARTBEAT_S, shutdown_timeout_seconds=SHUTDOWN_S)
+        with who_is_missing(told):
+            jax.distributed.initialize(
+                **told, heartbeat_timeout_seconds=HEARTBEAT_S, shutdown_timeout_seconds=SHUTDOWN_S
+            )
     except (RuntimeError, ValueError) as error:
         raise LrjaxError(
             f"could not join the other processes of this job ({_first_line(error)}); see that all of them run and reach "

@@ -14,8 +14,8 @@ from types import MappingProxyType
 from typing import Any
 
 from lrjax.errors import LrjaxError
+from lrjax.experiment.config.listing import list_experiments
 from lrjax.papers.claim import VERDICTS
-from lrjax.report.listing import list_experiments
 from lrjax.report.page import duration
 
 START = "<!-- results:start -->"

@@ -3,9 +3,8 @@
 import argparse
 import json
 import shlex
-import signal
 import sys
-import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,12 +13,14 @@ from typing import Any
 
 from lrjax.devices import hosts
 from lrjax.errors import check, nearest
+from lrjax.experiment.config import plugins
 from lrjax.experiment.config.canonical import Config
+from lrjax.experiment.config.listing import experiments
 from lrjax.experiment.config.load import load_config
-from lrjax.experiment.config.overrides import parse_value
-from lrjax.experiment.loop import process
+from lrjax.experiment.config.overrides import apply_overrides, parse_value
+from lrjax.experiment.loop import longer, process
 from lrjax.experiment.loop.dry_run import describe
-from lrjax.experiment.loop.run_block import Preempted
+from lrjax.experiment.loop.stopping import INTERRUPTED, Preempted, handled
 from lrjax.experiment.loop.sweep import expand, points
 from lrjax.experiment.rundir import workdirs
 from lrjax.experiment.rundir.sinks import named
@@ -27,7 +28,6 @@ from lrjax.papers import PAPERS
 from lrjax.papers.claim import print_table
 from lrjax.probes.run import run
 from lrjax.report import write_report
-from lrjax.report.listing import experiments
 
 PREEMPTED = 75
 
@@ -60,36 +60,62 @@ def start(flags: argparse.Namespace, overrides: dict[str, Any]) -> int:
     Raises:
         LrjaxError: see `lrjax.run`.
     """
+    began = time.monotonic()
     if flags.list:
         print(experiments())
         return 0
-    config = load_config(flags.config, overrides)
-    if flags.dry_run:
-        print(describe(config, compiled=flags.dry_run == "compiled"))
-        return 0
-    if not flags.plain_process:
+    config = _continued(flags, overrides) if flags.source else load_config(flags.config, overrides)
+    if not flags.plain_process and flags.dry_run != "shapes":
         threads = process.limit_threads(config.threads)
         devices = process.spread_over_cores(config.threads, len(points(config)))
         print(process.settings(process.keep_compiled_programs(), threads, devices), file=sys.stderr)
-    command = shlex.join(command_of(flags.config, {k: v for k, v in overrides.items() if k != "data_dir"}))
-    workdir = Path(flags.workdir) if flags.workdir else workdirs.default_workdir(flags.config, config)
+    if flags.dry_run:  # after the settings of the process, in which it measures
+        print(describe(config, compiled=flags.dry_run == "compiled"))
+        return 0
+    if flags.source:
+        words = ["lrjax", "run", f"--from={flags.source}", *([f"--steps={flags.steps}"] if flags.steps else [])]
+        workdir = longer.default_folder(Path(flags.source), config) if flags.steps else Path(flags.source)
+    else:
+        words = command_of(flags.config, {k: v for k, v in overrides.items() if k != "data_dir"})
+        workdir = workdirs.default_workdir(flags.config, config)
+    workdir = Path(flags.workdir) if flags.workdir else workdir
     with hosts.joined({name: getattr(flags, name) for name in ("coordinator", "num_processes", "process_id")}):
-        watch = {"sinks": named(flags.sinks), "profile": flags.profile}
-        return run_and_report(config, workdir, command, fresh=flags.fresh, watch=watch)
+        left = flags.time_limit and max(0.0, flags.time_limit - (time.monotonic() - began))
+        watch = {"sinks": named(flags.sinks), "profile": flags.profile, "time_limit": left}
+        if flags.steps:
+            said = hosts.agreed(lambda: longer.begin(Path(flags.source), workdir, config))
+            print(said, file=sys.stderr)
+        return run_and_report(config, workdir, shlex.join(words), fresh=flags.fresh, watch=watch)
+
+
+def _continued(flags: argparse.Namespace, overrides: Mapping[str, Any]) -> Config:
+    """The config of --from: that of the run, with more steps where they are asked for."""
+    check(not flags.config, "--from takes its config from the run; leave --config out")
+    check(not flags.fresh, "--from goes on with a run, and --fresh starts over; give one of them")
+    check(
+        bool(flags.steps) or not flags.workdir, "--workdir with --from is for the longer run of --steps; leave it out"
+    )
+    other = sorted(overrides.keys() - {"data_dir"})
+    check(
+        not other, f"--from takes its config from the run, so {', '.join(other)} cannot change; start a run of its own"
+    )
+    plugins.load()
+    config = longer.stored_config(Path(flags.source))
+    check(
+        config.paper in PAPERS,
+        f"{flags.source} is a run of {config.paper!r}, a paper of a config file of your own, which is read by the command "
+        "that began the run; give that again, with --config",
+    )
+    apply_overrides(config, overrides)
+    return longer.lengthened(config, flags.steps) if flags.steps else config
 
 
 @contextmanager
 def _preemptible() -> Iterator[None]:
-    """SIGTERM before or after the training, as while the report is written: nothing to save, and the same exit status."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+    """A signal before or after the training, as while the report is written: nothing to save, and the same exit status."""
     leave = hosts.leave if hosts.several() else sys.exit
-    previous = signal.signal(signal.SIGTERM, lambda *_: leave(PREEMPTED))
-    try:
+    with handled(lambda *_: leave(PREEMPTED), interrupts=False):
         yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 @_preemptible()
@@ -123,8 +149,9 @@ def run_and_report(
             if hosts.writes():
                 print(f"{paper.before(groups)}\n{verb} {workdir}".lstrip(), flush=True)
             run(config, workdir, quiet=False, command=command, **watch)
-    except (Preempted, KeyboardInterrupt):
-        print(f"preempted; {workdir} is saved, the same command goes on from there", file=sys.stderr)
+    except (Preempted, KeyboardInterrupt) as error:
+        reason = INTERRUPTED if isinstance(error, KeyboardInterrupt) else error
+        print(f"{reason}; {workdir} is saved, the same command goes on from there", file=sys.stderr)
         return PREEMPTED
     if not hosts.writes():
         return 0  # and waits, in leaving, for the one that writes the report

@@ -115,5 +115,5 @@ def test_without_grain_the_extra_to_install_is_named(folder, monkeypatch):
         return importer(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", refusing)
-    with pytest.raises(LrjaxError, match=r"pip install \"lrjax\[large\]\""):
+    with pytest.raises(LrjaxError, match=r"pip install grain \(the extra large\)"):
         image_stream(settings(folder, resident=6))

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from lrjax.errors import LrjaxError
+from lrjax.experiment.rundir import frames, summary
 from lrjax.experiment.rundir.sinks import SINKS, Sink
 
 
@@ -37,6 +38,21 @@ class RunResult(NamedTuple):
     workdir: Path
     config: dict[str, Any]
     lanes: list[dict[str, Any]]
+
+    def to_frame(self, table: str = "metrics") -> Any:
+        """A table of the run as a tidy data frame, of pandas or polars, whichever is there.
+
+        Args:
+            table: "metrics" (a row a chunk and lane), "lanes" (a row a lane), "step" (a row a step and lane), or the name
+                of a probe (a row a measurement and lane); see `lrjax.experiment.rundir.frames.columns`.
+
+        Raises:
+            LrjaxError: no such table, or neither package is installed.
+        """
+        return frames.frame(frames.columns(self, table))
+
+    def __repr__(self) -> str:
+        return summary.summary(self)
 
 
 def write_atomic(path: Path, content: str | bytes | Callable[[BinaryIO], object]) -> None:

@@ -8,6 +8,7 @@ row in `SINKS`.
 import importlib
 import json
 import math
+import re
 import shutil
 import time
 import weakref
@@ -17,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from lrjax.errors import LrjaxError, check, nearest
+from lrjax.experiment.rundir.names import lane_names
 
 MetricsRow = Mapping[str, Any]
 Sink = Callable[[Sequence[MetricsRow]], None]
@@ -27,11 +29,26 @@ def _package(name: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise LrjaxError(f'the sink {extra} needs a package: pip install "lrjax[{extra}]"') from error
+        package = name.partition(".")[0]
+        raise LrjaxError(f"the sink {extra} needs a package: pip install {package} (the extra {extra})") from error
 
 
 def _lane(row: MetricsRow) -> str:
     return f"lane-{row['lane']:03d}-{row['arm']}"
+
+
+def titles(workdir: Path) -> dict[int, str]:
+    """Lane -> what a sink calls it, by what differs: `e=1.1 seed=0`; from status.json, which is written before a row.
+
+    They are names of folders too, so what a file system or TensorBoard may not take is replaced.
+    """
+    try:
+        lanes = json.loads((workdir / "status.json").read_text())["lanes"]
+        names = [re.sub(r"[^\w .,=+#-]+", "_", name)[:100].strip(" .") for name in lane_names(lanes)]
+        found = {lane["lane"]: name for lane, name in zip(lanes, names, strict=True)}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+    return found if len(set(names)) == len(names) and all(names) else {}
 
 
 def scalars(row: MetricsRow) -> dict[str, float]:
@@ -46,7 +63,7 @@ def scalars(row: MetricsRow) -> dict[str, float]:
 
 
 def tensorboard(workdir: Path, config: Mapping[str, Any], kept: Sequence[MetricsRow]) -> Sink:
-    """Event files in workdir/tensorboard/lane-NNN-ARM: `tensorboard --logdir WORKDIR/tensorboard`.
+    """Event files in workdir/tensorboard/NAME, a lane each, such as `e=1.1 seed=0`: `tensorboard --logdir WORKDIR/tensorboard`.
 
     Args:
         workdir: the run directory.
@@ -62,10 +79,11 @@ def tensorboard(workdir: Path, config: Mapping[str, Any], kept: Sequence[Metrics
     summaries, protocol = (_package(f"tensorboardX.{name}", "tensorboard") for name in ("summary", "proto.event_pb2"))
     shutil.rmtree(workdir / "tensorboard", ignore_errors=True)
     writers: dict[str, Any] = {}
+    named = titles(workdir)
 
     def write(rows: Sequence[MetricsRow]) -> None:
         for row in rows:
-            name = _lane(row)
+            name = named.get(row["lane"], _lane(row))
             if name not in writers:
                 (workdir / "tensorboard" / name).mkdir(parents=True)
                 writers[name] = files.EventsWriter(str(workdir / "tensorboard" / name / "events"))
@@ -88,8 +106,8 @@ def _close(writers: Mapping[str, Any]) -> None:
 def wandb(workdir: Path, config: Mapping[str, Any], kept: Sequence[MetricsRow]) -> Sink:
     """Runs of Weights & Biases, one a lane, in the group WORKDIR's name; WANDB_MODE=offline keeps them in workdir/wandb.
 
-    A lane's run has an id of its own, so a resumed one goes on in it. What was sent is not sent again: workdir/wandb.json
-    says up to which step that is.
+    A lane's run is called by what differs, such as `e=1.1 seed=0`, and has an id of its own, so a resumed one goes on in it.
+    What was sent is not sent again: workdir/wandb.json says up to which step that is.
 
     Args:
         workdir: the run directory.
@@ -103,6 +121,7 @@ def wandb(workdir: Path, config: Mapping[str, Any], kept: Sequence[MetricsRow]) 
     record = workdir / "wandb.json"
     sent: dict[str, int] = json.loads(record.read_text()) if record.exists() else {}
     runs: dict[str, Any] = {}
+    named = titles(workdir)
 
     def write(rows: Sequence[MetricsRow]) -> None:
         for row in rows:
@@ -111,8 +130,9 @@ def wandb(workdir: Path, config: Mapping[str, Any], kept: Sequence[MetricsRow]) 
                 continue
             if name not in runs:
                 runs[name] = package.init(
-                    project="lrjax", group=workdir.name, name=name, id=f"{workdir.name}-{name}"[-120:], dir=str(workdir),
-                    config=dict(config), resume="allow", reinit="create_new",
+                    project="lrjax", group=workdir.name, name=named.get(row["lane"], name),
+                    id=f"{workdir.name}-{name}"[-120:], dir=str(workdir), config=dict(config), resume="allow",
+                    reinit="create_new",
                 )  # fmt: skip
             runs[name].log(scalars(row), step=row["step"])
             sent[name] = row["step"]
