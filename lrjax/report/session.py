@@ -6,8 +6,8 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -17,10 +17,11 @@ from lrjax.errors import check, nearest
 from lrjax.experiment.config.canonical import Config
 from lrjax.experiment.config.load import load_config
 from lrjax.experiment.config.overrides import parse_value
+from lrjax.experiment.config.reach import exceptions
 from lrjax.experiment.loop import process
 from lrjax.experiment.loop.dry_run import describe
 from lrjax.experiment.loop.run_block import Preempted
-from lrjax.experiment.loop.sweep import expand, points
+from lrjax.experiment.loop.sweep import Group, expand, points
 from lrjax.experiment.rundir import workdirs
 from lrjax.experiment.rundir.sinks import named
 from lrjax.papers import PAPERS
@@ -64,8 +65,9 @@ def start(flags: argparse.Namespace, overrides: dict[str, Any]) -> int:
         print(experiments())
         return 0
     config = load_config(flags.config, overrides)
+    notes = exceptions(config, overrides)
     if flags.dry_run:
-        print(describe(config, compiled=flags.dry_run == "compiled"))
+        print(describe(config, compiled=flags.dry_run == "compiled"), *(f"note: {note}" for note in notes), sep="\n")
         return 0
     if not flags.plain_process:
         threads = process.limit_threads(config.threads)
@@ -75,7 +77,7 @@ def start(flags: argparse.Namespace, overrides: dict[str, Any]) -> int:
     workdir = Path(flags.workdir) if flags.workdir else workdirs.default_workdir(flags.config, config)
     with hosts.joined({name: getattr(flags, name) for name in ("coordinator", "num_processes", "process_id")}):
         watch = {"sinks": named(flags.sinks), "profile": flags.profile}
-        return run_and_report(config, workdir, command, fresh=flags.fresh, watch=watch)
+        return run_and_report(config, workdir, command, fresh=flags.fresh, watch=watch, notes=notes)
 
 
 @contextmanager
@@ -94,9 +96,23 @@ def _preemptible() -> Iterator[None]:
 
 @_preemptible()
 def run_and_report(
-    config: Config, workdir: Path, command: str, *, fresh: bool = False, watch: Mapping[str, Any] = MappingProxyType({})
+    config: Config,
+    workdir: Path,
+    command: str,
+    *,
+    fresh: bool = False,
+    watch: Mapping[str, Any] = MappingProxyType({}),
+    notes: Sequence[str] = (),
 ) -> int:
     """Runs an experiment (or resumes it, or shows it when it is done) and writes its report.
+
+    Args:
+        config: from `lrjax.load_config`.
+        workdir: run directory.
+        command: that repeats the run.
+        fresh: start over.
+        watch: further arguments of `lrjax.run`.
+        notes: printed before the run.
 
     Returns:
         The exit status: 0 done, 75 preempted.
@@ -105,9 +121,16 @@ def run_and_report(
         LrjaxError: see `lrjax.run`.
     """
     check(config.paper in PAPERS, f"unknown paper {config.paper!r}; {nearest(config.paper, PAPERS)}")
-    paper, groups = PAPERS[config.paper], expand(config)
-    if fresh:
-        hosts.agreed(lambda: workdirs.start_over(workdir))
+    groups = expand(config)
+    with ExitStack() as stack:  # no other process begins there before the report is written
+        hosts.agreed(lambda: stack.enter_context(workdirs.held(workdir, config, fresh=fresh)))
+        if hosts.writes():
+            print(*(f"note: {note}\n" for note in notes), sep="", end="", flush=True)
+        return _run_and_report(config, groups, workdir, command, watch)
+
+
+def _run_and_report(config: Config, groups: list[Group], workdir: Path, command: str, watch: Mapping[str, Any]) -> int:
+    paper = PAPERS[config.paper]
     status = hosts.agreed(lambda: workdirs.inspect(workdir, config)) or {}
     done = status.get("state") == "done"
     change = workdirs.code_change(status) if status else None

@@ -1,5 +1,6 @@
-"""Run directories: the experiment that each belongs to, and a lock for its one writer."""
+"""Run directories: the experiment that each belongs to, and locks for its one writer and for its report."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -7,32 +8,30 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
 
-from lrjax.errors import LrjaxError, check
-from lrjax.experiment.config.canonical import Config, fingerprint, to_json
+from lrjax.errors import LrjaxError, check, refuse
+from lrjax.experiment.config.canonical import Config, fingerprint, flatten, to_json
 from lrjax.experiment.rundir.metrics import read_status, write_atomic
 from lrjax.version import __version__
 
+LOCKS = (".lock", ".report.lock")
 OWN = (
-    "config.json",
-    "status.json",
-    "metrics.jsonl",
-    "arrays",
-    "ckpt",
-    "figures",
-    "claims.json",
-    "observations.json",
-    "report.html",
-    "spectra",
-    ".lock",
+    *("config.json", "status.json", "metrics.jsonl", "arrays", "ckpt", "spectra", *LOCKS),
+    *("figures", "claims.json", "observations.json", "report.html"),
 )
 
 IN_USE = "another process is running in"
+REPORT_S = 120.0  # how long one report waits for another one of the same run
+SHOWN = 4  # keys that a message names
+
+_held: ContextVar[frozenset[Path]] = ContextVar("held", default=frozenset())  # by `held`, in this thread
 
 
 def default_workdir(spec: str, config: Config) -> Path:
@@ -72,21 +71,52 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: package_version(name) for name in names}
 
 
-def start_over(workdir: Path) -> None:
-    """Empties the run directory of any config.
+def start_over(workdir: Path, config: Config | None = None) -> None:
+    """Empties the run directory of a config of this experiment, whatever else that says.
+
+    Args:
+        workdir: emptied but for its locks; one that is not there is left so.
+        config: of the run that is to begin there; None for any experiment's directory.
 
     Raises:
-        LrjaxError: the folder is no run's, holds other files too (then nothing is removed), or is in use.
+        LrjaxError: the folder is no run's or another experiment's, holds other files too (then nothing is removed), is in
+            use, or its report is being written.
     """
     if not workdir.is_dir():
         return
     _refuse_foreign(workdir)
-    with _locked(workdir):
+    _refuse_other(workdir, config)
+    with _locked(workdir), reporting(workdir, wait_s=0.0):
         for path in workdir.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
-            elif path.name != ".lock":
+            elif path.name not in LOCKS:
                 path.unlink()
+
+
+def _refuse_other(workdir: Path, config: Config | None) -> None:
+    """`--fresh` is for a run of the same experiment: nobody throws away another one by a wrong --workdir."""
+    stored = _stored(workdir)
+    if config is None or stored is None:
+        return
+    check(
+        _name(stored) == _name(config),
+        f"{workdir} holds a run of another experiment ({_name(stored)}), which --fresh does not remove; give another "
+        f"--workdir, or remove that folder yourself if {_name(config)} is to take its place",
+    )
+
+
+def _name(config: Mapping[str, Any] | Config) -> str:
+    return f"{config.get('paper')}:{config.get('experiment')},scale={config.get('scale')}"
+
+
+def _stored(workdir: Path) -> dict[str, Any] | None:
+    """The config of the run in a directory; None where there is none that can be read."""
+    try:
+        stored = json.loads((workdir / "config.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return stored if isinstance(stored, dict) else None
 
 
 def _is_temporary(name: str) -> bool:
@@ -94,7 +124,7 @@ def _is_temporary(name: str) -> bool:
 
 
 def _refuse_foreign(workdir: Path) -> None:
-    own = OWN if (workdir / "config.json").exists() else (".lock",)
+    own = OWN if (workdir / "config.json").exists() else LOCKS
     foreign = sorted(p.name for p in workdir.iterdir() if p.name not in own and not _is_temporary(p.name))
     check(not foreign, f"{workdir} holds files that are not a run's ({', '.join(foreign[:3])}); give another --workdir")
     try:
@@ -106,13 +136,28 @@ def _refuse_foreign(workdir: Path) -> None:
 
 
 def _same_config(workdir: Path, config: Config) -> None:
-    try:
-        stored = json.loads((workdir / "config.json").read_text())
-    except ValueError as error:
-        raise LrjaxError(f"{workdir}/config.json is damaged; run with --fresh to start over") from error
-    same = fingerprint(stored) == fingerprint(config)
-    name = f"{stored.get('paper')}:{stored.get('experiment')},scale={stored.get('scale')}"
-    check(same, f"{workdir} holds a run of another config ({name}); give another --workdir, or --fresh to replace it")
+    stored = _stored(workdir)
+    check(stored is not None, f"{workdir}/config.json is damaged; remove it and run with --fresh to start over")
+    if stored is None or fingerprint(stored) == fingerprint(config):
+        return
+    same = _name(stored) == _name(config)
+    what = f"; they differ in {_differences(stored, config)}" if same else ""
+    instead = "give another --workdir, or --fresh to replace it" if same else "give another --workdir"
+    refuse(f"{workdir} holds a run of another config ({_name(stored)}){what}; {instead}")
+
+
+def _differences(stored: Mapping[str, Any], config: Config) -> str:
+    """The keys whose values differ, with both."""
+    there, here = flatten(stored), flatten(json.loads(to_json(config)))
+    keys = [key for key in sorted(there | here) if key != "data_dir" and there.get(key) != here.get(key)]
+
+    def value(of: Mapping[str, Any], key: str) -> str:
+        text = json.dumps(of[key]) if key in of else "not set"
+        return text if len(text) <= 40 else text[:37] + "..."
+
+    told = [f"{key} ({value(there, key)} there, {value(here, key)} here)" for key in keys[:SHOWN]]
+    more = len(keys) - SHOWN
+    return ", ".join(told + ([f"{more} key{'s' * (more > 1)} more"] if more > 0 else []))
 
 
 def inspect(workdir: Path, config: Config) -> dict[str, Any] | None:
@@ -130,20 +175,96 @@ def inspect(workdir: Path, config: Config) -> dict[str, Any] | None:
     return read_status(workdir)
 
 
+def _lock_file(path: Path) -> int:
+    """Opens a lock, made where it is missing; never what a link of that name points to."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise LrjaxError(f"{path} is a symbolic link, and a lock must be a file; remove the link") from error
+        raise
+
+
+def _take(lock: int, wait_s: float) -> bool:
+    """Whether the lock could be had within some seconds."""
+    until = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                return False
+            time.sleep(0.1)
+
+
 @contextmanager
 def _locked(workdir: Path) -> Iterator[None]:
     """Makes the directory and keeps every other process out of it."""
+    if workdir.resolve() in _held.get():
+        yield
+        return
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        lock = open(workdir / ".lock", "a+")  # noqa: SIM115 (held to the end of the run)
+        lock = _lock_file(workdir / ".lock")
     except OSError as error:
         raise LrjaxError(f"cannot write to {workdir} ({error.strerror}); give another --workdir") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise LrjaxError(f"{IN_USE} {workdir}; wait for it or give another --workdir") from error
+    try:
+        check(_take(lock, 0.0), f"{IN_USE} {workdir}; wait for it or give another --workdir")
         yield
+    finally:
+        os.close(lock)
+
+
+@contextmanager
+def held(workdir: Path, config: Config, *, fresh: bool = False) -> Iterator[None]:
+    """Keeps a run directory from before the training to the end of the report; `opened` inside needs no lock of its own.
+
+    Args:
+        workdir: made if missing.
+        config: of the run.
+        fresh: empty the directory first, of a run of the same experiment.
+
+    Raises:
+        LrjaxError: as `opened` and `start_over`; then nothing was changed.
+    """
+    if fresh:
+        start_over(workdir, config)
+    else:
+        inspect(workdir, config)
+    with _locked(workdir):
+        token = _held.set(_held.get() | {workdir.resolve()})
+        try:
+            yield
+        finally:
+            _held.reset(token)
+
+
+@contextmanager
+def reporting(workdir: Path, wait_s: float = REPORT_S) -> Iterator[None]:
+    """Keeps other reports, and `--fresh`, away while the report of a run is written; the run itself may go on.
+
+    A directory that cannot be written to is not locked: nothing can be changed in it.
+
+    Args:
+        workdir: of the run.
+        wait_s: seconds to wait for a report that another process writes.
+
+    Raises:
+        LrjaxError: the other one is still being written.
+    """
+    try:
+        lock = _lock_file(workdir / ".report.lock")
+    except OSError:
+        yield
+        return
+    try:
+        check(
+            _take(lock, wait_s), f"another process writes the report of {workdir}; run the same command when it is done"
+        )
+        yield
+    finally:
+        os.close(lock)
 
 
 @contextmanager
