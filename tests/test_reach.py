@@ -48,6 +48,9 @@ REFUSED = {
         "--config.arms.simple_cnn_large.model.name='resnet18'",
     ),
     "e that arms set": (CLEAR, {"e": 1.3}, "small_rate (0.2) and time_matched (0.2)", "--config.arms.small_rate.e=1.3"),
+    "an arm that is taken out and set": (
+        CLEAR, {"arms.small_rate": None, "arms.small_rate.e": 0.3}, "arms.small_rate is taken out", "leave one of them out",
+    ),
     "an arm's value and axis": (
         CLEAR, {"arms.small_rate.e": 0.3, "arms.small_rate.sweep.e": (0.3, 0.4)}, "given twice", "leave one of them out",
     ),
@@ -140,6 +143,18 @@ def test_an_axis_that_no_arm_takes_is_refused_where_lanes_are_planned():
         config.sweep.optimizer.learning_rate = 0.3
     with pytest.raises(LrjaxError, match=r"sweep\.optimizer\.learning_rate reaches no lane"):
         sweep.expand(config)
+
+
+def test_a_value_that_the_arms_have_already_is_no_conflict():
+    lanes = lanes_of(CLEAR, {"e": 0.2, "sweep.seed": (0,)})
+    assert {lane.config.e for lane in lanes} == {0.2}
+
+
+@pytest.mark.parametrize("key", ["kn", "sigma_p"])
+@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
+def test_a_strength_of_noise_that_is_none_is_refused_by_name(key, value):
+    with pytest.raises(LrjaxError, match=rf"data\.{key}=.* must be a finite number"):
+        lanes_of(CLEAR, {"data.kn": None, "data.sigma_p": None} | {f"data.{key}": value})
 
 
 TWICE = {

@@ -98,6 +98,9 @@ def settle(config: Config, overrides: Mapping[str, Any], design: Design) -> None
     """
     if "arms" not in config:
         return
+    for gone in (key for key, value in overrides.items() if key.startswith("arms.") and value is None):
+        also = next((key for key in overrides if key.startswith(f"{gone}.")), gone)
+        check(also == gone, f"{gone} is taken out by {gone}=None, and {also} sets a key of it; leave one of them out")
     for arm in config.arms:
         _check_once(overrides, arm)
         _settle_own(config, arm, overrides)
@@ -111,8 +114,10 @@ def settle(config: Config, overrides: Mapping[str, Any], design: Design) -> None
         silent = [arm for arm in silent if not _named(arm, key, overrides)]
         common = design.axes.get(key, (design.base.get(key),)) if silent else ()
         values = [value for own in apart.values() for value in own] + list(common)
-        if any(value != values[0] for value in values):
-            raise LrjaxError(_refusal(written, overrides[written], key, apart, swept=key in axes))
+        wanted = overrides[written]
+        other = {arm: own for arm, own in apart.items() if key in axes or own != (wanted,)}
+        if other and any(value != values[0] for value in values):
+            raise LrjaxError(_refusal(written, wanted, key, other, swept=key in axes))
         for arm in apart:
             _drop(config, arm, key)
     _check_rates(config, overrides, asked)
@@ -185,7 +190,7 @@ def listed(arms: Mapping[str, tuple[Any, ...]]) -> str:
 
 def _refusal(written: str, value: Any, key: str, apart: Values, *, swept: bool) -> str:
     noun = "arm" if len(apart) == 1 else "arms"
-    first = next(arm for arm, own in apart.items() if own != (value,))
+    first = next(iter(apart))
     wanted = "VALUE" if swept else repr(value)
     remedy = f"--config.arms.{first}.{key}={wanted}"
     if swept:
