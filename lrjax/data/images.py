@@ -15,6 +15,9 @@ from lrjax.errors import LrjaxError
 NUM_CLASSES = 10
 IMAGE_SHAPE = (32, 32, 3)
 SPLIT_SIZES = {"train": 50_000, "test": 10_000}
+# Of the data sets that configs name, those that tfds can prepare, by the first part of their name.
+OUTSIDE = ("tiny_imagenet32",)  # of those, the ones that it cannot
+CATALOGUE = ("cifar10", "imdb_reviews", "glue", "fashion_mnist", "imagenet2012", "caltech_birds2011")
 
 
 def generator(seed: int, purpose: str) -> np.random.Generator:
@@ -38,7 +41,8 @@ def prepared_folder(name: str, data_dir: str | os.PathLike | None) -> Path:
         The version's folder, such as `data_dir/cifar10/3.0.2`.
 
     Raises:
-        LrjaxError: if there is none in array_record format; the message is the command that prepares it.
+        LrjaxError: if there is none in array_record format; the message is the command that prepares it, or, for a data set
+            that tfds does not know, how to use its images as they are.
     """
     root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser().absolute()
     folders = [
@@ -47,13 +51,28 @@ def prepared_folder(name: str, data_dir: str | os.PathLike | None) -> Path:
         if json.loads(info.read_text()).get("fileFormat") == "array_record"
     ]
     if not folders:
-        prepare = f"tfds.builder({name!r}, data_dir={str(root)!r}).download_and_prepare(file_format='array_record')"
-        raise LrjaxError(
-            f"no {name} in array_record format under {root}: point --config.data_dir at a folder that has it, or "
-            "prepare it once, in an environment with TensorFlow (lrjax itself does not need it), by: "
-            f'python -c "import tensorflow_datasets as tfds; {prepare}"'
-        )
+        raise LrjaxError(_how_to_prepare(name, root))
     return max(folders, key=lambda folder: [int(part) for part in folder.name.split(".")])
+
+
+def _how_to_prepare(name: str, root: Path) -> str:
+    """The sentence on a data set that is not there: by tfds where that knows it, or from the images as they are."""
+    call = f"tfds.builder({name!r}, data_dir={str(root)!r}).download_and_prepare(file_format='array_record')"
+    by_tfds = (
+        "prepare it once, in an environment with TensorFlow (lrjax itself does not need it), by: "
+        f'python -c "import tensorflow_datasets as tfds; {call}"'
+    )
+    by_folder = (
+        f"put its images, one folder a class, into {root / name}/SPLIT for both splits (data.train_split, data.test_split) and "
+        f"add --config.data.format=folder --config.data_dir={root}, which needs neither tfds nor TensorFlow"
+    )
+    where = f"no {name} in array_record format under {root}"
+    point = "point --config.data_dir at a folder that has it"
+    if name in OUTSIDE:
+        return f"{where}, and it is in no catalogue: {point}, or {by_folder}"
+    if name.split("/")[0] in CATALOGUE:
+        return f"{where}: {point}, or {by_tfds}"
+    return f"{where}: {point}, or {by_folder}; or, if tfds.list_builders() names it, {by_tfds}"
 
 
 def wanted_classes(data_config: Any) -> tuple[int, ...] | None:
