@@ -39,10 +39,10 @@ def write_report(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
     if not (workdir / "config.json").is_file():
         raise LrjaxError(f"{workdir} holds no run (it has no config.json); name the workdir that a run printed.")
     # Imported here, so that a wrong path is answered before jax and the papers are loaded.
-    from lrjax.experiment.rundir.workdirs import reporting
+    from lrjax.experiment.rundir.locks import undisturbed
 
     plugins.load()
-    with reporting(workdir):
+    with undisturbed(workdir):
         return _judged_and_written(workdir)
 
 

@@ -62,7 +62,7 @@ def start(flags: argparse.Namespace, overrides: dict[str, Any]) -> int:
         LrjaxError: see `lrjax.run`.
     """
     if flags.list:
-        print(experiments())
+        print(experiments(flags.config))
         return 0
     config = load_config(flags.config, overrides)
     notes = exceptions(config, overrides)

@@ -71,20 +71,29 @@ def test_fresh_replaces_a_run_of_the_same_experiment_with_other_settings(begun):
 
 def test_fresh_is_refused_while_a_report_is_written_and_removes_nothing(begun, capsys):
     before = contents(begun)
-    with workdirs.reporting(begun):
+    with workdirs.undisturbed(begun):
         assert "another process writes the report of" in said(capsys, *RUN, "--fresh", f"--workdir={begun}")
     assert contents(begun) == before
 
 
 def test_a_report_is_written_while_the_run_goes_on_but_not_beside_another_report(begun):
-    second = workdirs.reporting(begun, wait_s=0.1)
+    second = workdirs.undisturbed(begun, wait_s=0.1)
     with (
         workdirs.opened(begun, load_config(CLEAR, CONFIG)),
-        workdirs.reporting(begun),
+        workdirs.undisturbed(begun),
         pytest.raises(LrjaxError) as late,
     ):
         second.__enter__()
     assert "another process writes the report" in str(late.value)
+
+
+def test_a_report_knows_whether_another_process_runs_the_directory(begun):
+    with workdirs.undisturbed(begun) as free:
+        assert free
+    with workdirs.opened(begun, load_config(CLEAR, CONFIG)), workdirs.undisturbed(begun) as free:
+        assert not free
+    with workdirs.held(begun, load_config(CLEAR, CONFIG)), workdirs.undisturbed(begun) as free:
+        assert free  # by this one itself
 
 
 def test_from_the_first_step_to_the_end_of_the_report_no_other_process_gets_the_directory(tmp_path, monkeypatch):
@@ -125,7 +134,7 @@ def test_the_lock_is_no_door_to_another_file(begun, tmp_path, capsys):
 def test_a_directory_that_cannot_be_written_to_is_not_locked_for_a_report(begun):
     begun.chmod(0o555)
     try:
-        with workdirs.reporting(begun):
+        with workdirs.undisturbed(begun):
             pass
     finally:
         begun.chmod(0o755)

@@ -1,37 +1,28 @@
 """Run directories: the experiment that each belongs to, and locks for its one writer and for its report."""
 
-import errno
-import fcntl
 import hashlib
 import json
 import os
 import platform
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
 
-from lrjax.errors import LrjaxError, check, refuse
+from lrjax.errors import check, refuse
 from lrjax.experiment.config.canonical import Config, fingerprint, flatten, to_json
+from lrjax.experiment.rundir.locks import LOCKS, kept, locked, undisturbed
 from lrjax.experiment.rundir.metrics import read_status, write_atomic
 from lrjax.version import __version__
 
-LOCKS = (".lock", ".report.lock")
 OWN = (
     *("config.json", "status.json", "metrics.jsonl", "arrays", "ckpt", "spectra", *LOCKS),
     *("figures", "claims.json", "observations.json", "report.html"),
 )
-
-IN_USE = "another process is running in"
-REPORT_S = 120.0  # how long one report waits for another one of the same run
 SHOWN = 4  # keys that a message names
-
-_held: ContextVar[frozenset[Path]] = ContextVar("held", default=frozenset())  # by `held`, in this thread
 
 
 def default_workdir(spec: str, config: Config) -> Path:
@@ -86,7 +77,7 @@ def start_over(workdir: Path, config: Config | None = None) -> None:
         return
     _refuse_foreign(workdir)
     _refuse_other(workdir, config)
-    with _locked(workdir), reporting(workdir, wait_s=0.0):
+    with locked(workdir), undisturbed(workdir, wait_s=0.0):
         for path in workdir.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -175,47 +166,6 @@ def inspect(workdir: Path, config: Config) -> dict[str, Any] | None:
     return read_status(workdir)
 
 
-def _lock_file(path: Path) -> int:
-    """Opens a lock, made where it is missing; never what a link of that name points to."""
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise LrjaxError(f"{path} is a symbolic link, and a lock must be a file; remove the link") from error
-        raise
-
-
-def _take(lock: int, wait_s: float) -> bool:
-    """Whether the lock could be had within some seconds."""
-    until = time.monotonic() + wait_s
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() >= until:
-                return False
-            time.sleep(0.1)
-
-
-@contextmanager
-def _locked(workdir: Path) -> Iterator[None]:
-    """Makes the directory and keeps every other process out of it."""
-    if workdir.resolve() in _held.get():
-        yield
-        return
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        lock = _lock_file(workdir / ".lock")
-    except OSError as error:
-        raise LrjaxError(f"cannot write to {workdir} ({error.strerror}); give another --workdir") from error
-    try:
-        check(_take(lock, 0.0), f"{IN_USE} {workdir}; wait for it or give another --workdir")
-        yield
-    finally:
-        os.close(lock)
-
-
 @contextmanager
 def held(workdir: Path, config: Config, *, fresh: bool = False) -> Iterator[None]:
     """Keeps a run directory from before the training to the end of the report; `opened` inside needs no lock of its own.
@@ -232,39 +182,8 @@ def held(workdir: Path, config: Config, *, fresh: bool = False) -> Iterator[None
         start_over(workdir, config)
     else:
         inspect(workdir, config)
-    with _locked(workdir):
-        token = _held.set(_held.get() | {workdir.resolve()})
-        try:
-            yield
-        finally:
-            _held.reset(token)
-
-
-@contextmanager
-def reporting(workdir: Path, wait_s: float = REPORT_S) -> Iterator[None]:
-    """Keeps other reports, and `--fresh`, away while the report of a run is written; the run itself may go on.
-
-    A directory that cannot be written to is not locked: nothing can be changed in it.
-
-    Args:
-        workdir: of the run.
-        wait_s: seconds to wait for a report that another process writes.
-
-    Raises:
-        LrjaxError: the other one is still being written.
-    """
-    try:
-        lock = _lock_file(workdir / ".report.lock")
-    except OSError:
+    with kept(workdir):
         yield
-        return
-    try:
-        check(
-            _take(lock, wait_s), f"another process writes the report of {workdir}; run the same command when it is done"
-        )
-        yield
-    finally:
-        os.close(lock)
 
 
 @contextmanager
@@ -278,7 +197,7 @@ def opened(workdir: Path, config: Config) -> Iterator[dict[str, Any]]:
         LrjaxError: not writable, another config's, not a run's, or in use by another process.
     """
     inspect(workdir, config)
-    with _locked(workdir):
+    with locked(workdir):
         status = inspect(workdir, config)  # again, now that nobody else can change it
         written = [*workdir.iterdir(), *(workdir / "arrays").glob(".*")]
         for left in (path for path in written if _is_temporary(path.name)):
