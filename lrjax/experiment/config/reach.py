@@ -241,7 +241,7 @@ def exceptions(config: Config, overrides: Mapping[str, Any]) -> list[str]:
         >>> from lrjax.experiment.config.load import load_config
         >>> overrides = {"sweep.e": (1.1, 1.25)}
         >>> exceptions(load_config("configs/benign_osc.py:E2,scale=smoke", overrides), overrides)
-        ["sweep.e is not for the arms small_rate (0.2) and long (1.1), which set e beside the experiment's own sweep"]
+        ["sweep.e is not for the arms long (1.1) and small_rate (0.2), which set e beside the experiment's own sweep"]
     """
     arms = design_of(config).arms
     notes = []

@@ -25,8 +25,9 @@ def points(config: Config) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
         >>> from ml_collections import ConfigDict
         >>> points(ConfigDict({"arms": {}, "sweep": {"e": (0.5, 1.1), "seed": (0,)}}))
         [('main', {'e': 0.5, 'seed': 0}, {}), ('main', {'e': 1.1, 'seed': 0}, {})]
-        >>> points(ConfigDict({"arms": {"late": {"steps": 9, "sweep": {"e": (2.0,)}}}, "sweep": {"steps": (1, 2)}}))
-        [('late', {'e': 2.0}, {'steps': 9})]
+        >>> arms = {"late": {"steps": 9, "sweep": {"e": (2.0,)}}, "main": {}}
+        >>> points(ConfigDict({"arms": arms, "sweep": {"steps": (1, 2)}}))[:2]
+        [('late', {'e': 2.0}, {'steps': 9}), ('main', {'steps': 1}, {})]
     """
     found, common, reached = [], flatten(config.sweep), set()
     for arm in list(config.arms) or ["main"]:
