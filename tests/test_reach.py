@@ -48,9 +48,6 @@ REFUSED = {
         "--config.arms.simple_cnn_large.model.name='resnet18'",
     ),
     "e that arms set": (CLEAR, {"e": 1.3}, "small_rate (0.2) and time_matched (0.2)", "--config.arms.small_rate.e=1.3"),
-    "an arm that is taken out and set": (
-        CLEAR, {"arms.small_rate": None, "arms.small_rate.e": 0.3}, "arms.small_rate is taken out", "leave one of them out",
-    ),
     "an arm's value and axis": (
         CLEAR, {"arms.small_rate.e": 0.3, "arms.small_rate.sweep.e": (0.3, 0.4)}, "given twice", "leave one of them out",
     ),
@@ -86,6 +83,12 @@ def test_the_named_key_does_what_was_meant():
 def test_an_arm_that_is_taken_out_is_not_in_the_way():
     rest = {"arms.constant_1": None, "arms.constant_2": None, "optimizer.learning_rate": 0.2}
     assert {lane.config.optimizer.learning_rate for lane in lanes_of(L3, rest)} == {0.2}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_an_arm_that_is_taken_out_stays_out_in_whichever_order_its_keys_are_given(order):
+    given = [("arms.small_rate", None), ("arms.small_rate.e", 0.3)]
+    assert "small_rate" not in load_config(CLEAR, dict(given[::order])).arms
 
 
 def test_an_axis_of_an_arm_takes_the_place_of_its_own_value_and_a_value_that_of_its_axis():

@@ -62,8 +62,13 @@ def apply_overrides(config: Config, overrides: Mapping[str, Any]) -> Config:
     Raises:
         LrjaxError: an unknown key (the nearest valid one is named) or a value of the wrong type.
     """
-    # The optimizer's name first: it decides which other keys there are.
-    for dotted, value in sorted(overrides.items(), key=lambda item: item[0] != "optimizer.name"):
+
+    # The optimizer's name first: it decides which other keys there are. Arms that are taken out last: they stay out.
+    def place(item: tuple[str, Any]) -> int:
+        gone = item[0].startswith("arms.") and item[0].count(".") == 1 and item[1] is None
+        return 0 if item[0] == "optimizer.name" else 2 if gone else 1
+
+    for dotted, value in sorted(overrides.items(), key=place):
         *path, leaf = dotted.split(".")
         if path and path[0] in OPEN:
             _set_open(config, dotted, value)

@@ -98,9 +98,6 @@ def settle(config: Config, overrides: Mapping[str, Any], design: Design) -> None
     """
     if "arms" not in config:
         return
-    for gone in (key for key, value in overrides.items() if key.startswith("arms.") and value is None):
-        also = next((key for key in overrides if key.startswith(f"{gone}.")), gone)
-        check(also == gone, f"{gone} is taken out by {gone}=None, and {also} sets a key of it; leave one of them out")
     for arm in config.arms:
         _check_once(overrides, arm)
         _settle_own(config, arm, overrides)
