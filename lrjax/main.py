@@ -3,7 +3,9 @@
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from lrjax.errors import LrjaxError, check, refuse
 from lrjax.experiment.config.durations import to_seconds
@@ -11,6 +13,7 @@ from lrjax.experiment.config.overrides import parse_value
 from lrjax.experiment.loop.process import restart_with_huge_pages
 
 PROGRAM = "python -m lrjax.main"
+INSTALLED = {"site-packages", "dist-packages"}
 
 
 def parse(arguments: Sequence[str], program: str = PROGRAM) -> tuple[argparse.Namespace, dict]:
@@ -18,7 +21,7 @@ def parse(arguments: Sequence[str], program: str = PROGRAM) -> tuple[argparse.Na
     parser = argparse.ArgumentParser(prog=program, description=__doc__, allow_abbrev=False)
     parser.add_argument("--config", help="FILE.py[:EXPERIMENT][,scale=smoke|small|paper]")
     parser.add_argument("--workdir", help="run directory; default: runs/<config>-<experiment>-<scale>-<fingerprint>")
-    parser.add_argument("--list", action="store_true", help="show every experiment: paper, claim, scales, run time")
+    parser.add_argument("--list", action="store_true", help="show every experiment (with --config=FILE.py, its own)")
     whats = "show shapes, parameters, memory, steps, FLOPs and an estimated time; no data. --dry_run=shapes compiles nothing"
     parser.add_argument("--dry_run", nargs="?", const="compiled", choices=("compiled", "shapes"), help=whats)
     parser.add_argument("--fresh", action="store_true", help="start over instead of resuming or showing a finished run")
@@ -55,6 +58,31 @@ def parse(arguments: Sequence[str], program: str = PROGRAM) -> tuple[argparse.Na
     return flags, overrides
 
 
+def own_line(error: BaseException) -> str | None:
+    """File and line of the user's own code in which an error was raised: a schedule, a config; None where it is ours.
+
+    Args:
+        error: as it was caught; what lrjax called, directly or not, is looked at, and its last line outside of all packages.
+    """
+    package, packages = Path(__file__).resolve().parent, (Path(sys.prefix), Path(sys.base_prefix))
+    found, ours = None, False
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        path = Path(frame.f_code.co_filename)
+        if path.is_relative_to(package):
+            ours = ours or path != Path(__file__).resolve()
+        installed = any(path.is_relative_to(place) for place in packages) or set(path.parts) & INSTALLED
+        if ours and path.is_absolute() and not installed and not path.is_relative_to(package):
+            found = f"{shown(path)}:{line}, in {frame.f_code.co_name}"
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{shown(Path(error.filename))}:{error.lineno}"
+    return found
+
+
+def shown(path: Path) -> Path:
+    """A path as one reads it: from the working directory, where the file lies below it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 def main(arguments: Sequence[str] | None = None, *, program: str = PROGRAM, alone: bool | None = None) -> int:
     """Exit status: 0 done, 75 preempted (run the same command again), 1 failed with one sentence on stderr.
 
@@ -81,8 +109,10 @@ def main(arguments: Sequence[str] | None = None, *, program: str = PROGRAM, alon
     except Exception as error:
         if "--debug" in arguments:
             raise
-        first = f"{type(error).__name__}: {error}".split("\n")[0] + "; run again with --debug to see where"
-        print(f"error: {error if isinstance(error, LrjaxError) else first}", file=sys.stderr)
+        first = f"{type(error).__name__}: {error}".split("\n")[0]
+        where = own_line(error)
+        unforeseen = f"{where}: {first}" if where else f"{first}; run again with --debug to see where"
+        print(f"error: {error if isinstance(error, LrjaxError) else unforeseen}", file=sys.stderr)
         return 1
 
 

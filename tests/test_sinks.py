@@ -12,7 +12,7 @@ import pytest
 import lrjax
 from lrjax.errors import LrjaxError
 from lrjax.experiment.rundir import metrics, sinks
-from tests.runs import tiny
+from tests.runs import RUN, environment, finish, tiny
 
 
 def wanted(workdir):
@@ -94,6 +94,38 @@ def test_wandb_is_sent_each_step_once_and_in_order_also_after_a_run_was_interrup
     assert len(again) == 2
     assert len({settings["id"] for settings in again}) == 1
     assert {settings["resume"] for settings in again} == {"allow"}
+
+
+def test_wandb_without_a_key_is_one_sentence_before_anything_is_trained(tmp_path, monkeypatch, service):
+    service.login = lambda prompt=True, verify=True: bool(prompt or verify)  # as that of wandb where it has no key
+    service.setup = lambda: types.SimpleNamespace(settings=types.SimpleNamespace(mode="online"))
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    with pytest.raises(LrjaxError, match="has no key here; run `wandb login` or set WANDB_API_KEY; WANDB_MODE=offline"):
+        lrjax.run(tiny(), tmp_path, sinks=("wandb",))
+    assert lrjax.load_run(tmp_path).metrics == []
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    lrjax.run(tiny(), tmp_path, sinks=("wandb",))
+    assert service.logged
+
+
+def test_what_keeps_wandb_from_beginning_is_one_sentence(tmp_path, monkeypatch, service):
+    def init(**settings):
+        raise RuntimeError("the service is away\nand so on")
+
+    service.init = init
+    with pytest.raises(LrjaxError, match=r"did not begin a run \(the service is away\); run `wandb login`"):
+        lrjax.run(tiny(), tmp_path, sinks=("wandb",))
+
+
+@pytest.mark.slow
+def test_wandb_itself_asks_nothing_without_a_key(tmp_path):
+    if importlib.util.find_spec("wandb") is None:
+        pytest.skip("the extra wandb is not installed")
+    own = {name: value for name, value in environment().items() if not name.startswith("WANDB_")}
+    own |= {"HOME": str(tmp_path), "NETRC": str(tmp_path / "none")}  # its settings stay in a process, so one of its own
+    status, _, err = finish([*RUN[1:], "--sinks=wandb", f"--workdir={tmp_path / 'run'}"], env=own)
+    assert status == 1
+    assert "error: Weights & Biases has no key here" in err
 
 
 @pytest.mark.slow

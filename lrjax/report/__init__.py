@@ -39,9 +39,16 @@ def write_report(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
     if not (workdir / "config.json").is_file():
         raise LrjaxError(f"{workdir} holds no run (it has no config.json); name the workdir that a run printed.")
     # Imported here, so that a wrong path is answered before jax and the papers are loaded.
-    from lrjax.papers import PAPERS
+    from lrjax.experiment.rundir.locks import undisturbed
 
     plugins.load()
+    with undisturbed(workdir):
+        return _judged_and_written(workdir)
+
+
+def _judged_and_written(workdir: Path) -> list[dict[str, Any]]:
+    from lrjax.papers import PAPERS
+
     run = load_run(workdir)
     paper = run.config.get("paper")
     if paper not in PAPERS:

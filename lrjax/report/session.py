@@ -5,8 +5,8 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,10 +18,11 @@ from lrjax.experiment.config.canonical import Config
 from lrjax.experiment.config.listing import experiments
 from lrjax.experiment.config.load import load_config
 from lrjax.experiment.config.overrides import apply_overrides, parse_value
+from lrjax.experiment.config.reach import exceptions
 from lrjax.experiment.loop import longer, process
 from lrjax.experiment.loop.dry_run import describe
 from lrjax.experiment.loop.stopping import INTERRUPTED, Preempted, handled
-from lrjax.experiment.loop.sweep import expand, points
+from lrjax.experiment.loop.sweep import Group, expand, points
 from lrjax.experiment.rundir import workdirs
 from lrjax.experiment.rundir.sinks import named
 from lrjax.papers import PAPERS
@@ -62,15 +63,16 @@ def start(flags: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """
     began = time.monotonic()
     if flags.list:
-        print(experiments())
+        print(experiments(flags.config))
         return 0
     config = _continued(flags, overrides) if flags.source else load_config(flags.config, overrides)
+    notes = exceptions(config, overrides)
     if not flags.plain_process and flags.dry_run != "shapes":
         threads = process.limit_threads(config.threads)
         devices = process.spread_over_cores(config.threads, len(points(config)))
         print(process.settings(process.keep_compiled_programs(), threads, devices), file=sys.stderr)
     if flags.dry_run:  # after the settings of the process, in which it measures
-        print(describe(config, compiled=flags.dry_run == "compiled"))
+        print(describe(config, compiled=flags.dry_run == "compiled"), *(f"note: {note}" for note in notes), sep="\n")
         return 0
     if flags.source:
         words = ["lrjax", "run", f"--from={flags.source}", *([f"--steps={flags.steps}"] if flags.steps else [])]
@@ -85,7 +87,7 @@ def start(flags: argparse.Namespace, overrides: dict[str, Any]) -> int:
         if flags.steps:
             said = hosts.agreed(lambda: longer.begin(Path(flags.source), workdir, config))
             print(said, file=sys.stderr)
-        return run_and_report(config, workdir, shlex.join(words), fresh=flags.fresh, watch=watch)
+        return run_and_report(config, workdir, shlex.join(words), fresh=flags.fresh, watch=watch, notes=notes)
 
 
 def _continued(flags: argparse.Namespace, overrides: Mapping[str, Any]) -> Config:
@@ -120,9 +122,23 @@ def _preemptible() -> Iterator[None]:
 
 @_preemptible()
 def run_and_report(
-    config: Config, workdir: Path, command: str, *, fresh: bool = False, watch: Mapping[str, Any] = MappingProxyType({})
+    config: Config,
+    workdir: Path,
+    command: str,
+    *,
+    fresh: bool = False,
+    watch: Mapping[str, Any] = MappingProxyType({}),
+    notes: Sequence[str] = (),
 ) -> int:
     """Runs an experiment (or resumes it, or shows it when it is done) and writes its report.
+
+    Args:
+        config: from `lrjax.load_config`.
+        workdir: run directory.
+        command: that repeats the run.
+        fresh: start over.
+        watch: further arguments of `lrjax.run`.
+        notes: printed before the run.
 
     Returns:
         The exit status: 0 done, 75 preempted.
@@ -131,9 +147,16 @@ def run_and_report(
         LrjaxError: see `lrjax.run`.
     """
     check(config.paper in PAPERS, f"unknown paper {config.paper!r}; {nearest(config.paper, PAPERS)}")
-    paper, groups = PAPERS[config.paper], expand(config)
-    if fresh:
-        hosts.agreed(lambda: workdirs.start_over(workdir))
+    groups = expand(config)
+    with ExitStack() as stack:  # no other process begins there before the report is written
+        hosts.agreed(lambda: stack.enter_context(workdirs.held(workdir, config, fresh=fresh)))
+        if hosts.writes():
+            print(*(f"note: {note}\n" for note in notes), sep="", end="", flush=True)
+        return _run_and_report(config, groups, workdir, command, watch)
+
+
+def _run_and_report(config: Config, groups: list[Group], workdir: Path, command: str, watch: Mapping[str, Any]) -> int:
+    paper = PAPERS[config.paper]
     status = hosts.agreed(lambda: workdirs.inspect(workdir, config)) or {}
     done = status.get("state") == "done"
     change = workdirs.code_change(status) if status else None

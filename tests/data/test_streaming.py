@@ -43,7 +43,8 @@ def config(folder, resident, **overrides):
         made.data = type(made)({"name": "image_set"} | SETTINGS | {"resident": resident})
         made.arms = type(made)()
         made.probes = type(made)({"accuracy": 4})
-        made.sweep = type(made)({"seed": (0, 1, 1)})
+        lanes = ((0, 0.05), (1, 0.05), (1, 0.1))  # two of one order
+        made.sweep = type(made)({"seed,optimizer": {"learning_rate": lanes}})
         made.update(data_dir=str(folder), batch_size=4, steps=14, log_every=2, checkpoint_every=4, lanes_per_device=3)
         made.optimizer.learning_rate = 0.05
         made.lane_loop = "vmap"

@@ -6,8 +6,10 @@ row in `SINKS`.
 """
 
 import importlib
+import inspect
 import json
 import math
+import os
 import re
 import shutil
 import time
@@ -103,6 +105,31 @@ def _close(writers: Mapping[str, Any]) -> None:
         writer.close()
 
 
+NO_ACCOUNT = "run `wandb login` or set WANDB_API_KEY; WANDB_MODE=offline keeps the rows in the run directory instead"
+
+
+def _check_account(package: ModuleType) -> None:
+    """Refuses, before anything is trained, to be a sink without a key: W&B itself would ask, or fail at the first row."""
+    login = getattr(package, "login", None)
+    settings = {"prompt": False, "verify": False}  # neither a question nor a wait for the network
+    offline = os.environ.get("WANDB_MODE", "online") != "online"
+    if login is None or offline or not settings.keys() <= inspect.signature(login).parameters.keys():
+        return
+    check(
+        login(**settings) or package.setup().settings.mode != "online",
+        f"Weights & Biases has no key here; {NO_ACCOUNT}",
+    )
+
+
+def _begun(package: ModuleType, settings: Mapping[str, Any]) -> Any:
+    """A run of W&B; what keeps it from beginning as one sentence."""
+    try:
+        return package.init(**settings)
+    except Exception as error:
+        first = str(error).strip().split("\n")[0].rstrip(".")
+        raise LrjaxError(f"Weights & Biases did not begin a run ({first}); {NO_ACCOUNT}") from error
+
+
 def wandb(workdir: Path, config: Mapping[str, Any], kept: Sequence[MetricsRow]) -> Sink:
     """Runs of Weights & Biases, one a lane, in the group WORKDIR's name; WANDB_MODE=offline keeps them in workdir/wandb.
 
@@ -115,9 +142,10 @@ def wandb(workdir: Path, config: Mapping[str, Any], kept: Sequence[MetricsRow]) 
         kept: rows that are in metrics.jsonl already; those not sent yet are sent.
 
     Raises:
-        LrjaxError: the extra `wandb` is not installed.
+        LrjaxError: the extra `wandb` is not installed, there is no key for it here, or it does not begin a run.
     """
     package = _package("wandb", "wandb")
+    _check_account(package)
     record = workdir / "wandb.json"
     sent: dict[str, int] = json.loads(record.read_text()) if record.exists() else {}
     runs: dict[str, Any] = {}
@@ -129,11 +157,9 @@ def wandb(workdir: Path, config: Mapping[str, Any], kept: Sequence[MetricsRow]) 
             if row["step"] <= sent.get(name, -1):
                 continue
             if name not in runs:
-                runs[name] = package.init(
-                    project="lrjax", group=workdir.name, name=named.get(row["lane"], name),
-                    id=f"{workdir.name}-{name}"[-120:], dir=str(workdir), config=dict(config), resume="allow",
-                    reinit="create_new",
-                )  # fmt: skip
+                settings = dict(project="lrjax", group=workdir.name, name=named.get(row["lane"], name))
+                settings |= dict(id=f"{workdir.name}-{name}"[-120:], dir=str(workdir), config=dict(config))
+                runs[name] = _begun(package, settings | dict(resume="allow", reinit="create_new"))
             runs[name].log(scalars(row), step=row["step"])
             sent[name] = row["step"]
         record.write_text(json.dumps(sent))
