@@ -23,8 +23,8 @@ from launch.local import PREEMPTED, Job, state_of
 from lrjax.errors import LrjaxError, check, refuse
 from lrjax.experiment.config.load import read_spec
 from lrjax.experiment.config.overrides import parse_value
-from lrjax.experiment.rundir.metrics import write_atomic
-from lrjax.report.collection import JOBS, write_collection
+from lrjax.experiment.rundir.files import write_atomic
+from lrjax.report.collection import JOBS, read_jobs, write_collection
 
 
 def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any], dict[str, Any]]:
@@ -125,7 +125,7 @@ def record(root: Path, jobs: Sequence[Job]) -> None:
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         path = root / JOBS
-        known = json.loads(path.read_text()) if path.exists() else {}
+        known = read_jobs(root) or {}
         kept = {name: entry for name, entry in known.items() if (root / name).is_dir()}
         new = {job.name: {"command": shlex.join(job.command), "values": job.values} for job in jobs}
         write_atomic(path, json.dumps(kept | new, indent=1) + "\n")

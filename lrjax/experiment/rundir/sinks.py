@@ -8,6 +8,7 @@ row in `SINKS`.
 import importlib
 import json
 import math
+import re
 import shutil
 import time
 import weakref
@@ -17,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from lrjax.errors import LrjaxError, check, nearest
+from lrjax.experiment.rundir.files import read_json, refuse_link, write_atomic
 
 MetricsRow = Mapping[str, Any]
 Sink = Callable[[Sequence[MetricsRow]], None]
@@ -31,7 +33,8 @@ def _package(name: str, extra: str) -> ModuleType:
 
 
 def _lane(row: MetricsRow) -> str:
-    return f"lane-{row['lane']:03d}-{row['arm']}"
+    # The arm is a name from a file, and this the name of a folder.
+    return f"lane-{row['lane']:03d}-{re.sub(r'[^A-Za-z0-9_.,=+-]', '_', row['arm'])}"
 
 
 def scalars(row: MetricsRow) -> dict[str, float]:
@@ -60,6 +63,7 @@ def tensorboard(workdir: Path, config: Mapping[str, Any], kept: Sequence[Metrics
     # Its SummaryWriter hands rows to a thread, and loses those that are under way when the process ends.
     files = _package("tensorboardX.event_file_writer", "tensorboard")
     summaries, protocol = (_package(f"tensorboardX.{name}", "tensorboard") for name in ("summary", "proto.event_pb2"))
+    refuse_link(workdir / "tensorboard")
     shutil.rmtree(workdir / "tensorboard", ignore_errors=True)
     writers: dict[str, Any] = {}
 
@@ -101,7 +105,7 @@ def wandb(workdir: Path, config: Mapping[str, Any], kept: Sequence[MetricsRow]) 
     """
     package = _package("wandb", "wandb")
     record = workdir / "wandb.json"
-    sent: dict[str, int] = json.loads(record.read_text()) if record.exists() else {}
+    sent: dict[str, int] = read_json(record, dict, "remove it, and rows are sent again") if record.exists() else {}
     runs: dict[str, Any] = {}
 
     def write(rows: Sequence[MetricsRow]) -> None:
@@ -116,7 +120,7 @@ def wandb(workdir: Path, config: Mapping[str, Any], kept: Sequence[MetricsRow]) 
                 )  # fmt: skip
             runs[name].log(scalars(row), step=row["step"])
             sent[name] = row["step"]
-        record.write_text(json.dumps(sent))
+        write_atomic(record, json.dumps(sent))
 
     write(kept)
     return write

@@ -2,7 +2,6 @@
 
 import fcntl
 import hashlib
-import json
 import os
 import platform
 import shutil
@@ -15,7 +14,8 @@ from typing import Any
 
 from lrjax.errors import LrjaxError, check
 from lrjax.experiment.config.canonical import Config, fingerprint, to_json
-from lrjax.experiment.rundir.metrics import read_status, write_atomic
+from lrjax.experiment.rundir.files import parsed, read_bytes, read_json, write_atomic
+from lrjax.experiment.rundir.metrics import read_status
 from lrjax.version import __version__
 
 OWN = (
@@ -42,19 +42,26 @@ def default_workdir(spec: str, config: Config) -> Path:
 
 
 def code_state() -> dict[str, Any]:
-    """Which code this is: version, git commit (None outside a checkout) and a digest of the sources."""
+    """Which code this is: version, git commit and whether the sources differ from it (None outside a checkout), a digest."""
     package = Path(__file__).resolve().parents[2]
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
         digest.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
-    commit = None
+    commit = changed = None
     if (package.parent / ".git").exists():
-        command = ["git", "-C", str(package.parent), "rev-parse", "HEAD"]
-        try:
-            commit = subprocess.run(command, capture_output=True, text=True, timeout=5).stdout.strip() or None
-        except (OSError, subprocess.TimeoutExpired):
-            commit = None
-    return {"version": __version__, "commit": commit, "code": digest.hexdigest()[:12]}
+        commit = _git(package.parent, "rev-parse", "HEAD") or None
+        # A report must not name a commit whose sources are others than those that ran.
+        listed = _git(package.parent, "status", "--porcelain", "--untracked-files=all", "--", "lrjax", "configs")
+        changed = listed is None or bool(listed)
+    return {"version": __version__, "commit": commit, "changed": changed, "code": digest.hexdigest()[:12]}
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def code_change(status: dict[str, Any]) -> str | None:
@@ -98,7 +105,7 @@ def _refuse_foreign(workdir: Path) -> None:
     foreign = sorted(p.name for p in workdir.iterdir() if p.name not in own and not _is_temporary(p.name))
     check(not foreign, f"{workdir} holds files that are not a run's ({', '.join(foreign[:3])}); give another --workdir")
     try:
-        stored = json.loads((workdir / "config.json").read_text())
+        stored = parsed(read_bytes(workdir / "config.json"))
     except (FileNotFoundError, ValueError):
         return
     known = isinstance(stored, dict) and "paper" in stored and "experiment" in stored
@@ -106,10 +113,7 @@ def _refuse_foreign(workdir: Path) -> None:
 
 
 def _same_config(workdir: Path, config: Config) -> None:
-    try:
-        stored = json.loads((workdir / "config.json").read_text())
-    except ValueError as error:
-        raise LrjaxError(f"{workdir}/config.json is damaged; run with --fresh to start over") from error
+    stored = read_json(workdir / "config.json", dict)
     same = fingerprint(stored) == fingerprint(config)
     name = f"{stored.get('paper')}:{stored.get('experiment')},scale={stored.get('scale')}"
     check(same, f"{workdir} holds a run of another config ({name}); give another --workdir, or --fresh to replace it")
@@ -135,7 +139,8 @@ def _locked(workdir: Path) -> Iterator[None]:
     """Makes the directory and keeps every other process out of it."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        lock = open(workdir / ".lock", "a+")  # noqa: SIM115 (held to the end of the run)
+        # Not through a link; held to the end of the run.
+        lock = open(os.open(workdir / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+")  # noqa: SIM115
     except OSError as error:
         raise LrjaxError(f"cannot write to {workdir} ({error.strerror}); give another --workdir") from error
     with lock:
@@ -144,6 +149,27 @@ def _locked(workdir: Path) -> Iterator[None]:
         except OSError as error:
             raise LrjaxError(f"{IN_USE} {workdir}; wait for it or give another --workdir") from error
         yield
+
+
+@contextmanager
+def undisturbed(workdir: Path) -> Iterator[bool]:
+    """Keeps every writer out of a run directory while a report of it is written, where there is none in it already.
+
+    Yields:
+        Whether there is none: a run that its status calls running, and that nobody writes, was killed.
+    """
+    try:
+        lock = open(os.open(workdir / ".lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")  # noqa: SIM115
+    except OSError:  # a copy without it, or one that may only be read
+        yield True
+        return
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+            return
+        yield True
 
 
 @contextmanager
@@ -165,7 +191,7 @@ def opened(workdir: Path, config: Config) -> Iterator[dict[str, Any]]:
         if not (workdir / "config.json").exists():
             check(os.access(workdir, os.W_OK), f"cannot write to {workdir}; give another --workdir")
             write_atomic(workdir / "config.json", to_json(config) + "\n")
-        if status is not None and status["state"] == "done":
+        if status is not None and status.get("state") == "done":
             yield status
         else:
-            yield code_state() | {"versions": versions(), "state": "running"}
+            yield code_state() | {"versions": versions(), "state": "running", "config": fingerprint(config)}
