@@ -174,7 +174,7 @@ def read_json(path: Path, kind: type[Kind], remedy: str = "restore it, or run wi
         >>> path.write_text("[]") and read_json(path, dict)
         Traceback (most recent call last):
         ...
-        lrjax.errors.LrjaxError: ...status.json is damaged (it holds list, not dict); restore it, or run with --fresh to start over
+        lrjax.errors.LrjaxError: ...status.json is damaged (it holds list, not dict); restore it, or run with --fresh ...
     """
     try:
         value = parsed(read_bytes(path))
