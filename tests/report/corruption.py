@@ -30,7 +30,18 @@ SETTINGS = {
     "arms.small_rate.steps": 330, "arms.time_matched.steps": 500, "lanes_per_device": 3, "probes.features": 100,
     "probes.test_accuracy": 200, "data.num_test": 50, "data.dim": 40, "model.width": 8,
 }  # fmt: skip
-WAYS = ("removed", "empty", "truncated", "another type", "another shape", "garbage", "a folder", "a link", "pickled", "huge")
+WAYS = (
+    "removed",
+    "empty",
+    "truncated",
+    "another type",
+    "another shape",
+    "garbage",
+    "a folder",
+    "a link",
+    "pickled",
+    "huge",
+)
 STATES = ("done", "preempted")
 
 
@@ -81,7 +92,14 @@ def other_arrays(path, chance):
     with np.load(path) as file:
         arrays = dict(file)
     name = chance.choice(sorted(arrays))
-    ways = (lambda a: a[:-1], lambda a: a[:, :-1], lambda a: a.T, lambda a: a.astype(str), lambda a: a[0], lambda a: a + 1)
+    ways = (
+        lambda a: a[:-1],
+        lambda a: a[:, :-1],
+        lambda a: a.T,
+        lambda a: a.astype(str),
+        lambda a: a[0],
+        lambda a: a + 1,
+    )
     arrays[name] = chance.choice(ways)(arrays[name])
     np.savez(path, **arrays)
 
@@ -121,7 +139,9 @@ def damage(path, way, chance, outside):
 
 
 def snapshot(folder):
-    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
 
 
 def fault_of(reference, source, target, outside, chance):

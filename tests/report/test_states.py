@@ -1,6 +1,5 @@
 """Every state of a run has a report that names what is missing; nothing is written outside of the run directory."""
 
-import contextlib
 import json
 import os
 import pickle
@@ -129,6 +128,7 @@ def test_a_lost_array_file_of_a_run_without_an_account_is_named_by_the_steps_of_
     assert load_run(run).gaps == (f"arrays/{lost.name} is missing",)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", ["block-000", "block-001"])
 def test_going_on_after_a_lost_array_file_names_it(block, tmp_path):
     config = load_config(HEAVY, corruption.SETTINGS)
@@ -140,11 +140,10 @@ def test_going_on_after_a_lost_array_file_names_it(block, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("experiment", ["E1", "E2", "E3"])
-def test_a_diverged_arm_leaves_break_even_a_report(experiment, tmp_path, tfds_dir):
+def test_a_diverged_arm_leaves_break_even_a_report(tmp_path, tfds_dir):
     overrides = {"arms.large_rate.optimizer.learning_rate": 1000.0, "data_dir": str(tfds_dir)}
-    with contextlib.suppress(KeyError):
-        lrjax.run(load_config(f"configs/break_even.py:{experiment},scale=smoke", overrides), tmp_path / "run")
+    result = lrjax.run(load_config("configs/break_even.py:E3,scale=smoke", overrides), tmp_path / "run")
+    assert any(lane["diverged_at"] is not None for lane in result.lanes)
     entries = write_report(tmp_path / "run")
     assert entries
     assert not {"supported"} & {entry["verdict"] for entry in entries}
@@ -215,12 +214,12 @@ def test_a_config_that_is_not_the_one_that_ran_decides_nothing(run):
 LINKS = ("report.html", "claims.json", "observations.json", ".report.html.partial", ".claims.json.partial")
 
 
-@pytest.mark.parametrize("name", LINKS)
-def test_a_link_in_place_of_a_report_leads_nowhere(name, run, tmp_path):
+def test_a_link_in_place_of_a_report_leads_nowhere(run, tmp_path):
     precious = tmp_path / "precious"
     precious.write_text("mine")
-    (run / name).unlink(missing_ok=True)
-    (run / name).symlink_to(precious)
+    for name in LINKS:
+        (run / name).unlink(missing_ok=True)
+        (run / name).symlink_to(precious)
     write_report(run)
     assert precious.read_text() == "mine"
     assert not (run / "report.html").is_symlink()
