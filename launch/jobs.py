@@ -19,7 +19,7 @@ from typing import Any
 from lrjax.errors import LrjaxError, check, refuse
 from lrjax.experiment.config.load import read_spec
 from lrjax.experiment.config.overrides import parse_value
-from lrjax.experiment.rundir.metrics import write_atomic
+from lrjax.experiment.rundir.files import write_atomic
 
 from . import local  # not by its name: in the wheel the folder is lrjax/_launch
 from .clusters import EXTRAS, TARGETS, submission
@@ -121,7 +121,7 @@ def jobs_of(
 
 def record(root: Path, jobs: Sequence[Job]) -> None:
     """Writes down which jobs the folder is for; those of an earlier sweep that have run stay."""
-    from lrjax.report.collection import JOBS  # not above: it loads JAX, and --help needs none
+    from lrjax.report.collection import JOBS, read_jobs  # not above: it loads JAX, and --help needs none
 
     check(not (root / "config.json").exists(), f"{root} is the folder of one run; give another --workdir")
     try:
@@ -132,7 +132,7 @@ def record(root: Path, jobs: Sequence[Job]) -> None:
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         path = root / JOBS
-        known = json.loads(path.read_text()) if path.exists() else {}
+        known = read_jobs(root) or {}
         kept = {name: entry for name, entry in known.items() if (root / name).is_dir()}
         new = {job.name: {"command": shlex.join(job.command), "values": job.values} for job in jobs}
         write_atomic(path, json.dumps(kept | new, indent=1) + "\n")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lrjax.errors import LrjaxError
 from lrjax.papers.claim import print_table
-from lrjax.report import write_report
+from lrjax.report import report
 from lrjax.report.collection import is_collection, write_collection
 
 
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if is_collection(Path(workdir)):
             print(f"report: {write_collection(Path(workdir))}")
             return 0
-        entries = write_report(workdir)
+        entries, notices = report(workdir)
     except Exception as error:
         if flags.debug:
             raise
@@ -30,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         other = f"{workdir} cannot be judged by this version of lrjax ({first}); run again with --debug to see where"
         print(f"error: {error if isinstance(error, LrjaxError) else other}", file=sys.stderr)
         return 1
+    for sentence in notices:
+        print(f"note: {sentence}", file=sys.stderr)
     print_table(entries)
     print(f"\nreport: {workdir.rstrip('/')}/report.html")
     return 0

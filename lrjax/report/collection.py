@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lrjax.errors import LrjaxError
+from lrjax.errors import LrjaxError, check
 from lrjax.experiment.config.canonical import flatten
-from lrjax.experiment.rundir.metrics import read_status, write_atomic
+from lrjax.experiment.rundir.files import damaged, is_plain, read_json, write_atomic
+from lrjax.experiment.rundir.metrics import read_status
+from lrjax.experiment.rundir.records import OF_STATUS
+from lrjax.papers.claim import claims_in
 from lrjax.report import write_report
 from lrjax.report.page import filled
 
@@ -26,6 +29,7 @@ class Run(NamedTuple):
     figures: list[str]  # file names
     report: bool
     command: str | None
+    notice: str = ""  # what is damaged
 
 
 def is_collection(folder: Path) -> bool:
@@ -39,39 +43,76 @@ def read_runs(folder: Path) -> list[Run]:
     Writes the report of a finished run that has none yet, as after a kill.
 
     Raises:
-        LrjaxError: a status.json is damaged, or a report cannot be written.
+        LrjaxError: jobs.json is damaged.
     """
-    if (folder / JOBS).exists():
-        planned = json.loads((folder / JOBS).read_text())
-    else:
+    planned = read_jobs(folder)
+    if planned is None:
         names = sorted(path.parent.name for path in folder.glob("*/config.json"))
         planned = {name: {"values": values} for name, values in zip(names, _differences(folder, names), strict=True)}
     return [_read(folder / name, entry) for name, entry in planned.items()]
 
 
+def read_jobs(folder: Path) -> dict[str, dict[str, Any]] | None:
+    """jobs.json of a folder: name of a run -> values, command; None where there is none.
+
+    Raises:
+        LrjaxError: it is damaged, or names something outside of the folder.
+    """
+    path, remedy = folder / JOBS, "remove it, or run launch.jobs again"
+    try:
+        planned = read_json(path, dict, remedy)
+    except FileNotFoundError:
+        return None
+    for name, entry in planned.items():
+        check(is_plain(name), f"{path} names {name!r}, which is no folder in {folder}; {remedy}")
+        known = isinstance(entry, dict) and isinstance(entry.get("values"), dict)
+        if not known or not isinstance(entry.get("command") or "", str):
+            damaged(path, f"{name} has no values", remedy)
+    return planned
+
+
 def _differences(folder: Path, names: Sequence[str]) -> list[dict[str, Any]]:
-    """In which keys the configs of runs differ."""
-    flat = [flatten(json.loads((folder / name / "config.json").read_text())) for name in names]
+    """In which keys the configs of runs differ; one that cannot be read has none."""
+    flat = []
+    for name in names:
+        try:
+            flat.append(flatten(read_json(folder / name / "config.json", dict)))
+        except (OSError, LrjaxError):
+            flat.append({})
     keys = dict.fromkeys(key for config in flat for key in config)
-    differ = [key for key in keys if len({json.dumps(config.get(key)) for config in flat}) > 1]
+    known = [config for config in flat if config]
+    differ = [key for key in keys if len({json.dumps(config.get(key)) for config in known}) > 1]
     return [{key: config[key] for key in differ if key in config} for config in flat]
 
 
 def _read(workdir: Path, entry: dict[str, Any]) -> Run:
-    status = read_status(workdir) or {}
-    state = status.get("state", "new")
-    if state == "done" and not (workdir / "report.html").exists():
-        write_report(workdir)
-    claims = workdir / "claims.json"
+    status, notes = {}, []
+    try:
+        status = read_status(workdir) or {}
+        for key, fits in OF_STATUS.items():
+            if key in status and not fits(status[key]):
+                damaged(workdir / "status.json", f"{key} is {str(status[key])[:40]!r}")
+        # A link leads to a folder that is not this one's to write to.
+        if status.get("state") == "done" and not (workdir / "report.html").exists() and not workdir.is_symlink():
+            write_report(workdir)
+    except LrjaxError as error:
+        notes.append(str(error))
+    claims = claims_in(workdir / "claims.json")
+    if claims is None and (workdir / "claims.json").exists():
+        notes.append(
+            f"{workdir.name}/claims.json is damaged or a link; python -m lrjax.report {workdir} writes it again"
+        )
+    figures = workdir / "figures"
     return Run(
         name=workdir.name,
         values=entry["values"],
-        state=state,
-        wall_time_s=status.get("wall_time_s"),
-        claims=json.loads(claims.read_text()) if claims.exists() else [],
-        figures=sorted(path.name for path in (workdir / "figures").glob("*.png")),
+        state="damaged" if notes and not status.get("state") else status.get("state", "new"),
+        wall_time_s=status.get("wall_time_s") if not notes else None,
+        claims=claims or [],
+        figures=[] if figures.is_symlink() else sorted(path.name for path in figures.glob("*.png")),
         report=(workdir / "report.html").exists(),
-        command=entry.get("command") or status.get("command"),
+        command=entry.get("command") or (status.get("command") if not notes else None),
+        notice="; ".join(notes),
     )
 
 

@@ -3,14 +3,15 @@
 import base64
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import jinja2
 
 from lrjax.experiment.rundir.metrics import RunResult
-from lrjax.papers.claim import VERDICTS, summary
+from lrjax.papers.claim import SHOWN, summary
+from lrjax.report.again import command_of_run
 
 _MANY_LANES = 12
 _MANY_VALUES = 8
@@ -26,7 +27,12 @@ class Picture(NamedTuple):
 
 
 def render(
-    run: RunResult, entries: Sequence[dict[str, Any]], pictures: Sequence[Picture], *, note: str | None = None
+    run: RunResult,
+    entries: Sequence[dict[str, Any]],
+    pictures: Sequence[Picture],
+    *,
+    note: str | None = None,
+    notices: Sequence[str] = (),
 ) -> str:
     """Build the page. Every text is HTML-escaped; nothing in it loads from elsewhere.
 
@@ -35,6 +41,7 @@ def render(
         entries: judged claims, see `lrjax.papers.claim.judge`.
         pictures: the figures, in the order in which they are shown.
         note: what of the paper had to be reconstructed, in words; left out when None.
+        notices: what the run lacks, a sentence each.
 
     Returns:
         A complete HTML document.
@@ -51,7 +58,8 @@ def render(
         "title": title,
         "summary": summary(entries),
         "state": run.status.get("state", "unknown"),
-        "status": run.status,
+        "status": run.status | {"command": command_of_run(run)},
+        "notices": notices,
         "config": run.config,
         "config_json": json.dumps(run.config, indent=2, sort_keys=True, default=str),
         "lanes": run.lanes,
@@ -62,7 +70,7 @@ def render(
         "note": note,
         "versions": {
             "lrjax": run.status.get("version"),
-            "commit": run.status.get("commit"),
+            "commit": _commit(run.status),
             **run.status.get("versions", {}),
         },
     }
@@ -109,9 +117,14 @@ def _axis(value: Any) -> str:
 
 
 def _verdicts(entries: Sequence[dict[str, Any]]) -> dict[str, int]:
-    """How many claims have each verdict, in the order of `VERDICTS`."""
+    """How many claims have each verdict, in the order of `SHOWN`."""
     counts = Counter(entry["verdict"] for entry in entries)
-    return {verdict: counts[verdict] for verdict in VERDICTS if counts[verdict]}
+    return {verdict: counts[verdict] for verdict in SHOWN if counts[verdict]}
+
+
+def _commit(status: Mapping[str, Any]) -> str | None:
+    commit = status.get("commit")
+    return f"{commit}, with changed sources" if commit and status.get("changed") else commit
 
 
 _TEMPLATES = jinja2.Environment(

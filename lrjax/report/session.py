@@ -1,7 +1,6 @@
 """A run at a terminal: predictions before the run, progress, claims and the place of the report after it."""
 
 import argparse
-import json
 import shlex
 import sys
 import time
@@ -26,7 +25,7 @@ from lrjax.experiment.loop.sweep import Group, expand, points
 from lrjax.experiment.rundir import workdirs
 from lrjax.experiment.rundir.sinks import named
 from lrjax.papers import PAPERS
-from lrjax.papers.claim import print_table
+from lrjax.papers.claim import claims_in, print_table
 from lrjax.probes.run import run
 from lrjax.report import write_report
 
@@ -179,7 +178,7 @@ def _run_and_report(config: Config, groups: list[Group], workdir: Path, command:
     if not hosts.writes():
         return 0  # and waits, in leaving, for the one that writes the report
     finished = workdir / "claims.json"
-    shown = done and finished.exists() and (workdir / "report.html").exists()
-    print_table(json.loads(finished.read_text()) if shown else write_report(workdir))
+    shown = done and (workdir / "report.html").exists()
+    print_table((shown and claims_in(finished)) or write_report(workdir))
     print(f"\nreport: {workdir / 'report.html'}")
     return 0

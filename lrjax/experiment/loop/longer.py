@@ -17,7 +17,8 @@ from lrjax.experiment.config.overrides import apply_overrides, parse_value
 from lrjax.experiment.loop import sweep
 from lrjax.experiment.rundir import workdirs
 from lrjax.experiment.rundir.checkpoint import read_meta
-from lrjax.experiment.rundir.metrics import read_status, write_atomic, write_status
+from lrjax.experiment.rundir.files import write_atomic
+from lrjax.experiment.rundir.metrics import read_status, write_status
 
 # May differ between the lanes of both: schedules are compared as tables, probes by when they measure.
 FREE = ("steps", "schedule.", "l2_schedule.", "probes.", "checkpoint_every", "keep_checkpoints")
@@ -176,7 +177,7 @@ def _copy(source: Path, workdir: Path, config: Config, meta: dict[str, Any], sta
         with open(source / "metrics.jsonl", "rb") as rows:
             write_atomic(part / "metrics.jsonl", rows.read(meta["offset"]))
         write_atomic(part / "config.json", to_json(config) + "\n")
-        write_status(part, status | {"state": "preempted"})
+        write_status(part, status | {"state": "preempted", "config": fingerprint(config)})
         part.chmod(0o755)
         part.rename(workdir)  # over an empty folder, too
     except OSError as error:

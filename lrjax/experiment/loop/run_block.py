@@ -45,6 +45,7 @@ def _save(checkpoints: Checkpoints, writer: Writer, block: Block, at: int, saved
     saved = parallel.fetch(saved)
     lanes = block.outcome(saved.state)
     meta = {"offset": writer.offset, "finished": at >= block.length, "lanes": lanes, "wall_time_s": clock()}
+    meta["pieces"] = writer.account.get(block.number, {})
     if hosts.writes():
         checkpoints.save(at, saved, meta)
     return lanes
@@ -105,6 +106,7 @@ def run_block(
         (state, memory), meta = restored
         first, state = meta["step"], parallel.put_lanes(state, block.mesh)
         progress.skip(sum(min(first, table.rates.size) - block.begin for table in block.tables))
+        writer.vouch(block.number, meta)
         writer.rewind(block.number, first, meta["offset"])
         pending = None
     every = -(-block.static.checkpoint_every // block.chunk) * block.chunk

@@ -144,11 +144,17 @@ def _run_groups(
     def clock() -> float:
         return earlier + time.monotonic() - started
 
-    def update(state: str) -> None:
-        if hosts.writes():
-            write_status(workdir, status | {"state": state, "wall_time_s": round(clock(), 2)})
-
     writer, offset = Writer(workdir, silent=not hosts.writes(), sinks=sinks), 0
+
+    def update(state: str, error: str | None = None) -> None:
+        if hosts.writes():
+            account = {
+                "bytes": writer.offset,
+                "arrays": [writer.account.get(number, {}) for number in range(len(jobs))],
+            }
+            told = {"error": error} if error else {}
+            write_status(workdir, status | account | told | {"state": state, "wall_time_s": round(clock(), 2)})
+
     traces = iter([workdir / "profile"] if profile else [])
     group_data: tuple[Any, Any] = (None, None)
     if not quiet:
@@ -164,6 +170,7 @@ def _run_groups(
             meta = hosts.agreed(lambda number=number: finished(folder / f"block-{number:03d}"))
             if meta is not None:
                 ended, offset = meta["lanes"], meta["offset"]
+                writer.vouch(number, meta)
                 progress.skip(sum(lane.config.steps - lane.begin for lane in members))
             else:
                 for later in range(number + 1, len(jobs)):  # their rows stand behind those that this block writes again
@@ -180,12 +187,18 @@ def _run_groups(
 
 
 @contextmanager
-def _state_on_error(update: Callable[[str], None]) -> Iterator[None]:
+def _state_on_error(update: Callable[..., None]) -> Iterator[None]:
     """Leaves in status.json how the run ended; on a full disk the error itself matters more than the record of it."""
     try:
         yield
     except BaseException as error:
-        state = "preempted" if isinstance(error, (Preempted, KeyboardInterrupt)) else "failed"
+        saved = isinstance(error, (Preempted, KeyboardInterrupt))
         with suppress(LrjaxError):
-            update(state)
+            update("preempted") if saved else update("failed", _reason(error))
         raise
+
+
+def _reason(error: BaseException) -> str:
+    """What a report says of a failure: the sentence for the user, or the kind of the error and its first line."""
+    first = str(error).split("\n")[0][:500]
+    return first if isinstance(error, LrjaxError) else f"{type(error).__name__}: {first}".removesuffix(": ")

@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from lrjax.errors import LrjaxError, check, nearest
+from lrjax.experiment.rundir.files import read_json, refuse_link, write_atomic
 from lrjax.experiment.rundir.names import lane_names
 
 MetricsRow = Mapping[str, Any]
@@ -36,7 +37,8 @@ def _package(name: str, extra: str) -> ModuleType:
 
 
 def _lane(row: MetricsRow) -> str:
-    return f"lane-{row['lane']:03d}-{row['arm']}"
+    # The arm is a name from a file, and this the name of a folder.
+    return f"lane-{row['lane']:03d}-{re.sub(r'[^A-Za-z0-9_.,=+-]', '_', row['arm'])}"
 
 
 def titles(workdir: Path) -> dict[int, str]:
@@ -45,7 +47,7 @@ def titles(workdir: Path) -> dict[int, str]:
     They are names of folders too, so what a file system or TensorBoard may not take is replaced.
     """
     try:
-        lanes = json.loads((workdir / "status.json").read_text())["lanes"]
+        lanes = read_json(workdir / "status.json", dict)["lanes"]
         names = [re.sub(r"[^\w .,=+#-]+", "_", name)[:100].strip(" .") for name in lane_names(lanes)]
         found = {lane["lane"]: name for lane, name in zip(lanes, names, strict=True)}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -79,6 +81,7 @@ def tensorboard(workdir: Path, config: Mapping[str, Any], kept: Sequence[Metrics
     # Its SummaryWriter hands rows to a thread, and loses those that are under way when the process ends.
     files = _package("tensorboardX.event_file_writer", "tensorboard")
     summaries, protocol = (_package(f"tensorboardX.{name}", "tensorboard") for name in ("summary", "proto.event_pb2"))
+    refuse_link(workdir / "tensorboard")
     shutil.rmtree(workdir / "tensorboard", ignore_errors=True)
     writers: dict[str, Any] = {}
     named = titles(workdir)
@@ -147,7 +150,7 @@ def wandb(workdir: Path, config: Mapping[str, Any], kept: Sequence[MetricsRow]) 
     package = _package("wandb", "wandb")
     _check_account(package)
     record = workdir / "wandb.json"
-    sent: dict[str, int] = json.loads(record.read_text()) if record.exists() else {}
+    sent: dict[str, int] = read_json(record, dict, "remove it, and rows are sent again") if record.exists() else {}
     runs: dict[str, Any] = {}
     named = titles(workdir)
 
@@ -162,7 +165,7 @@ def wandb(workdir: Path, config: Mapping[str, Any], kept: Sequence[MetricsRow]) 
                 runs[name] = _begun(package, settings | dict(resume="allow", reinit="create_new"))
             runs[name].log(scalars(row), step=row["step"])
             sent[name] = row["step"]
-        record.write_text(json.dumps(sent))
+        write_atomic(record, json.dumps(sent))
 
     write(kept)
     return write

@@ -14,8 +14,9 @@ from typing import Any
 
 from lrjax.errors import check, refuse
 from lrjax.experiment.config.canonical import Config, fingerprint, flatten, to_json
+from lrjax.experiment.rundir.files import parsed, read_bytes, read_json, write_atomic
 from lrjax.experiment.rundir.locks import LOCKS, kept, locked, undisturbed
-from lrjax.experiment.rundir.metrics import read_status, write_atomic
+from lrjax.experiment.rundir.metrics import read_status
 from lrjax.version import __version__
 
 OWN = (
@@ -32,19 +33,26 @@ def default_workdir(spec: str, config: Config) -> Path:
 
 
 def code_state() -> dict[str, Any]:
-    """Which code this is: version, git commit (None outside a checkout) and a digest of the sources."""
+    """Which code this is: version, git commit and whether the sources differ from it (None outside a checkout), a digest."""
     package = Path(__file__).resolve().parents[2]
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
         digest.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
-    commit = None
+    commit = changed = None
     if (package.parent / ".git").exists():
-        command = ["git", "-C", str(package.parent), "rev-parse", "HEAD"]
-        try:
-            commit = subprocess.run(command, capture_output=True, text=True, timeout=5).stdout.strip() or None
-        except (OSError, subprocess.TimeoutExpired):
-            commit = None
-    return {"version": __version__, "commit": commit, "code": digest.hexdigest()[:12]}
+        commit = _git(package.parent, "rev-parse", "HEAD") or None
+        # A report must not name a commit whose sources are others than those that ran.
+        listed = _git(package.parent, "status", "--porcelain", "--untracked-files=all", "--", "lrjax", "configs")
+        changed = listed is None or bool(listed)
+    return {"version": __version__, "commit": commit, "changed": changed, "code": digest.hexdigest()[:12]}
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def code_change(status: dict[str, Any]) -> str | None:
@@ -104,7 +112,7 @@ def _name(config: Mapping[str, Any] | Config) -> str:
 def _stored(workdir: Path) -> dict[str, Any] | None:
     """The config of the run in a directory; None where there is none that can be read."""
     try:
-        stored = json.loads((workdir / "config.json").read_text())
+        stored = parsed(read_bytes(workdir / "config.json"))
     except (OSError, ValueError):
         return None
     return stored if isinstance(stored, dict) else None
@@ -119,7 +127,7 @@ def _refuse_foreign(workdir: Path) -> None:
     foreign = sorted(p.name for p in workdir.iterdir() if p.name not in own and not _is_temporary(p.name))
     check(not foreign, f"{workdir} holds files that are not a run's ({', '.join(foreign[:3])}); give another --workdir")
     try:
-        stored = json.loads((workdir / "config.json").read_text())
+        stored = parsed(read_bytes(workdir / "config.json"))
     except (FileNotFoundError, ValueError):
         return
     known = isinstance(stored, dict) and "paper" in stored and "experiment" in stored
@@ -127,9 +135,8 @@ def _refuse_foreign(workdir: Path) -> None:
 
 
 def _same_config(workdir: Path, config: Config) -> None:
-    stored = _stored(workdir)
-    check(stored is not None, f"{workdir}/config.json is damaged; remove it and run with --fresh to start over")
-    if stored is None or fingerprint(stored) == fingerprint(config):
+    stored = read_json(workdir / "config.json", dict)
+    if fingerprint(stored) == fingerprint(config):
         return
     same = _name(stored) == _name(config)
     what = f"; they differ in {_differences(stored, config)}" if same else ""
@@ -205,7 +212,7 @@ def opened(workdir: Path, config: Config) -> Iterator[dict[str, Any]]:
         if not (workdir / "config.json").exists():
             check(os.access(workdir, os.W_OK), f"cannot write to {workdir}; give another --workdir")
             write_atomic(workdir / "config.json", to_json(config) + "\n")
-        if status is not None and status["state"] == "done":
+        if status is not None and status.get("state") == "done":
             yield status
         else:
-            yield code_state() | {"versions": versions(), "state": "running"}
+            yield code_state() | {"versions": versions(), "state": "running", "config": fingerprint(config)}
