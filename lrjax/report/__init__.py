@@ -12,6 +12,7 @@ from lrjax.errors import LrjaxError
 from lrjax.experiment.config import plugins
 from lrjax.experiment.rundir.metrics import RunResult, finite, load_run, write_atomic
 from lrjax.papers.claim import judge
+from lrjax.report.lane_table import Table
 from lrjax.report.page import Picture, render
 
 
@@ -60,7 +61,7 @@ def write_report(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
         ) from error
 
 
-def write_files(run: RunResult, paper: Any, workdir: Path) -> list[dict[str, Any]]:
+def write_files(run: RunResult, paper: Any, workdir: Path, refresh: int | None = None) -> list[dict[str, Any]]:
     """Write the report of a loaded run; `write_report` without the loading.
 
     Args:
@@ -68,11 +69,13 @@ def write_files(run: RunResult, paper: Any, workdir: Path) -> list[dict[str, Any
         paper: what a module of `lrjax.papers` offers: CLAIMS, figures(run), and optionally NOTE (a string) and
             observations(run), a record a lane for observations.json.
         workdir: directory to write into.
+        refresh: seconds after which a browser reads the page again.
 
     Returns:
         The judged claims.
     """
     from lrjax.plots.drawing import png
+    from lrjax.plots.svg import svg
 
     entries = judge(paper.CLAIMS, run)
     write_atomic(workdir / "claims.json", json.dumps(entries, indent=2, allow_nan=False) + "\n")
@@ -82,10 +85,12 @@ def write_files(run: RunResult, paper: Any, workdir: Path) -> list[dict[str, Any
     (workdir / "figures").mkdir(exist_ok=True)
     pictures = []
     for figure in [*paper.figures(run), *_curvature(run)]:
-        picture = Picture(figure.name, figure.title, figure.caption, png(figure.fig))
+        drawn, vector = png(figure.fig), svg(figure.fig, figure.name)
+        table = getattr(figure, "table", None)
+        picture = Picture(figure.name, figure.title, figure.caption, drawn, vector, table and Table(*table))
         write_atomic(workdir / "figures" / f"{picture.name}.png", picture.png)
         pictures.append(picture)
-    page = render(run, entries, pictures, note=getattr(paper, "NOTE", None))
+    page = render(run, entries, pictures, paper=paper, refresh=refresh)
     write_atomic(workdir / "report.html", page)
     return entries
 
