@@ -16,11 +16,12 @@ from lrjax.report.lane_table import Table
 from lrjax.report.page import Picture, render
 
 
-def write_report(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
+def write_report(workdir: str | os.PathLike[str], *, refresh: int | None = None) -> list[dict[str, Any]]:
     """Judge the run in `workdir` and write claims.json, figures/<name>.png and report.html beside its files.
 
     Args:
         workdir: a run directory, as `lrjax.run` or `python -m lrjax.main` leaves it. It need not be finished.
+        refresh: seconds after which a browser reads the page of a run that goes on again.
 
     Returns:
         The judged claims, see `lrjax.papers.claim.judge`.
@@ -52,7 +53,7 @@ def write_report(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
             "python -m lrjax.main --config=FILE again."
         )
     try:
-        return write_files(run, PAPERS[paper], workdir)
+        return write_files(run, PAPERS[paper], workdir, refresh if run.status.get("state") == "running" else None)
     except OSError as error:
         reason = error.strerror or error
         raise LrjaxError(

@@ -125,7 +125,11 @@ def facts(run: RunResult) -> dict[str, str]:
         {'lrjax': '1.0', 'commit': 'abc, with changed sources'}
     """
     status = run.status
-    found: dict[str, Any] = {"date": status.get("started"), "device": status.get("device"), "lrjax": status.get("version")}
+    found: dict[str, Any] = {
+        "date": status.get("started"),
+        "device": status.get("device"),
+        "lrjax": status.get("version"),
+    }
     if status.get("commit"):
         found["commit"] = f"{status['commit'][:12]}{', with changed sources' if status.get('changed') else ''}"
     if status.get("code"):

@@ -10,6 +10,7 @@ from lrjax.errors import LrjaxError
 from lrjax.experiment.config.canonical import flatten
 from lrjax.experiment.rundir.metrics import read_status, write_atomic
 from lrjax.report import write_report
+from lrjax.report.compare import MOST_RUNS, compared, read
 from lrjax.report.page import filled
 
 JOBS = "jobs.json"  # what `launch.jobs` leaves: name -> command, values
@@ -96,11 +97,20 @@ def write_collection(folder: Path) -> Path:
     if not is_collection(folder):
         raise LrjaxError(f"{folder} holds no runs; name the --workdir of launch.jobs")
     page = folder / "report.html"
-    write_atomic(page, render(folder.resolve().name, read_runs(folder)))
+    runs = read_runs(folder)
+    write_atomic(page, render(folder.resolve().name, runs, _compared(folder, runs)))
     return page
 
 
-def render(title: str, runs: Sequence[Run]) -> str:
+def _compared(folder: Path, runs: Sequence[Run]) -> dict[str, Any] | None:
+    """The comparison of the runs that have lanes; of a sweep that is too large for a page, of the first."""
+    begun = [run for run in runs if "lanes" in (read_status(folder / run.name) or {})][:MOST_RUNS]
+    if len(begun) < 2:
+        return None
+    return compared([read(folder / run.name, run.name) for run in begun])
+
+
+def render(title: str, runs: Sequence[Run], comparison: dict[str, Any] | None = None) -> str:
     """The page of some runs.
 
     Example:
@@ -120,5 +130,7 @@ def render(title: str, runs: Sequence[Run]) -> str:
         "wall_time_s": sum(run.wall_time_s or 0.0 for run in runs),
         "judged": judged,
         "commands": "\n".join(run.command for run in runs if run.command),
+        "comparison": comparison,
+        "interactive": comparison is not None,
     }
     return filled("collection.html", context)

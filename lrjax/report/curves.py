@@ -85,9 +85,7 @@ def packed(lines: Sequence[Line]) -> dict[str, Any] | None:
         return None
     most = int(np.clip(BUDGET // sum(counts[name] for name in shown), FEWEST_POINTS, MOST_POINTS))
     grids: dict[tuple[float, ...], int] = {}
-    charts = [
-        {"key": name, "title": title_of(name), "curves": _curves(lines, name, most, grids)} for name in shown
-    ]
+    charts = [{"key": name, "title": title_of(name), "curves": _curves(lines, name, most, grids)} for name in shown]
     settings = {setting: n for n, setting in enumerate(dict.fromkeys(line.setting for line in lines))}
     lanes = [{"name": line.name, "setting": settings[line.setting]} for line in lines]
     return {
@@ -107,9 +105,7 @@ def title_of(name: str) -> str:
     return TITLES.get(name, key if stream == "step" else f"{stream}: {key}")
 
 
-def _curves(
-    lines: Sequence[Line], name: str, most: int, grids: dict[tuple[float, ...], int]
-) -> list[dict[str, Any]]:
+def _curves(lines: Sequence[Line], name: str, most: int, grids: dict[tuple[float, ...], int]) -> list[dict[str, Any]]:
     stream = name.split("/")[0]
     curves = []
     for lane, line in enumerate(lines):
