@@ -9,7 +9,7 @@ from lrjax.errors import LrjaxError, check
 from lrjax.experiment.config.canonical import flatten
 from lrjax.experiment.rundir.metrics import RunResult, load_run, write_atomic
 from lrjax.report.curves import packed, title_of
-from lrjax.report.lane_table import Table, ends_of, lines_of, settings_of, name_of, spread, word
+from lrjax.report.lane_table import Table, ends_of, lines_of, name_of, settings_of, spread, word
 from lrjax.report.page import filled
 
 MOST_RUNS = 40

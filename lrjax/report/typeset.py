@@ -38,7 +38,7 @@ def typeset(text: object) -> Markup:
 
 def _set(found: re.Match[str]) -> Markup:
     if found["sign"]:
-        return Markup(SIGNS[found["sign"]])  # noqa: S704
+        return Markup(SIGNS[found["sign"]])
     if found["raised"]:
         return Markup("<sup>{}</sup>").format(found["raised"])
     symbol = Markup("<mi>{}</mi>").format(GREEK.get(found["base"], found["base"]))
