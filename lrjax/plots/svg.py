@@ -102,7 +102,9 @@ def in_the_dark(colour: str) -> str:
     red, green, blue = to_rgb(colour)
     if not _is_coloured(colour):
         ink, card = to_rgb(DARK_INK), to_rgb(DARK_CARD)
-        return to_hex([i + (c - i) * (red + green + blue) / 3 for i, c in zip(ink, card, strict=True)])
+        share = (red + green + blue) / 3
+        mixed = [i + (c - i) * share for i, c in zip(ink, card, strict=True)]
+        return to_hex((mixed[0], mixed[1], mixed[2]))
     hue, lightness, saturation = colorsys.rgb_to_hls(red, green, blue)
     while contrast(colour, DARK_CARD) < LEAST_CONTRAST and lightness < 1:
         lightness += 0.02

@@ -67,14 +67,14 @@ def _claim_of_experiment(paper: str, experiment: str) -> str | None:
     return None
 
 
-def tested(run: RunResult) -> list[str]:
+def what_is_tested(run: RunResult) -> list[str]:
     """What a run tests and how, in up to three sentences, from the header of its config file and its own config.
 
     Example:
         >>> from types import SimpleNamespace
         >>> lane = {"arm": "main", "seed": 0, "steps": 100, "learning_rate": 0.1}
         >>> config = {"model": {"name": "mlp"}, "data": {"name": "ps10"}}
-        >>> tested(SimpleNamespace(config=config, lanes=[lane]))
+        >>> what_is_tested(SimpleNamespace(config=config, lanes=[lane]))
         ['How: 1 training of mlp on ps10, learning rate 0.1, 100 steps.']
     """
     paper, experiment = str(run.config.get("paper")), str(run.config.get("experiment"))

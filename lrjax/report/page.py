@@ -78,7 +78,7 @@ def render(
         "pictures": pictures,
         "note": getattr(paper, "NOTE", None),
         "paper": about.paper_of(paper),
-        "tested": about.tested(run),
+        "tested": about.what_is_tested(run),
         "facts": about.facts(run),
         "shown_in": {claim: name for claim, name in getattr(paper, "SHOWN_IN", {}).items() if name in names},
         "curves": packed(lines_of(run)),
