@@ -1,4 +1,4 @@
-"""Several runs on one page: curves over each other, what differs in their configs, end values by setting, claims side by side."""
+"""Several runs on one page: curves over each other, differing keys, end values by setting, claims side by side."""
 
 import json
 from collections.abc import Sequence
