@@ -18,22 +18,25 @@ from lrjax.experiment.rundir.lanes import without_missing
 from lrjax.experiment.rundir.locks import undisturbed
 from lrjax.experiment.rundir.metrics import RunResult, finite, load_run
 from lrjax.papers.claim import judge
+from lrjax.report.lane_table import Table
 from lrjax.report.page import Picture, render
 
 
 class Judged(NamedTuple):
-    """What a report says: the claims, see `lrjax.papers.claim.judge`, and what the run lacks, a sentence each."""
+    """What a report says: the claims, see `lrjax.papers.claim.judge`, what the run lacks, a sentence each, and its state."""
 
     entries: list[dict[str, Any]]
     notices: list[str]
+    state: str
 
 
-def write_report(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
+def write_report(workdir: str | os.PathLike[str], *, refresh: int | None = None) -> list[dict[str, Any]]:
     """Judge the run in `workdir` and write claims.json, figures/<name>.png and report.html beside its files.
 
     Args:
         workdir: a run directory, as `lrjax.run` or `python -m lrjax.main` leaves it, in any state: it may be running, or
             killed, or lack files.
+        refresh: seconds after which a browser reads the page of a run that goes on again.
 
     Returns:
         The judged claims, see `lrjax.papers.claim.judge`.
@@ -47,14 +50,15 @@ def write_report(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
         ...
         lrjax.errors.LrjaxError: there is no directory no/such/directory; name the workdir that a run printed.
     """
-    return report(workdir).entries
+    return report(workdir, refresh=refresh).entries
 
 
-def report(workdir: str | os.PathLike[str]) -> Judged:
+def report(workdir: str | os.PathLike[str], *, refresh: int | None = None) -> Judged:
     """`write_report`, with what the run lacks.
 
     Args:
         workdir: a run directory.
+        refresh: see `write_report`.
 
     Raises:
         LrjaxError: see `write_report`.
@@ -74,7 +78,8 @@ def report(workdir: str | os.PathLike[str]) -> Judged:
         if alone and run.status.get("state") == "running":
             run = run._replace(status=run.status | {"state": "killed"})
         try:
-            return Judged(write_files(run, paper, workdir), notices(run))
+            again = refresh if run.status.get("state") == "running" else None
+            return Judged(write_files(run, paper, workdir, again), notices(run), run.status.get("state", "unknown"))
         except OSError as error:
             raise LrjaxError(
                 f"the report could not be written into {workdir} ({error.strerror or error}); free disk space or correct the "
@@ -136,7 +141,7 @@ def notices(run: RunResult) -> list[str]:
     return [sentence for sentence in found if sentence]
 
 
-def write_files(run: RunResult, paper: Any, workdir: Path) -> list[dict[str, Any]]:
+def write_files(run: RunResult, paper: Any, workdir: Path, refresh: int | None = None) -> list[dict[str, Any]]:
     """Write the report of a loaded run; `write_report` without the loading.
 
     Args:
@@ -144,11 +149,13 @@ def write_files(run: RunResult, paper: Any, workdir: Path) -> list[dict[str, Any
         paper: what a module of `lrjax.papers` offers: CLAIMS, figures(run), and optionally NOTE (a string) and
             observations(run), a record a lane for observations.json.
         workdir: directory to write into.
+        refresh: seconds after which a browser reads the page again.
 
     Returns:
         The judged claims.
     """
     from lrjax.plots.drawing import png
+    from lrjax.plots.svg import svg
 
     figures = own_folder(workdir / "figures")
     entries = judge(paper.CLAIMS, run)
@@ -162,10 +169,12 @@ def write_files(run: RunResult, paper: Any, workdir: Path) -> list[dict[str, Any
             raise LrjaxError(
                 f"the figure {figure.name!r} cannot be a file of its own in {figures}; name it without a /"
             )
-        picture = Picture(figure.name, figure.title, figure.caption, png(figure.fig))
+        drawn, vector = png(figure.fig), svg(figure.fig, figure.name)
+        table = getattr(figure, "table", None)
+        picture = Picture(figure.name, figure.title, figure.caption, drawn, vector, table and Table(*table))
         write_atomic(figures / f"{picture.name}.png", picture.png)
         pictures.append(picture)
-    page = render(run, entries, pictures, note=getattr(paper, "NOTE", None), notices=notices(run))
+    page = render(run, entries, pictures, paper=paper, notices=notices(run), refresh=refresh)
     write_atomic(workdir / "report.html", page)
     return entries
 

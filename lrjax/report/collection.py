@@ -13,6 +13,7 @@ from lrjax.experiment.rundir.metrics import read_status
 from lrjax.experiment.rundir.records import OF_STATUS
 from lrjax.papers.claim import claims_in
 from lrjax.report import write_report
+from lrjax.report.compare import MOST_RUNS, compared, read
 from lrjax.report.page import filled
 
 JOBS = "jobs.json"  # what `launch.jobs` leaves: name -> command, values
@@ -137,11 +138,24 @@ def write_collection(folder: Path) -> Path:
     if not is_collection(folder):
         raise LrjaxError(f"{folder} holds no runs; name the --workdir of launch.jobs")
     page = folder / "report.html"
-    write_atomic(page, render(folder.resolve().name, read_runs(folder)))
+    runs = read_runs(folder)
+    write_atomic(page, render(folder.resolve().name, runs, _compared(folder, runs)))
     return page
 
 
-def render(title: str, runs: Sequence[Run]) -> str:
+def _compared(folder: Path, runs: Sequence[Run]) -> dict[str, Any] | None:
+    """The comparison of the runs that have lanes; of a sweep that is too large for a page, of the first."""
+    begun = []
+    for run in (run for run in runs if run.state != "new" and not run.notice):
+        try:
+            if "lanes" in (read_status(folder / run.name) or {}) and len(begun) < MOST_RUNS:
+                begun.append(read(folder / run.name, run.name))
+        except LrjaxError:  # its own report says what is damaged
+            continue
+    return compared(begun) if len(begun) > 1 else None
+
+
+def render(title: str, runs: Sequence[Run], comparison: dict[str, Any] | None = None) -> str:
     """The page of some runs.
 
     Example:
@@ -161,5 +175,7 @@ def render(title: str, runs: Sequence[Run]) -> str:
         "wall_time_s": sum(run.wall_time_s or 0.0 for run in runs),
         "judged": judged,
         "commands": "\n".join(run.command for run in runs if run.command),
+        "comparison": comparison,
+        "interactive": comparison is not None,
     }
     return filled("collection.html", context)

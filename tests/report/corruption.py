@@ -21,7 +21,7 @@ import numpy as np
 
 import lrjax
 from lrjax.devices import hosts
-from lrjax.experiment.loop.run_block import Preempted
+from lrjax.experiment.loop.stopping import Preempted
 from lrjax.papers.claim import NOT_JUDGED
 from lrjax.report import __main__
 
