@@ -8,7 +8,8 @@ from lrjax.errors import check
 def main(arguments: Sequence[str], *, alone: bool) -> int:
     """Writes the page of several runs; see `lrjax.report.__main__`."""
     if set(arguments) & {"-h", "--help"}:
-        print("usage: lrjax compare RUN RUN [RUN ...] [--output=FILE] [--debug]\n\nWhat differs in the configs, the curves over each")
+        print("usage: lrjax compare RUN RUN [RUN ...] [--output=FILE] [--debug]\n")
+        print("What differs in the configs, the curves over each")
         print("other, end values and claims side by side. The flags are those of python -m lrjax.report.")
         return 0
     runs = [word for word in arguments if not word.startswith("-")]
