@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import jinja2
 
-from launch.local import Job
 from lrjax.errors import check
+
+from .local import Job
 
 AHEAD_S = 120  # between the warning and the end: time to save
 PORT = 8476  # of the first of several hosts, where the others look for it
@@ -25,6 +26,9 @@ JOIN = (
     'JAX_NUM_PROCESSES="$SKYPILOT_NUM_NODES" JAX_PROCESS_ID="$SKYPILOT_NODE_RANK"'
 )
 
+# The range of JAX that lrjax takes, with an accelerator's extra; pip does nothing where it is there already.
+JAX = "jax[{extra}]>=0.10,<0.13"
+EXTRAS = ("cuda12", "cuda13", "tpu", "none")
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -70,6 +74,33 @@ def _pairs(settings: Sequence[str], flag: str) -> dict[str, Any]:
     return {key: int(value) if value.isdigit() else value for key, _, value in pairs}
 
 
+def extra_of(flags: argparse.Namespace) -> str | None:
+    """The extra of lrjax that an accelerator needs: --extra, or what the target's own option names; None for a CPU.
+
+    Raises:
+        LrjaxError: an accelerator that no extra is for.
+    """
+    if flags.extra:
+        return None if flags.extra == "none" else flags.extra
+    named = {"tpu_vm": "tpu", "skypilot": flags.accelerators, "kubernetes": " ".join(flags.resource)}
+    words = (named.get(flags.target) or "").lower()
+    if "tpu" in words:
+        return "tpu"
+    foreign = re.search(r"amd|mi\d{3}|gaudi|trainium|inferentia|intel", words)
+    check(
+        foreign is None or bool(flags.setup),
+        f"lrjax has no extra for {words}; give --setup, the command that installs JAX for it",
+    )
+    gpu = foreign is None and (flags.target == "skypilot" or "gpu" in words or "nvidia" in words)
+    return "cuda12" if gpu else None
+
+
+def _with_jax(flags: argparse.Namespace) -> str:
+    """The shell command that installs JAX for the accelerator; empty for a CPU."""
+    extra = extra_of(flags)
+    return f"python -m pip install --quiet {shlex.quote(JAX.format(extra=extra))}" if extra else ""
+
+
 def slurm(jobs: Sequence[Job], flags: argparse.Namespace) -> Submission:
     """One array; a task queues itself again before its time limit."""
     cases = [f"{number}) command=({shlex.join(job.command)}) ;;" for number, job in enumerate(jobs)]
@@ -90,7 +121,7 @@ def slurm(jobs: Sequence[Job], flags: argparse.Namespace) -> Submission:
 
 def tpu_vm(jobs: Sequence[Job], flags: argparse.Namespace) -> Submission:
     """A script that stays here and runs one job after the other on all hosts of a TPU VM."""
-    setup = flags.setup or "cd lrjax && . .venv/bin/activate"
+    setup = flags.setup or " && ".join(filter(None, ["cd lrjax", ". .venv/bin/activate", _with_jax(flags)]))
     runs = [f"run {shlex.quote(f'{setup} && {shlex.join(job.command)}')}" for job in jobs]
     quoted = dict(tpu=shlex.quote(flags.tpu), zone=shlex.quote(flags.zone))
     text = _filled("tpu_vm.sh", **quoted, attempts=flags.attempts, runs="\n".join(runs))
@@ -99,7 +130,8 @@ def tpu_vm(jobs: Sequence[Job], flags: argparse.Namespace) -> Submission:
 
 def skypilot(jobs: Sequence[Job], flags: argparse.Namespace) -> Submission:
     """A managed job each; SkyPilot takes it up again on another machine."""
-    files = {}
+    files, extra = {}, extra_of(flags)
+    install = f'pip install -e ".[{extra}]"' if extra else "pip install -e ."
     for job in jobs:
         files[f"{_short(job)}.yaml"] = _filled(
             "skypilot.yaml",
@@ -111,7 +143,7 @@ def skypilot(jobs: Sequence[Job], flags: argparse.Namespace) -> Submission:
             # On several hosts the error of one may be that of a host whose peer was preempted.
             errors=0 if flags.hosts == 1 else flags.attempts,
             join="" if flags.hosts == 1 else JOIN,
-            setup=flags.setup or "pip install -e .",
+            setup=flags.setup or install,
             command=shlex.join(job.command),
         )
     return Submission(files, [["sky", "jobs", "launch", "--yes", "--detach-run", name] for name in files])
@@ -119,8 +151,10 @@ def skypilot(jobs: Sequence[Job], flags: argparse.Namespace) -> Submission:
 
 def kubernetes(jobs: Sequence[Job], flags: argparse.Namespace) -> Submission:
     """A JobSet each, which restarts after a preemption."""
-    texts = []
+    texts, setup = [], flags.setup or _with_jax(flags)
     for job in jobs:
+        # The job takes the place of the shell, so that it gets the signals.
+        before = ["sh", "-c", f'{setup} && exec "$@"', "sh"] if setup else []
         first = (
             f"{_short(job)}-run-0-0.{_short(job)}:{PORT}"  # its first pod; a pod's own number is JOB_COMPLETION_INDEX
         )
@@ -136,7 +170,7 @@ def kubernetes(jobs: Sequence[Job], flags: argparse.Namespace) -> Submission:
                 ahead=AHEAD_S,
                 selector=json.dumps(_pairs(flags.node_selector, "node_selector")),
                 image=flags.image,
-                command=json.dumps(job.command),
+                command=json.dumps([*before, *job.command]),
                 environment=json.dumps(variables),
                 resources=json.dumps(_pairs(flags.resource, "resource")),
                 root=flags.workdir,
@@ -166,7 +200,7 @@ def submission(target: str, jobs: Sequence[Job], flags: argparse.Namespace, *, d
     """
     place = TARGETS[target]
     missing = [f"--{name}" for name in place.needs if not getattr(flags, name)]
-    check(not missing, f"--target={target} needs {' and '.join(missing)}; see python -m launch.jobs --help")
+    check(not missing, f"--target={target} needs {' and '.join(missing)}; see --help")
     on_mount = target not in ("skypilot", "kubernetes") or Path(flags.workdir).is_absolute()
     check(on_mount, f"--target={target} mounts the storage at --workdir: give an absolute path, such as /runs/NAME")
     for name in ("workdir", "storage", "image", "accelerators"):

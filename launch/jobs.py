@@ -16,20 +16,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import lrjax.probes  # noqa: F401 -- configs name probes, and a sweep is checked before its jobs start
-from launch import local
-from launch.clusters import TARGETS, submission
-from launch.local import PREEMPTED, Job, state_of
 from lrjax.errors import LrjaxError, check, refuse
 from lrjax.experiment.config.load import read_spec
 from lrjax.experiment.config.overrides import parse_value
-from lrjax.experiment.rundir.metrics import write_atomic
-from lrjax.report.collection import JOBS, write_collection
+from lrjax.experiment.rundir.files import write_atomic
+
+from . import local  # not by its name: in the wheel the folder is lrjax/_launch
+from .clusters import EXTRAS, TARGETS, submission
+from .local import PREEMPTED, Job, state_of
+
+PROGRAM = "python -m launch.jobs"
 
 
-def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any], dict[str, Any]]:
+def parse(
+    arguments: Sequence[str], program: str = PROGRAM
+) -> tuple[argparse.Namespace, dict[str, Any], dict[str, Any]]:
     """Command line -> (flags, overrides of all jobs, axes of --sweep)."""
-    parser = argparse.ArgumentParser(prog="python -m launch.jobs", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog=program, description=__doc__, allow_abbrev=False)
     parser.error = refuse
     add = parser.add_argument
     add("--config", action="append", help="FILE.py[:EXPERIMENT][,scale=...]; may be given several times")
@@ -43,7 +46,8 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any],
     add("--points_per_job", type=int, default=0, help="points of a job at most; default: all that share a program")
     add("--attempts", type=int, default=20, help="starts of a job at most, where each is preempted or killed")
     add("--plain_process", action="store_true", help="given to every job, see lrjax.main")
-    add("--setup", help="a shell command before the job: slurm, tpu_vm, skypilot (once a machine)")
+    add("--setup", help="a shell command before the job, in place of what installs the extra; skypilot: once a machine")
+    add("--extra", choices=EXTRAS, help="JAX for: cuda12, cuda13, tpu, none; default: what the accelerator needs")
     add("--hosts", type=int, default=1, help="hosts of a job: slurm, skypilot, kubernetes")
     add("--time", default="24:00:00", help="slurm: time limit of a task, which then queues itself again")
     add("--option", action="append", default=[], help="slurm: of sbatch, as --option=--partition=gpu; repeatable")
@@ -95,6 +99,7 @@ def jobs_of(
     Raises:
         LrjaxError: a config, a key or a value is wrong.
     """
+    import lrjax.probes  # noqa: F401 -- configs name probes, and a sweep is checked before its jobs start
     from lrjax.experiment.config.axes import grid
     from lrjax.experiment.config.load import load_config
     from lrjax.experiment.loop import sweep
@@ -116,6 +121,8 @@ def jobs_of(
 
 def record(root: Path, jobs: Sequence[Job]) -> None:
     """Writes down which jobs the folder is for; those of an earlier sweep that have run stay."""
+    from lrjax.report.collection import JOBS, read_jobs  # not above: it loads JAX, and --help needs none
+
     check(not (root / "config.json").exists(), f"{root} is the folder of one run; give another --workdir")
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -125,7 +132,7 @@ def record(root: Path, jobs: Sequence[Job]) -> None:
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         path = root / JOBS
-        known = json.loads(path.read_text()) if path.exists() else {}
+        known = read_jobs(root) or {}
         kept = {name: entry for name, entry in known.items() if (root / name).is_dir()}
         new = {job.name: {"command": shlex.join(job.command), "values": job.values} for job in jobs}
         write_atomic(path, json.dumps(kept | new, indent=1) + "\n")
@@ -154,6 +161,8 @@ def _submit(jobs: Sequence[Job], flags: argparse.Namespace) -> int:
 
 def _run_here(jobs: Sequence[Job], flags: argparse.Namespace) -> int:
     """Runs the jobs as processes of this machine and writes the report of the sweep."""
+    from lrjax.report.collection import write_collection
+
     root = Path(flags.workdir)
     record(root, jobs)
     open_jobs = [job for job in jobs if state_of(job) != "done"]
@@ -178,9 +187,9 @@ def _run_here(jobs: Sequence[Job], flags: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def start(arguments: Sequence[str]) -> int:
+def start(arguments: Sequence[str], program: str = PROGRAM) -> int:
     """Does what the command line asks for; see `main`."""
-    flags, overrides, axes = parse(arguments)
+    flags, overrides, axes = parse(arguments, program)
     if flags.workdir is None:
         _, *names = read_spec(flags.config[0])
         flags.workdir = "-".join([f"runs/{Path(flags.config[0].split('.py')[0]).name}", *names, "sweep"])
@@ -199,10 +208,10 @@ def start(arguments: Sequence[str]) -> int:
     return 0
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, *, program: str = PROGRAM) -> int:
     """Exit status: 0 all jobs done or submitted, 75 stopped (run the same command again), 1 with what failed on stderr."""
     try:
-        return start(sys.argv[1:] if arguments is None else list(arguments))
+        return start(sys.argv[1:] if arguments is None else list(arguments), program)
     except LrjaxError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lrjax.errors import LrjaxError
+from lrjax.experiment.rundir.locks import IN_USE
 from lrjax.experiment.rundir.metrics import read_status
-from lrjax.experiment.rundir.workdirs import IN_USE
 
 PREEMPTED = 75
 EVERY_S = 0.02  # looks whether a process has ended

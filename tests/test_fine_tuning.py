@@ -17,7 +17,7 @@ from tests.runs import equal_trees
 @pytest.fixture(scope="module")
 def lane():
     """The group of one lane, its state after two steps and what steps read; how it is fine-tuned is the caller's choice."""
-    settings = config("L7_ps10", {"data.n": 32, "data.num_test": 8, "model.width": 4})
+    settings = config("L7_ps10", {"data.num_test": 8, "model.width": 4})
     group = next(g for g in sweep.expand(settings) if g.lanes[0].arm.startswith("new_finetune"))
     hparams = {k: jnp.asarray(v) for k, v in group.lanes[0].hparams().items()}
     arrays = jax.jit(lambda h: data.DATASETS["ps10"].load(group.static, h))(hparams)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import lrjax
-from lrjax.devices import hosts
+from lrjax.devices import hosts, waiting
 from lrjax.errors import LrjaxError
 from lrjax.experiment.rundir.checkpoint import stored_steps
 from tests.runs import REPOSITORY, TINY, assert_same_run, environment, final_states, said, start
@@ -247,3 +247,37 @@ def test_the_program_refuses_a_half_set_environment_with_status_1(capsys, monkey
     err = said(capsys, "--plain_process", *RUN, f"--workdir={tmp_path / 'run'}")
     assert "JAX_PROCESS_ID or --process_id is not" in err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("count", "own", "answered", "sentence"),
+    [
+        (2, 0, True, "process 0 of 2 waits for process 1 to start and to reach here:1"),
+        (3, 0, True, "process 0 of 3 waits for one or more of the processes 1, 2 to start and to reach here:1"),
+        (
+            2,
+            1,
+            False,
+            "process 1 of 2 waits for process 0, and nothing answers at here:1; see that it has started there",
+        ),
+        (2, 1, True, "process 1 of 2 has reached process 0 at here:1 and waits for its answer"),
+        (3, 1, True, "process 1 of 3 waits for process 2 to start and to reach here:1"),
+    ],
+)
+def test_who_is_waited_for_is_named(count, own, answered, sentence):
+    told = {"coordinator_address": "here:1", "num_processes": count, "process_id": own}
+    assert waiting.waiting_for(told, lambda address: answered) == sentence
+    assert "the others of its job" in waiting.waiting_for({"cluster_detection_method": "slurm"}, lambda address: True)
+
+
+def test_a_process_that_waits_says_so_in_time_and_one_that_need_not_says_nothing(monkeypatch, capfd):
+    flags = {"coordinator": "localhost:1", "num_processes": "2", "process_id": "0"}
+    assert waiting.MISSING_S < 15
+    for pause, lasts in ((0.01, 0.5), (60.0, 0.0)):
+        monkeypatch.setattr(waiting, "MISSING_S", pause)
+        monkeypatch.setattr(hosts.jax.distributed, "initialize", lambda lasts=lasts, **_: time.sleep(lasts))
+        with hosts.joined(flags):
+            pass
+        err = capfd.readouterr().err
+        waits = "waiting: process 0 of 2 waits for process 1 to start and to reach localhost:1; JAX gives up after 5 minutes"
+        assert err == ("" if pause > 1 else f"{waits}\n")

@@ -112,7 +112,7 @@ def test_a_missing_data_set_is_answered_without_a_try_to_download_and_with_the_c
     err = said(capsys, "--plain_process", *config, f"--workdir={tmp_path / 'run'}")
     assert err.startswith("error: no cifar10 in array_record format")
     assert err.count("\n") == 1
-    assert f"tfds.builder('cifar10', data_dir='{tmp_path / 'none'}').download_and_prepare(" in err
+    assert err.endswith(f"prepare it once by: lrjax data prepare cifar10 --data_dir={tmp_path / 'none'}\n")
 
 
 def test_list_shows_every_experiment_with_its_scales_and_its_run_time(capsys):

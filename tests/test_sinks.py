@@ -12,15 +12,16 @@ import pytest
 import lrjax
 from lrjax.errors import LrjaxError
 from lrjax.experiment.rundir import metrics, sinks
-from tests.runs import tiny
+from tests.runs import RUN, environment, finish, tiny
 
 
 def wanted(workdir):
-    """{lane: {step: {name: value}}} of metrics.jsonl."""
-    found = {}
+    """{name of a lane: {step: {name: value}}} of metrics.jsonl."""
+    found, named = {}, sinks.titles(workdir)
+    assert len(set(named.values())) == len(lrjax.load_run(workdir).lanes)
     for line in (workdir / "metrics.jsonl").read_text().splitlines():
         row = json.loads(line)
-        found.setdefault(f"lane-{row['lane']:03d}-{row['arm']}", {})[row["step"]] = sinks.scalars(row)
+        found.setdefault(named[row["lane"]], {})[row["step"]] = sinks.scalars(row)
     return found
 
 
@@ -95,6 +96,38 @@ def test_wandb_is_sent_each_step_once_and_in_order_also_after_a_run_was_interrup
     assert {settings["resume"] for settings in again} == {"allow"}
 
 
+def test_wandb_without_a_key_is_one_sentence_before_anything_is_trained(tmp_path, monkeypatch, service):
+    service.login = lambda prompt=True, verify=True: bool(prompt or verify)  # as that of wandb where it has no key
+    service.setup = lambda: types.SimpleNamespace(settings=types.SimpleNamespace(mode="online"))
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    with pytest.raises(LrjaxError, match="has no key here; run `wandb login` or set WANDB_API_KEY; WANDB_MODE=offline"):
+        lrjax.run(tiny(), tmp_path, sinks=("wandb",))
+    assert lrjax.load_run(tmp_path).metrics == []
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    lrjax.run(tiny(), tmp_path, sinks=("wandb",))
+    assert service.logged
+
+
+def test_what_keeps_wandb_from_beginning_is_one_sentence(tmp_path, monkeypatch, service):
+    def init(**settings):
+        raise RuntimeError("the service is away\nand so on")
+
+    service.init = init
+    with pytest.raises(LrjaxError, match=r"did not begin a run \(the service is away\); run `wandb login`"):
+        lrjax.run(tiny(), tmp_path, sinks=("wandb",))
+
+
+@pytest.mark.slow
+def test_wandb_itself_asks_nothing_without_a_key(tmp_path):
+    if importlib.util.find_spec("wandb") is None:
+        pytest.skip("the extra wandb is not installed")
+    own = {name: value for name, value in environment().items() if not name.startswith("WANDB_")}
+    own |= {"HOME": str(tmp_path), "NETRC": str(tmp_path / "none")}  # its settings stay in a process, so one of its own
+    status, _, err = finish([*RUN[1:], "--sinks=wandb", f"--workdir={tmp_path / 'run'}"], env=own)
+    assert status == 1
+    assert "error: Weights & Biases has no key here" in err
+
+
 @pytest.mark.slow
 def test_wandb_itself_keeps_a_run_a_lane_offline(tmp_path, monkeypatch):
     if importlib.util.find_spec("wandb") is None:
@@ -107,7 +140,10 @@ def test_wandb_itself_keeps_a_run_a_lane_offline(tmp_path, monkeypatch):
     lrjax.run(config, tmp_path, sinks=("wandb",))
     lanes = wanted(tmp_path)
     assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == len(lanes)
-    assert json.loads((tmp_path / "wandb.json").read_text()) == {lane: max(rows) for lane, rows in lanes.items()}
+    ends = [max(rows) for rows in lanes.values()]
+    assert json.loads((tmp_path / "wandb.json").read_text()) == {
+        f"lane-{n:03d}-main": end for n, end in enumerate(ends)
+    }
 
 
 def test_a_finished_run_is_handed_to_a_sink_and_a_sink_changes_no_number(tmp_path, service):
@@ -130,7 +166,7 @@ def test_what_is_not_finite_is_left_out():
 @pytest.mark.parametrize("name", sinks.SINKS)
 def test_a_sink_without_its_package_names_the_extra(tmp_path, monkeypatch, name):
     monkeypatch.setitem(sys.modules, {"tensorboard": "tensorboardX.event_file_writer", "wandb": "wandb"}[name], None)
-    with pytest.raises(LrjaxError, match=rf"pip install \"lrjax\[{name}\]\""):
+    with pytest.raises(LrjaxError, match=rf"pip install {name}\w* \(the extra {name}\)"):
         sinks.SINKS[name](tmp_path, {}, [])
 
 

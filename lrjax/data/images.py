@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,12 @@ from lrjax.errors import LrjaxError
 NUM_CLASSES = 10
 IMAGE_SHAPE = (32, 32, 3)
 SPLIT_SIZES = {"train": 50_000, "test": 10_000}
+# Data sets that tfds can prepare, by the first part of their name: asking tfds itself would take seconds, and more packages.
+CATALOGUE = (
+    "imdb_reviews", "glue", "cifar100", "fashion_mnist", "mnist", "svhn_cropped", "imagenet2012", "imagenet_resized",
+    "caltech_birds2011",
+)  # fmt: skip
+OUTSIDE = ("tiny_imagenet32",)  # of the data sets that configs name, those that it cannot
 
 
 def generator(seed: int, purpose: str) -> np.random.Generator:
@@ -38,7 +45,8 @@ def prepared_folder(name: str, data_dir: str | os.PathLike | None) -> Path:
         The version's folder, such as `data_dir/cifar10/3.0.2`.
 
     Raises:
-        LrjaxError: if there is none in array_record format; the message is the command that prepares it.
+        LrjaxError: if there is none in array_record format; the message is the command that prepares it, or, for a data set
+            that tfds does not know, how to use its images as they are.
     """
     root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser().absolute()
     folders = [
@@ -47,13 +55,33 @@ def prepared_folder(name: str, data_dir: str | os.PathLike | None) -> Path:
         if json.loads(info.read_text()).get("fileFormat") == "array_record"
     ]
     if not folders:
-        prepare = f"tfds.builder({name!r}, data_dir={str(root)!r}).download_and_prepare(file_format='array_record')"
-        raise LrjaxError(
-            f"no {name} in array_record format under {root}: point --config.data_dir at a folder that has it, or "
-            "prepare it once, in an environment with TensorFlow (lrjax itself does not need it), by: "
-            f'python -c "import tensorflow_datasets as tfds; {prepare}"'
-        )
+        raise LrjaxError(_how_to_prepare(name, root))
     return max(folders, key=lambda folder: [int(part) for part in folder.name.split(".")])
+
+
+def _how_to_prepare(name: str, root: Path) -> str:
+    """The sentence on a data set that is not there: by lrjax, by tfds where that knows it, or from what one has."""
+    call = f"tfds.builder({name!r}, data_dir={str(root)!r}).download_and_prepare(file_format='array_record')"
+    by_tfds = (
+        "prepare it once, in an environment with TensorFlow (lrjax itself does not need it), by: "
+        f'python -c "import tensorflow_datasets as tfds; {call}"'
+    )
+    by_folder = (
+        f"put its images, one folder a class, into {root / name}/SPLIT for both splits (data.train_split, data.test_split) and "
+        f"add --config.data.format=folder --config.data_dir={root}, which needs neither tfds nor TensorFlow"
+    )
+    where = f"no {name} in array_record format under {root}"
+    point = "point --config.data_dir at a folder that has it"
+    if name == "cifar10":
+        return (
+            f"{where}: {point}, or prepare it once by: lrjax data prepare cifar10 --data_dir={shlex.quote(str(root))}"
+        )
+    if name in OUTSIDE:
+        return f"{where}, and it is in no catalogue: {point}, or {by_folder}"
+    if name.split("/")[0] in CATALOGUE:
+        return f"{where}: {point}, or {by_tfds}"
+    own = f"put your own there, as {root / name}/1.0.0, in the layout of tfds.builder_from_directory"
+    return f"{where}: {point}, or {own}, or {by_folder}; or, if tfds.list_builders() names it, {by_tfds}"
 
 
 def wanted_classes(data_config: Any) -> tuple[int, ...] | None:

@@ -34,6 +34,9 @@ def complete(config: Any) -> None:
     check(sorted(data.patch_order) == [0, 1, 2], f"data.patch_order={data.patch_order} must be an order of (0, 1, 2)")
     for name in ("u_norm", "v_norm"):
         check(data[name] > 0, f"data.{name}={data[name]} must be positive")
+    for name in ("kn", "sigma_p"):
+        fits = data[name] is None or 0 <= data[name] < math.inf
+        check(fits, f"data.{name}={data[name]} must be a finite number, zero or more")
     check(
         (data.kn is None) != (data.sigma_p is None), "give one of data.kn and data.sigma_p, and set the other to None"
     )

@@ -31,7 +31,7 @@ def threaded(read: Callable[[np.ndarray], dict[str, np.ndarray]]) -> Stream:
     try:
         import grain
     except ImportError as error:
-        raise LrjaxError('reading data while training needs grain: pip install "lrjax[large]"') from error
+        raise LrjaxError("reading data while training needs a package: pip install grain (the extra large)") from error
     options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=2 * THREADS)
 
     def whole(indices: np.ndarray) -> dict[str, np.ndarray]:

@@ -38,7 +38,7 @@ def tokenizer(vocabulary: str, length: int) -> Any:
         LrjaxError: the package tokenizers or the file is missing.
     """
     there = importlib.util.find_spec("tokenizers") is not None
-    check(there, "WordPiece needs the package tokenizers: pip install 'lrjax[text]'")
+    check(there, "WordPiece needs a package: pip install tokenizers (the extra text)")
     path = Path(vocabulary).expanduser()
     check(
         bool(vocabulary) and path.is_file(), f"data.vocabulary={vocabulary!r} is no file; give the vocab.txt of a BERT"

@@ -8,7 +8,6 @@ see the run directory (shared storage).
 import atexit
 import json
 import os
-import pickle
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +22,8 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from lrjax.devices.messages import packed, unpacked
+from lrjax.devices.waiting import who_is_missing
 from lrjax.errors import LrjaxError, check
 
 # What `jax.distributed.initialize` asks for -> (flag, variable).
@@ -123,7 +124,10 @@ def joined(flags: Mapping[str, Any]) -> Iterator[None]:
         yield
         return
     try:
-        jax.distributed.initialize(**told, heartbeat_timeout_seconds=HEARTBEAT_S, shutdown_timeout_seconds=SHUTDOWN_S)
+        with who_is_missing(told):
+            jax.distributed.initialize(
+                **told, heartbeat_timeout_seconds=HEARTBEAT_S, shutdown_timeout_seconds=SHUTDOWN_S
+            )
     except (RuntimeError, ValueError) as error:
         raise LrjaxError(
             f"could not join the other processes of this job ({_first_line(error)}); see that all of them run and reach "
@@ -215,7 +219,8 @@ def share_out(count: int, task: Callable[[int], Any]) -> list[Any]:
 
     Args:
         count: of tasks.
-        task: to be done without the other processes; numpy arrays and what else pickle takes.
+        task: to be done without the other processes; its value is numbers, text, None and numpy arrays, in dicts with text
+            for keys, lists and tuples.
 
     Example:
         >>> share_out(3, lambda number: number**2)
@@ -224,7 +229,7 @@ def share_out(count: int, task: Callable[[int], Any]) -> list[Any]:
     if not several():
         return [task(number) for number in range(count)]
     own = [task(number) for number in range(jax.process_index(), count, jax.process_count())]
-    parts = [pickle.loads(content) for content in exchanged(pickle.dumps(own))]
+    parts = [unpacked(content) for content in exchanged(packed(own))]
     return [parts[number % len(parts)][number // len(parts)] for number in range(count)]
 
 

@@ -10,22 +10,34 @@ import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 
-from lrjax.experiment.rundir.lanes import NotMeasured
+from lrjax.errors import LrjaxError
+from lrjax.experiment.rundir.files import read_json
+from lrjax.experiment.rundir.lanes import NotJudged as NotJudged
+from lrjax.experiment.rundir.lanes import NotMeasured as NotMeasured
+from lrjax.experiment.rundir.lanes import whole
 from lrjax.experiment.rundir.metrics import RunResult
 
-VERDICTS = ("supported", "contradicted", "inconclusive")
+VERDICTS = ("supported", "contradicted", "inconclusive")  # of a check that could decide
+NOT_JUDGED = "not judged"  # it could not have: what it needs is not there
+SHOWN = (*VERDICTS, NOT_JUDGED)
 NOT_PUBLISHED = "not published in a form we could read"
 
-_ANSI = {"supported": "\x1b[1;32m", "contradicted": "\x1b[1;31m", "inconclusive": "\x1b[1;33m"}
+_ANSI = {
+    "supported": "\x1b[1;32m",
+    "contradicted": "\x1b[1;31m",
+    "inconclusive": "\x1b[1;33m",
+    NOT_JUDGED: "\x1b[1;33m",
+}
 _ANSI_END = "\x1b[0m"
 
 
 class Finding(NamedTuple):
-    """Result of a check: one word of `VERDICTS`, and the numbers behind it as text."""
+    """Result of a check: one word of `SHOWN`, and the numbers behind it as text."""
 
     verdict: str
     measured: str
@@ -42,7 +54,8 @@ class Claim:
         statement: the paper's statement in one sentence.
         source: the place in the paper, e.g. "section 4, theorem 5".
         expected: what must be measured for "supported", in words and numbers.
-        check: run (`lrjax.experiment.rundir.metrics.RunResult`) -> `Finding`; may raise `NotMeasured(reason)`.
+        check: run (`lrjax.experiment.rundir.metrics.RunResult`) -> `Finding`; may raise `NotMeasured(reason)` or
+            `NotJudged(reason)`.
         paper_reports: the paper's own number, None when it is not known.
 
     Example:
@@ -102,10 +115,12 @@ def judge(claims: Iterable[Claim], run: RunResult) -> list[dict[str, Any]]:
     Returns:
         One dict a claim with id, paper, experiment, statement, source, verdict, measured, expected, paper_reports,
         command, wall_time_s, version, scale: an entry of `claims.json`. A check that raises `NotMeasured` gives
-        "inconclusive" and the reason as what was measured, and so does scale=smoke; any other exception propagates.
+        "inconclusive" and the reason as what was measured, and so does scale=smoke. A check that raises `NotJudged`, as by
+        reading a lane that is not whole, gives "not judged" and the reason; of a run that lacks something, so does one that
+        fails or finds nothing measured. Any other exception propagates.
 
     Raises:
-        ValueError: a check returned a verdict that is not in `VERDICTS`.
+        ValueError: a check returned a verdict that is not in `SHOWN`.
 
     Example:
         >>> from types import SimpleNamespace
@@ -119,15 +134,29 @@ def judge(claims: Iterable[Claim], run: RunResult) -> list[dict[str, Any]]:
     return [_entry(claim, experiment, run) for claim in claims if experiment in claim.experiments]
 
 
-def _entry(claim: Claim, experiment: str, run: RunResult) -> dict[str, Any]:
+def _decide(claim: Claim, run: RunResult) -> Finding:
+    """The finding of a check, or why there is none."""
+    lacks = next(iter((*getattr(run, "missing", {}).values(), *getattr(run, "gaps", ()))), None)
     try:
-        verdict, measured = claim.check(run)
+        return claim.check(whole(run))
+    except NotJudged as reason:
+        return Finding(NOT_JUDGED, f"not judged: {reason}")
     except NotMeasured as reason:
-        verdict, measured = "inconclusive", f"not measured: {reason}"
+        if lacks is None:
+            return Finding("inconclusive", f"not measured: {reason}")
+        return Finding(NOT_JUDGED, f"not judged: {reason}; {lacks}")
+    except Exception as error:
+        if lacks is None:
+            raise  # a fault in the check
+        return Finding(NOT_JUDGED, f"not judged: {lacks} ({type(error).__name__} in the check)")
+
+
+def _entry(claim: Claim, experiment: str, run: RunResult) -> dict[str, Any]:
+    verdict, measured = _decide(claim, run)
     if run.config.get("scale") == "smoke" and verdict in VERDICTS:
         verdict, measured = "inconclusive", f"smoke scale is too short to judge: {measured}"
-    if verdict not in VERDICTS:
-        raise ValueError(f"claim {claim.id!r} returned the verdict {verdict!r}; a verdict is one of {VERDICTS}")
+    if verdict not in SHOWN:
+        raise ValueError(f"claim {claim.id!r} returned the verdict {verdict!r}; a verdict is one of {SHOWN}")
     return {
         "id": claim.id,
         "paper": claim.paper,
@@ -145,6 +174,27 @@ def _entry(claim: Claim, experiment: str, run: RunResult) -> dict[str, Any]:
     }
 
 
+TEXTS = ("id", "paper", "statement", "verdict", "measured", "expected", "paper_reports", "source")
+
+
+def claims_in(path: Path) -> list[dict[str, Any]] | None:
+    """The entries of a claims.json; None where there is none, it is damaged, or it is a link to elsewhere.
+
+    Example:
+        >>> claims_in(Path("no/such/claims.json")) is None
+        True
+    """
+    try:
+        entries = None if path.is_symlink() else read_json(path, list)
+    except (OSError, LrjaxError):
+        return None
+    for entry in entries or ():
+        known = isinstance(entry, dict) and all(isinstance(entry.get(key), str) for key in TEXTS)
+        if not known or entry["verdict"] not in SHOWN:
+            return None
+    return entries
+
+
 def summary(entries: Sequence[dict[str, Any]]) -> str:
     """Count the verdicts, in words.
 
@@ -154,7 +204,8 @@ def summary(entries: Sequence[dict[str, Any]]) -> str:
     """
     counts = Counter(entry["verdict"] for entry in entries)
     noun = "claim" if len(entries) == 1 else "claims"
-    return f"{len(entries)} {noun}: " + ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
+    shown = SHOWN if counts[NOT_JUDGED] else VERDICTS
+    return f"{len(entries)} {noun}: " + ", ".join(f"{counts[verdict]} {verdict}" for verdict in shown)
 
 
 def table(entries: Sequence[dict[str, Any]], color: bool = False, width: int = 100) -> str:

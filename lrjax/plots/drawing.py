@@ -42,6 +42,7 @@ class Figure(NamedTuple):
     title: str
     caption: str
     fig: figure.Figure
+    table: tuple[list[str], list[list[Any]]] | None = None  # headings and rows, which a page shows instead
 
 
 def canvas(

@@ -30,10 +30,10 @@ SWITCHES = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, *, program: str = "python -m lrjax.posthoc") -> int:
     """Exit status: 0 done, 1 failed with one sentence on stderr, 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    parser = argparse.ArgumentParser(prog="python -m lrjax.posthoc", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog=program, description=__doc__, allow_abbrev=False)
     parser.error = lambda message: refuse(f"{message}; --help lists the flags")  # one sentence and status 1
     for name, text in FLAGS.items():
         parser.add_argument(f"--{name}", help=text)

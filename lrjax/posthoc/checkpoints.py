@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from lrjax import data
 from lrjax.devices import parallel
 from lrjax.errors import LrjaxError, check
-from lrjax.experiment.config.canonical import Config, freeze, to_json
+from lrjax.experiment.config.canonical import Config, freeze, to_json, tuples
 from lrjax.experiment.config.overrides import apply_overrides
 from lrjax.experiment.loop import sweep
 from lrjax.experiment.loop.block import Block
@@ -68,13 +68,6 @@ class Point(NamedTuple):
         return int(self.state.step)
 
 
-def _tuples(value: Any) -> Any:
-    """JSON as a config file would have it: it has lists where a config has tuples."""
-    if isinstance(value, dict):
-        return {key: _tuples(item) for key, item in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
-
-
 def open_run(workdir: str | Path, overrides: Mapping[str, Any] | None = None) -> Stored:
     """Rebuilds the lanes of a run from config.json and status.json.
 
@@ -98,7 +91,7 @@ def open_run(workdir: str | Path, overrides: Mapping[str, Any] | None = None) ->
         )
     try:
         # The probe is what makes the settings be checked.
-        config = ConfigDict(_tuples(content) | {"probes": content["probes"] | {"spectrum": "end"}})
+        config = ConfigDict(tuples(content) | {"probes": content["probes"] | {"spectrum": "end"}})
         apply_overrides(config, overrides or {})
         own = {"probes": dict.fromkeys(content["probes"], 0), "spectra": content["spectra"]}
         return Stored(workdir, config, status, sweep.expand(config), own)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from lrjax.errors import LrjaxError
-from lrjax.experiment.rundir.metrics import RunResult, finite, write_atomic
+from lrjax.experiment.rundir.files import is_plain, own_folder, read_json, write_atomic
+from lrjax.experiment.rundir.metrics import RunResult, finite
 from lrjax.spectra.density import Density
 
 Record = dict[str, Any]
@@ -124,8 +125,9 @@ def _figures(run: RunResult, densities: Densities) -> dict[str, bytes]:
 def _before(out: Path) -> set[str]:
     """The files of an earlier call."""
     try:
-        files = json.loads((out / "spectra.json").read_text())["files"]
-        return {name for name in files if name.startswith(("arrays/lane-", "figures/")) and ".." not in name}
+        files = read_json(out / "spectra.json", dict)["files"]
+        known = (name.partition("/") for name in files if name.startswith(("arrays/lane-", "figures/")))
+        return {f"{folder}/{name}" for folder, _, name in known if is_plain(name)}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return set()
 
@@ -149,7 +151,8 @@ def write(out: Path, record: dict[str, Any], run: RunResult, densities: Densitie
     files |= {f"figures/{name}.png": content for name, content in _figures(run, densities).items()}
     try:
         for folder in (out / "arrays", out / "figures"):
-            folder.mkdir(parents=True, exist_ok=True)
+            out.mkdir(parents=True, exist_ok=True)
+            own_folder(folder)
         stale = _before(out) - set(files)
         for name, content in files.items():
             write_atomic(out / name, content)

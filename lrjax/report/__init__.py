@@ -5,21 +5,38 @@ Works from the files of a run alone: figures are redrawn and claims judged again
 
 import json
 import os
+import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from lrjax.errors import LrjaxError
+from lrjax.errors import FEW, LrjaxError
 from lrjax.experiment.config import plugins
-from lrjax.experiment.rundir.metrics import RunResult, finite, load_run, write_atomic
+from lrjax.experiment.config.load import SCALES
+from lrjax.experiment.rundir.files import damaged, is_plain, own_folder, write_atomic
+from lrjax.experiment.rundir.lanes import without_missing
+from lrjax.experiment.rundir.locks import undisturbed
+from lrjax.experiment.rundir.metrics import RunResult, finite, load_run
 from lrjax.papers.claim import judge
+from lrjax.report.lane_table import Table
 from lrjax.report.page import Picture, render
 
 
-def write_report(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
+class Judged(NamedTuple):
+    """What a report says: the claims, see `lrjax.papers.claim.judge`, what the run lacks, a sentence each, and its state."""
+
+    entries: list[dict[str, Any]]
+    notices: list[str]
+    state: str
+
+
+def write_report(workdir: str | os.PathLike[str], *, refresh: int | None = None) -> list[dict[str, Any]]:
     """Judge the run in `workdir` and write claims.json, figures/<name>.png and report.html beside its files.
 
     Args:
-        workdir: a run directory, as `lrjax.run` or `python -m lrjax.main` leaves it. It need not be finished.
+        workdir: a run directory, as `lrjax.run` or `python -m lrjax.main` leaves it, in any state: it may be running, or
+            killed, or lack files.
+        refresh: seconds after which a browser reads the page of a run that goes on again.
 
     Returns:
         The judged claims, see `lrjax.papers.claim.judge`.
@@ -33,6 +50,19 @@ def write_report(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
         ...
         lrjax.errors.LrjaxError: there is no directory no/such/directory; name the workdir that a run printed.
     """
+    return report(workdir, refresh=refresh).entries
+
+
+def report(workdir: str | os.PathLike[str], *, refresh: int | None = None) -> Judged:
+    """`write_report`, with what the run lacks.
+
+    Args:
+        workdir: a run directory.
+        refresh: see `write_report`.
+
+    Raises:
+        LrjaxError: see `write_report`.
+    """
     workdir = Path(workdir)
     if not workdir.is_dir():
         raise LrjaxError(f"there is no directory {workdir}; name the workdir that a run printed.")
@@ -42,25 +72,76 @@ def write_report(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
     from lrjax.papers import PAPERS
 
     plugins.load()
-    run = load_run(workdir)
-    paper = run.config.get("paper")
-    if paper not in PAPERS:
-        known = ", ".join(sorted(PAPERS))
+    with undisturbed(workdir) as alone:
+        run = load_run(workdir)
+        paper = _paper_of(run, PAPERS)
+        if alone and run.status.get("state") == "running":
+            run = run._replace(status=run.status | {"state": "killed"})
+        try:
+            again = refresh if run.status.get("state") == "running" else None
+            return Judged(write_files(run, paper, workdir, again), notices(run), run.status.get("state", "unknown"))
+        except OSError as error:
+            raise LrjaxError(
+                f"the report could not be written into {workdir} ({error.strerror or error}); free disk space or correct the "
+                f"permissions, then run: python -m lrjax.report {workdir}"
+            ) from error
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            if isinstance(error.__cause__, LrjaxError):
+                raise
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            raise LrjaxError(
+                f"{workdir}/config.json and status.json do not hold what this version of lrjax reads of a run "
+                f"({type(error).__name__}: {error}, in {Path(place.filename).name}:{place.lineno}); judge it with the version "
+                f"that made it ({run.status.get('version')})"
+            ) from error
+
+
+def _paper_of(run: RunResult, papers: Mapping[str, Any]) -> Any:
+    paper, experiment, scale = (run.config.get(key) for key in ("paper", "experiment", "scale"))
+    path = run.workdir / "config.json"
+    if not isinstance(paper, str) or not isinstance(experiment, str) or scale not in SCALES:
+        damaged(
+            path,
+            f"paper {paper!r}, experiment {experiment!r}, scale {scale!r}",
+            "restore it from another copy of the run",
+        )
+    if paper not in papers:
+        known = ", ".join(sorted(papers))
         raise LrjaxError(
-            f"{workdir} is a run of the paper {paper!r}; known are {known}. A paper of a config file is judged by running "
+            f"{run.workdir} is a run of the paper {paper!r}; known are {known}. A paper of a config file is judged by running "
             "python -m lrjax.main --config=FILE again."
         )
-    try:
-        return write_files(run, PAPERS[paper], workdir)
-    except OSError as error:
-        reason = error.strerror or error
-        raise LrjaxError(
-            f"the report could not be written into {workdir} ({reason}); free disk space or correct the permissions, "
-            f"then run: python -m lrjax.report {workdir}"
-        ) from error
+    return papers[paper]
 
 
-def write_files(run: RunResult, paper: Any, workdir: Path) -> list[dict[str, Any]]:
+def notices(run: RunResult) -> list[str]:
+    """What a reader of a report has to know of the run's state, a sentence each; [] for a whole run.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> notices(SimpleNamespace(status={"state": "failed", "error": "the disk is full"}))
+        ['This run failed: the disk is full']
+    """
+    state = run.status.get("state", "unknown")
+    words = {
+        "done": "",
+        "failed": f"This run failed: {run.status.get('error') or 'what it printed says why'}",
+        "killed": "This run was killed: no process has it open; the same command goes on from its last checkpoint",
+        "preempted": "This run was preempted; the same command goes on from its last checkpoint",
+        "running": "This run is going on",
+    }
+    gaps, missing = getattr(run, "gaps", ()), getattr(run, "missing", {})
+    found = [words.get(state, f"This run is not finished (state: {state})"), *(f"Damaged: {gap}" for gap in gaps)]
+    if missing:
+        few = "; ".join(list(missing.values())[:FEW])
+        more = f"; and {len(missing) - FEW} more" if len(missing) > FEW else ""
+        found.append(
+            f"{len(missing)} of {len(run.lanes)} lanes are not whole, and claims that need them not judged: {few}{more}"
+        )
+    return [sentence for sentence in found if sentence]
+
+
+def write_files(run: RunResult, paper: Any, workdir: Path, refresh: int | None = None) -> list[dict[str, Any]]:
     """Write the report of a loaded run; `write_report` without the loading.
 
     Args:
@@ -68,26 +149,56 @@ def write_files(run: RunResult, paper: Any, workdir: Path) -> list[dict[str, Any
         paper: what a module of `lrjax.papers` offers: CLAIMS, figures(run), and optionally NOTE (a string) and
             observations(run), a record a lane for observations.json.
         workdir: directory to write into.
+        refresh: seconds after which a browser reads the page again.
 
     Returns:
         The judged claims.
     """
     from lrjax.plots.drawing import png
+    from lrjax.plots.svg import svg
 
+    figures = own_folder(workdir / "figures")
     entries = judge(paper.CLAIMS, run)
     write_atomic(workdir / "claims.json", json.dumps(entries, indent=2, allow_nan=False) + "\n")
     if hasattr(paper, "observations"):
-        seen = json.dumps(finite(paper.observations(run)), indent=1, allow_nan=False)
+        seen = json.dumps(finite(_observed(paper, run)), indent=1, allow_nan=False)
         write_atomic(workdir / "observations.json", seen + "\n")
-    (workdir / "figures").mkdir(exist_ok=True)
     pictures = []
-    for figure in [*paper.figures(run), *_curvature(run)]:
-        picture = Picture(figure.name, figure.title, figure.caption, png(figure.fig))
-        write_atomic(workdir / "figures" / f"{picture.name}.png", picture.png)
+    for figure in [*_drawn(paper.figures, run), *_drawn(_curvature, run)]:
+        if not is_plain(figure.name):
+            raise LrjaxError(
+                f"the figure {figure.name!r} cannot be a file of its own in {figures}; name it without a /"
+            )
+        drawn, vector = png(figure.fig), svg(figure.fig, figure.name)
+        table = getattr(figure, "table", None)
+        picture = Picture(figure.name, figure.title, figure.caption, drawn, vector, table and Table(*table))
+        write_atomic(figures / f"{picture.name}.png", picture.png)
         pictures.append(picture)
-    page = render(run, entries, pictures, note=getattr(paper, "NOTE", None))
+    page = render(run, entries, pictures, paper=paper, notices=notices(run), refresh=refresh)
     write_atomic(workdir / "report.html", page)
     return entries
+
+
+def _observed(paper: Any, run: RunResult) -> list[dict[str, Any]]:
+    try:
+        return paper.observations(without_missing(run))
+    except Exception as error:
+        if _is_whole(run):
+            raise
+        return [{"problem": f"{type(error).__name__}: the run is not whole"}]
+
+
+def _drawn(draw: Callable[[RunResult], list[Any]], run: RunResult) -> list[Any]:
+    try:
+        return draw(run)
+    except Exception:
+        if _is_whole(run):
+            raise
+        return []
+
+
+def _is_whole(run: RunResult) -> bool:
+    return not getattr(run, "missing", ()) and not getattr(run, "gaps", ())
 
 
 def _curvature(run: RunResult) -> list[Any]:

@@ -2,27 +2,39 @@
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from lrjax.errors import LrjaxError
+from lrjax.errors import LrjaxError, check
 from lrjax.papers.claim import print_table
-from lrjax.report import write_report
+from lrjax.report import Judged, report
 from lrjax.report.collection import is_collection, write_collection
+from lrjax.report.compare import write_comparison
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the report of a run directory and print its claims, or of a folder of runs; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m lrjax.report", description=__doc__)
-    parser.add_argument("workdir", metavar="WORKDIR", help="directory of a run, or of the runs of a sweep")
+    parser.add_argument(
+        "workdirs", nargs="+", metavar="WORKDIR", help="a run, a sweep's folder, or several runs to compare"
+    )
+    parser.add_argument("--output", default="comparison.html", metavar="FILE", help="the page of a comparison")
+    parser.add_argument(
+        "--refresh", type=int, metavar="SECONDS", help="write the page of a run again until it has ended"
+    )
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
     flags = parser.parse_args(argv)
-    workdir = flags.workdir
+    workdir = flags.workdirs[0]
     try:
+        check(flags.refresh is None or flags.refresh > 0, f"--refresh is in seconds, 1 or more, not {flags.refresh}")
+        if len(flags.workdirs) > 1:
+            print(f"report: {write_comparison(flags.workdirs, Path(flags.output))}")
+            return 0
         if is_collection(Path(workdir)):
             print(f"report: {write_collection(Path(workdir))}")
             return 0
-        entries = write_report(workdir)
+        entries, notices, _ = _until_done(workdir, flags.refresh) if flags.refresh else report(workdir)
     except Exception as error:
         if flags.debug:
             raise
@@ -30,9 +42,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         other = f"{workdir} cannot be judged by this version of lrjax ({first}); run again with --debug to see where"
         print(f"error: {error if isinstance(error, LrjaxError) else other}", file=sys.stderr)
         return 1
+    for sentence in notices:
+        print(f"note: {sentence}", file=sys.stderr)
     print_table(entries)
     print(f"\nreport: {workdir.rstrip('/')}/report.html")
     return 0
+
+
+def _until_done(workdir: str, seconds: int) -> Judged:
+    """Writes the report every some seconds while the run goes on, and once when it has ended, or on an interrupt."""
+    judged = report(workdir, refresh=seconds)
+    print(f"report: {workdir.rstrip('/')}/report.html, again every {seconds} s", file=sys.stderr)
+    try:
+        while judged.state == "running":
+            time.sleep(seconds)
+            judged = report(workdir, refresh=seconds)
+    except KeyboardInterrupt:
+        judged = report(workdir)
+    return judged
 
 
 if __name__ == "__main__":

@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lrjax.errors import LrjaxError
+from lrjax.errors import LrjaxError, check
 from lrjax.experiment.config.canonical import flatten
-from lrjax.experiment.rundir.metrics import read_status, write_atomic
+from lrjax.experiment.rundir.files import damaged, is_plain, read_json, write_atomic
+from lrjax.experiment.rundir.metrics import read_status
+from lrjax.experiment.rundir.records import OF_STATUS
+from lrjax.papers.claim import claims_in
 from lrjax.report import write_report
+from lrjax.report.compare import MOST_RUNS, compared, read
 from lrjax.report.page import filled
 
 JOBS = "jobs.json"  # what `launch.jobs` leaves: name -> command, values
@@ -26,6 +30,7 @@ class Run(NamedTuple):
     figures: list[str]  # file names
     report: bool
     command: str | None
+    notice: str = ""  # what is damaged
 
 
 def is_collection(folder: Path) -> bool:
@@ -39,39 +44,76 @@ def read_runs(folder: Path) -> list[Run]:
     Writes the report of a finished run that has none yet, as after a kill.
 
     Raises:
-        LrjaxError: a status.json is damaged, or a report cannot be written.
+        LrjaxError: jobs.json is damaged.
     """
-    if (folder / JOBS).exists():
-        planned = json.loads((folder / JOBS).read_text())
-    else:
+    planned = read_jobs(folder)
+    if planned is None:
         names = sorted(path.parent.name for path in folder.glob("*/config.json"))
         planned = {name: {"values": values} for name, values in zip(names, _differences(folder, names), strict=True)}
     return [_read(folder / name, entry) for name, entry in planned.items()]
 
 
+def read_jobs(folder: Path) -> dict[str, dict[str, Any]] | None:
+    """jobs.json of a folder: name of a run -> values, command; None where there is none.
+
+    Raises:
+        LrjaxError: it is damaged, or names something outside of the folder.
+    """
+    path, remedy = folder / JOBS, "remove it, or run launch.jobs again"
+    try:
+        planned = read_json(path, dict, remedy)
+    except FileNotFoundError:
+        return None
+    for name, entry in planned.items():
+        check(is_plain(name), f"{path} names {name!r}, which is no folder in {folder}; {remedy}")
+        known = isinstance(entry, dict) and isinstance(entry.get("values"), dict)
+        if not known or not isinstance(entry.get("command") or "", str):
+            damaged(path, f"{name} has no values", remedy)
+    return planned
+
+
 def _differences(folder: Path, names: Sequence[str]) -> list[dict[str, Any]]:
-    """In which keys the configs of runs differ."""
-    flat = [flatten(json.loads((folder / name / "config.json").read_text())) for name in names]
+    """In which keys the configs of runs differ; one that cannot be read has none."""
+    flat = []
+    for name in names:
+        try:
+            flat.append(flatten(read_json(folder / name / "config.json", dict)))
+        except (OSError, LrjaxError):
+            flat.append({})
     keys = dict.fromkeys(key for config in flat for key in config)
-    differ = [key for key in keys if len({json.dumps(config.get(key)) for config in flat}) > 1]
+    known = [config for config in flat if config]
+    differ = [key for key in keys if len({json.dumps(config.get(key)) for config in known}) > 1]
     return [{key: config[key] for key in differ if key in config} for config in flat]
 
 
 def _read(workdir: Path, entry: dict[str, Any]) -> Run:
-    status = read_status(workdir) or {}
-    state = status.get("state", "new")
-    if state == "done" and not (workdir / "report.html").exists():
-        write_report(workdir)
-    claims = workdir / "claims.json"
+    status, notes = {}, []
+    try:
+        status = read_status(workdir) or {}
+        for key, fits in OF_STATUS.items():
+            if key in status and not fits(status[key]):
+                damaged(workdir / "status.json", f"{key} is {str(status[key])[:40]!r}")
+        # A link leads to a folder that is not this one's to write to.
+        if status.get("state") == "done" and not (workdir / "report.html").exists() and not workdir.is_symlink():
+            write_report(workdir)
+    except LrjaxError as error:
+        notes.append(str(error))
+    claims = claims_in(workdir / "claims.json")
+    if claims is None and (workdir / "claims.json").exists():
+        notes.append(
+            f"{workdir.name}/claims.json is damaged or a link; python -m lrjax.report {workdir} writes it again"
+        )
+    figures = workdir / "figures"
     return Run(
         name=workdir.name,
         values=entry["values"],
-        state=state,
-        wall_time_s=status.get("wall_time_s"),
-        claims=json.loads(claims.read_text()) if claims.exists() else [],
-        figures=sorted(path.name for path in (workdir / "figures").glob("*.png")),
+        state="damaged" if notes and not status.get("state") else status.get("state", "new"),
+        wall_time_s=status.get("wall_time_s") if not notes else None,
+        claims=claims or [],
+        figures=[] if figures.is_symlink() else sorted(path.name for path in figures.glob("*.png")),
         report=(workdir / "report.html").exists(),
-        command=entry.get("command") or status.get("command"),
+        command=entry.get("command") or (status.get("command") if not notes else None),
+        notice="; ".join(notes),
     )
 
 
@@ -96,11 +138,24 @@ def write_collection(folder: Path) -> Path:
     if not is_collection(folder):
         raise LrjaxError(f"{folder} holds no runs; name the --workdir of launch.jobs")
     page = folder / "report.html"
-    write_atomic(page, render(folder.resolve().name, read_runs(folder)))
+    runs = read_runs(folder)
+    write_atomic(page, render(folder.resolve().name, runs, _compared(folder, runs)))
     return page
 
 
-def render(title: str, runs: Sequence[Run]) -> str:
+def _compared(folder: Path, runs: Sequence[Run]) -> dict[str, Any] | None:
+    """The comparison of the runs that have lanes; of a sweep that is too large for a page, of the first."""
+    begun = []
+    for run in (run for run in runs if run.state != "new" and not run.notice):
+        try:
+            if "lanes" in (read_status(folder / run.name) or {}) and len(begun) < MOST_RUNS:
+                begun.append(read(folder / run.name, run.name))
+        except LrjaxError:  # its own report says what is damaged
+            continue
+    return compared(begun) if len(begun) > 1 else None
+
+
+def render(title: str, runs: Sequence[Run], comparison: dict[str, Any] | None = None) -> str:
     """The page of some runs.
 
     Example:
@@ -120,5 +175,7 @@ def render(title: str, runs: Sequence[Run]) -> str:
         "wall_time_s": sum(run.wall_time_s or 0.0 for run in runs),
         "judged": judged,
         "commands": "\n".join(run.command for run in runs if run.command),
+        "comparison": comparison,
+        "interactive": comparison is not None,
     }
     return filled("collection.html", context)

@@ -1,40 +1,59 @@
 """report.html: one file with everything inside, for a phone and for a desk, in light and in dark."""
 
 import base64
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
+from importlib.resources import files
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import jinja2
+from markupsafe import Markup
 
 from lrjax.experiment.rundir.metrics import RunResult
-from lrjax.papers.claim import VERDICTS, summary
+from lrjax.papers.claim import SHOWN, summary
+from lrjax.report import about
+from lrjax.report.again import command_of_run
+from lrjax.report.curves import as_json, packed
+from lrjax.report.lane_table import Table, lane_table, lines_of, word
+from lrjax.report.typeset import typeset
 
 _MANY_LANES = 12
 _MANY_VALUES = 8
 
 
 class Picture(NamedTuple):
-    """A rendered figure: file name without ending, heading, caption, and the PNG file as bytes."""
+    """A figure of the page: file name without ending, heading, caption, PNG file; and how the page shows it instead, if so."""
 
     name: str
     title: str
     caption: str
     png: bytes
+    svg: bytes | None = None
+    table: Table | None = None
 
 
 def render(
-    run: RunResult, entries: Sequence[dict[str, Any]], pictures: Sequence[Picture], *, note: str | None = None
+    run: RunResult,
+    entries: Sequence[dict[str, Any]],
+    pictures: Sequence[Picture],
+    *,
+    paper: Any = None,
+    notices: Sequence[str] = (),
+    refresh: int | None = None,
 ) -> str:
     """Build the page. Every text is HTML-escaped; nothing in it loads from elsewhere.
 
     Args:
-        run: a `lrjax.experiment.rundir.metrics.RunResult`; read here are `config`, `status` and `lanes`.
+        run: a `lrjax.experiment.rundir.metrics.RunResult`.
         entries: judged claims, see `lrjax.papers.claim.judge`.
         pictures: the figures, in the order in which they are shown.
-        note: what of the paper had to be reconstructed, in words; left out when None.
+        paper: the paper's module: read here are the first line of its docstring, and optionally NOTE (what had to be
+            reconstructed) and SHOWN_IN (claim -> the figure that shows it).
+        notices: what the run lacks, a sentence each.
+        refresh: seconds after which a browser reads the page again; None for a page that stays as it is.
 
     Returns:
         A complete HTML document.
@@ -42,16 +61,18 @@ def render(
     Example:
         >>> from types import SimpleNamespace
         >>> config = {"paper": "benign_osc", "experiment": "E1"}
-        >>> run = SimpleNamespace(config=config, status={"state": "done"}, lanes=[])
+        >>> run = SimpleNamespace(config=config, status={"state": "done"}, lanes=[], arrays=[])
         >>> "<h1>benign_osc: E1</h1>" in render(run, [], [])
         True
     """
+    names = {picture.name for picture in pictures}
     title = f"{run.config.get('paper')}: {run.config.get('experiment')}"
     context = {
         "title": title,
         "summary": summary(entries),
         "state": run.status.get("state", "unknown"),
-        "status": run.status,
+        "status": run.status | {"command": command_of_run(run)},
+        "notices": notices,
         "config": run.config,
         "config_json": json.dumps(run.config, indent=2, sort_keys=True, default=str),
         "lanes": run.lanes,
@@ -59,12 +80,15 @@ def render(
         "many_lanes": _MANY_LANES,
         "entries": entries,
         "pictures": pictures,
-        "note": note,
-        "versions": {
-            "lrjax": run.status.get("version"),
-            "commit": run.status.get("commit"),
-            **run.status.get("versions", {}),
-        },
+        "note": getattr(paper, "NOTE", None),
+        "paper": about.paper_of(paper),
+        "tested": about.what_is_tested(run),
+        "facts": about.facts(run),
+        "shown_in": {claim: name for claim, name in getattr(paper, "SHOWN_IN", {}).items() if name in names},
+        "curves": packed(lines_of(run)),
+        "lane_table": lane_table(run),
+        "refresh": refresh,
+        "interactive": True,
     }
     return filled("page.html", context)
 
@@ -72,6 +96,21 @@ def render(
 def filled(template: str, context: dict[str, Any]) -> str:
     """A template of this package with its names filled in; every text is escaped."""
     return _TEMPLATES.get_template(template).render(context)
+
+
+def asset(name: str) -> str:
+    """A file of lrjax/report/assets.
+
+    Example:
+        >>> "uPlot" in asset("uplot/uPlot.iife.min.js")[:60]
+        True
+    """
+    return files("lrjax.report").joinpath("assets", *name.split("/")).read_text(encoding="utf-8")
+
+
+def _digest(script: str) -> str:
+    """How a content security policy names a script: the base64 of its SHA-256."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
 
 
 def duration(seconds: float | None) -> str:
@@ -109,9 +148,9 @@ def _axis(value: Any) -> str:
 
 
 def _verdicts(entries: Sequence[dict[str, Any]]) -> dict[str, int]:
-    """How many claims have each verdict, in the order of `VERDICTS`."""
+    """How many claims have each verdict, in the order of `SHOWN`."""
     counts = Counter(entry["verdict"] for entry in entries)
-    return {verdict: counts[verdict] for verdict in VERDICTS if counts[verdict]}
+    return {verdict: counts[verdict] for verdict in SHOWN if counts[verdict]}
 
 
 _TEMPLATES = jinja2.Environment(
@@ -120,9 +159,19 @@ _TEMPLATES = jinja2.Environment(
 _TEMPLATES.filters |= {
     "address": lambda text: quote(text, safe="/=,+"),
     "axis": _axis,
+    "digest": _digest,
+    "script_json": as_json,
+    "trusted": Markup,
+    "typeset": typeset,
+    "word": word,
     "base64": lambda content: base64.b64encode(content).decode("ascii"),
     "duration": duration,
     "known": _known,
     "loss": _loss,
     "verdicts": _verdicts,
+}
+_TEMPLATES.globals |= {
+    # Without the end of line that is no part of what a browser hashes.
+    "scripts": [asset("uplot/uPlot.iife.min.js").strip(), asset("page.js").strip()],
+    "chart_style": Markup(asset("uplot/uPlot.min.css")),
 }

@@ -14,8 +14,8 @@ from types import MappingProxyType
 from typing import Any
 
 from lrjax.errors import LrjaxError
-from lrjax.papers.claim import VERDICTS
-from lrjax.report.listing import list_experiments
+from lrjax.experiment.config.listing import list_experiments
+from lrjax.papers.claim import SHOWN, VERDICTS
 from lrjax.report.page import duration
 
 START = "<!-- results:start -->"
@@ -145,7 +145,7 @@ def _load(path: Path) -> list[dict[str, Any]]:
     if missing:
         raise LrjaxError(f"{path} has a claim without {missing[0]!r}; copy the claims.json of a run there.")
     for entry in entries:
-        if entry["verdict"] not in VERDICTS:
+        if entry["verdict"] not in SHOWN:
             raise LrjaxError(
                 f"{path}: claim {entry['id']!r} has the verdict {entry['verdict']!r}; it must be {_either(VERDICTS)}."
             )

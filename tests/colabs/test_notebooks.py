@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -79,3 +80,39 @@ def test_a_notebook_installs_lrjax_first_and_keeps_its_figures(path):
     assert figures(notebook)
     kinds = {output.output_type for cell in code for output in cell.outputs}
     assert "error" not in kinds
+
+
+def installs(path, folder, monkeypatch, capsys, **environment):
+    """What the first cell of a notebook would give to pip in a folder, where lrjax is not installed."""
+    notebook = nbformat.read(path, 4)
+    source = next(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    told = []
+    source = source.replace("%pip install -q {command}", "told.append(command)")
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("LRJAX_INSTALL", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    exec(source, {"told": told})
+    assert f"installing lrjax from {told[0]}" in capsys.readouterr().out
+    return told[0]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_first_cell_installs_what_is_there_and_never_a_name_of_an_index(path, tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit, match="put a wheel of lrjax"):
+        installs(path, tmp_path, monkeypatch, capsys)
+    assert installs(path, tmp_path, monkeypatch, capsys, LRJAX_INSTALL="git+https://x/y") == "git+https://x/y"
+    assert installs(path, REPOSITORY / "colabs", monkeypatch, capsys) == f'"{REPOSITORY}"'
+    (tmp_path / "lrjax-0.1.0-py3-none-any.whl").touch()
+    assert installs(path, tmp_path, monkeypatch, capsys) == f'"{tmp_path / "lrjax-0.1.0-py3-none-any.whl"}"'
+
+
+def test_nothing_tells_anybody_to_install_lrjax_by_its_name():
+    places = ["lrjax", "launch", "docs", "colabs", "README.md", "configs"]
+    found = [
+        path for place in places for path in [REPOSITORY / place, *(REPOSITORY / place).rglob("*")] if path.is_file()
+    ]
+    texts = {path: path.read_text() for path in found if path.suffix in (".py", ".md", ".ipynb", ".yaml", ".sh")}
+    named = re.compile(r"pip install (?:-\w+ )*[\"'\\]*lrjax\b")
+    assert [str(path) for path, text in texts.items() if named.search(text)] == []

@@ -55,7 +55,10 @@ def test_shapes_are_those_of_the_data(folder):
     [
         ({"source": "birds"}, "there is no folder"),
         ({"num_train": 7}, "data.num_train=7"),
-        ({"source": "birds", "format": "tfds"}, "download_and_prepare"),
+        (
+            {"source": "birds", "format": "tfds"},
+            "put your own there, as .*birds/1.0.0.*format=folder.*if tfds.list_builders",
+        ),
     ],
 )
 def test_what_is_not_there_is_said(folder, overrides, said):

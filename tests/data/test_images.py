@@ -9,9 +9,11 @@ import jax
 import numpy as np
 import pytest
 
+from lrjax.data.image_sets import image_set
 from lrjax.data.images import cifar10, cifar10_spec, prepared_folder, standardise
 from lrjax.data.planted import cifar10_planted
 from lrjax.errors import LrjaxError
+from lrjax.experiment.config.load import load_config
 
 REPOSITORY = Path(__file__).parents[2]
 TFDS = REPOSITORY.parent / "shared" / "tfds"
@@ -33,12 +35,36 @@ def test_missing_data_is_answered_at_once_with_the_command(load, tmp_path, monke
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)  # So nothing could be downloaded.
     with pytest.raises(LrjaxError) as error:
         load(config_of(tmp_path))
-    command = (
-        'python -c "import tensorflow_datasets as tfds; '
-        f"tfds.builder('cifar10', data_dir='{tmp_path}').download_and_prepare(file_format='array_record')\""
-    )
-    assert command in str(error.value)
+    assert str(error.value).endswith(f"prepare it once by: lrjax data prepare cifar10 --data_dir={tmp_path}")
     assert "\n" not in str(error.value)
+
+
+def test_a_missing_data_set_that_is_in_no_catalogue_is_not_said_to_be_prepared_by_it(tmp_path):
+    with pytest.raises(LrjaxError) as error:
+        prepared_folder("tiny_imagenet32", tmp_path)
+    assert "tfds.builder" not in str(error.value)
+    assert f"--config.data.format=folder --config.data_dir={tmp_path}" in str(error.value)
+    assert f"{tmp_path}/tiny_imagenet32/SPLIT" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_what_the_message_says_of_images_in_folders_works(tmp_path):
+    Image = pytest.importorskip("PIL.Image")
+    for split, number in (("train", 3), ("validation", 2)):
+        for name in ("cat", "dog"):
+            folder = tmp_path / "tiny_imagenet32" / split / name
+            folder.mkdir(parents=True)
+            for i in range(number):
+                Image.fromarray(np.full((32, 32, 3), 40 * i, np.uint8)).save(folder / f"{i}.png")
+    own = {
+        "data.format": "folder",
+        "data_dir": str(tmp_path),
+        "data.num_train": 4,
+        "data.num_test": 4,
+        "data.num_classes": 2,
+    }
+    found = image_set(load_config("configs/break_even.py:E7_densenet,scale=smoke", own))
+    assert (found.train["x"].shape, found.tests["test"]["y"].shape) == ((4, 32, 32, 3), (4,))
 
 
 def prepare(root, version, file_format="array_record"):
@@ -108,6 +134,7 @@ def test_tensorflow_is_not_imported_even_where_it_is_installed(tmp_path):
     script = f"""
 import sys
 sys.path += [{str(REPOSITORY)!r}, {str(tmp_path)!r}]
+from lrjax.data.image_sets import image_set
 from lrjax.data.images import cifar10
 cifar10({config_of(num_train=8, num_test=2)!r})
 assert "tensorflow" not in sys.modules

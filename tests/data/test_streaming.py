@@ -43,7 +43,8 @@ def config(folder, resident, **overrides):
         made.data = type(made)({"name": "image_set"} | SETTINGS | {"resident": resident})
         made.arms = type(made)()
         made.probes = type(made)({"accuracy": 4})
-        made.sweep = type(made)({"seed": (0, 1, 1)})
+        lanes = ((0, 0.05), (1, 0.05), (1, 0.1))  # two of one order
+        made.sweep = type(made)({"seed,optimizer": {"learning_rate": lanes}})
         made.update(data_dir=str(folder), batch_size=4, steps=14, log_every=2, checkpoint_every=4, lanes_per_device=3)
         made.optimizer.learning_rate = 0.05
         made.lane_loop = "vmap"
@@ -115,5 +116,5 @@ def test_without_grain_the_extra_to_install_is_named(folder, monkeypatch):
         return importer(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", refusing)
-    with pytest.raises(LrjaxError, match=r"pip install \"lrjax\[large\]\""):
+    with pytest.raises(LrjaxError, match=r"pip install grain \(the extra large\)"):
         image_stream(settings(folder, resident=6))

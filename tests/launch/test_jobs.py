@@ -6,12 +6,13 @@ import re
 import shlex
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 
-from launch import jobs
+from launch import clusters, jobs
 from launch.clusters import TARGETS
 from tests.runs import REPOSITORY
 
@@ -87,7 +88,8 @@ def commands_in(target, text):
     if target == "skypilot":
         return [shlex.split(document["run"]) for document in documents]
     pods = [document["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"] for document in documents]
-    return [pod["containers"][0]["command"] for pod in pods]
+    words = [pod["containers"][0]["command"] for pod in pods]
+    return [command[command.index("python") :] for command in words]  # behind the shell that installs
 
 
 @pytest.mark.parametrize("target", FLAGS)
@@ -107,6 +109,65 @@ def test_a_skypilot_task_is_recovered_after_a_preemption_and_keeps_its_runs(laun
         assert task["resources"]["job_recovery"]["recover_on_exit_codes"] == [75]
         assert task["file_mounts"] == {"/runs/mine": {"source": "gs://bucket", "mode": "MOUNT"}}
         assert "--workdir=/runs/mine/" in task["run"]
+
+
+def installing(target, text):
+    """What a target runs before each job."""
+    if target == "skypilot":
+        return {document["setup"].strip() for document in yaml.safe_load_all(text)}
+    if target == "tpu_vm":
+        calls = [shlex.split(line)[1] for line in text.splitlines() if line.startswith("run '")]
+        return {call.split(" && ")[-2] for call in calls}
+    pods = [
+        document["spec"]["replicatedJobs"][0]["template"]["spec"]["template"] for document in yaml.safe_load_all(text)
+    ]
+    commands = [pod["spec"]["containers"][0]["command"] for pod in pods]
+    return {command[2].removesuffix(' && exec "$@"') if command[0] == "sh" else "" for command in commands}
+
+
+PIP = "python -m pip install --quiet 'jax[{}]>=0.10,<0.13'"
+
+
+@pytest.mark.parametrize(
+    ("target", "flags", "before"),
+    [
+        ("skypilot", ["--accelerators=A100:1"], 'pip install -e ".[cuda12]"'),
+        ("skypilot", ["--accelerators=H100:8", "--extra=cuda13"], 'pip install -e ".[cuda13]"'),
+        ("skypilot", ["--accelerators=tpu-v5e-8"], 'pip install -e ".[tpu]"'),
+        ("skypilot", ["--extra=none"], "pip install -e ."),
+        ("skypilot", ["--setup=./mine.sh"], "./mine.sh"),
+        ("tpu_vm", [], PIP.format("tpu")),
+        ("kubernetes", ["--resource=nvidia.com/gpu=1"], PIP.format("cuda12")),
+        ("kubernetes", ["--resource=nvidia.com/gpu=1", "--extra=cuda13"], PIP.format("cuda13")),
+        ("kubernetes", ["--setup=true"], "true"),
+    ],
+)
+def test_the_extra_of_the_accelerator_that_an_option_names_is_installed(launch, target, flags, before):
+    assert installing(target, launch(target, "--dry_run", *flags)[1]) == {before}
+
+
+@pytest.mark.parametrize(
+    ("resource", "before"),
+    [("google.com/tpu=4", PIP.format("tpu")), ("cpu=8", ""), ("nvidia.com/gpu=8", PIP.format("cuda12"))],
+)
+def test_a_pod_installs_for_the_resource_that_it_asks_for(planned, resource, before):
+    flags = [
+        "--target=kubernetes",
+        "--image=lrjax:1",
+        "--storage=claim",
+        f"--resource={resource}",
+        "--workdir=/runs/mine",
+    ]
+    parsed, _, _ = jobs.parse([CONFIG, *flags])
+    (text,) = clusters.submission("kubernetes", planned, parsed, dry_run=True).files.values()
+    assert installing("kubernetes", text) == {before}
+
+
+def test_what_is_installed_is_in_the_range_that_the_project_takes():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    for extra in set(clusters.EXTRAS) - {"none"}:
+        (wanted,) = project["optional-dependencies"][extra]
+        assert wanted.split(";")[0] == clusters.JAX.format(extra=extra)
 
 
 def test_a_jobset_restarts_after_a_preemption_and_fails_with_the_run(launch):
@@ -257,6 +318,11 @@ BAD = {
         [CONFIG, "--target=kubernetes", *FLAGS["kubernetes"], "--dry_run"],
         "give an absolute path",
     ),
+    "an accelerator of another make": (
+        [CONFIG, "--target=skypilot", "--accelerators=MI300X:8", "--storage=gs://b", "--workdir=/x", "--dry_run"],
+        "lrjax has no extra for mi300x:8; give --setup",
+    ),
+    "an extra that there is not": ([CONFIG, "--target=skypilot", "--extra=cuda11"], "invalid choice: 'cuda11'"),
     "a blank": ([CONFIG, "--target=slurm", "--workdir=my runs", "--dry_run"], "--workdir='my runs': no blanks"),
     "a setting without a value": (
         [CONFIG, "--target=kubernetes", *FLAGS["kubernetes"], "--workdir=/x", "--dry_run", "--resource=gpu"],

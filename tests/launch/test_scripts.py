@@ -111,5 +111,6 @@ def test_the_jobs_on_a_tpu_vm_are_started_again_after_a_preemption(statuses, sta
     ended = subprocess.run(["bash", script], env=with_programs(programs, HERE=str(tmp_path)), capture_output=True)
     assert ended.returncode == status
     before = "compute,tpus,tpu-vm,ssh,pod,--zone=here,--worker=all,--command=cd lrjax && . .venv/bin/activate && "
+    before += "python -m pip install --quiet 'jax[tpu]>=0.10,<0.13' && "
     calls = (tmp_path / "calls").read_text().splitlines()
     assert calls == [before + f"python 'it'\"'\"'s' {number}," for number in starts]

@@ -1,10 +1,13 @@
 """Acceptance tests T2 to T12 of benign oscillation, on real runs; T1 is in the cubic map's tests."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import lrjax
 from lrjax.experiment.rundir.lanes import end, lanes
+from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.benign_osc import CLAIMS, observe
 from lrjax.papers.benign_osc.variation_checks import table
 from lrjax.papers.claim import judge
@@ -161,3 +164,12 @@ def test_claims_of_the_main_job_come_out_as_recorded_runs_did(clear):
     for claim in ("theorem_5", "edge_of_stability"):
         assert verdict(clear, claim) == "supported"
     assert verdict(clear, "time_matched") == "inconclusive"  # that arm was left out here
+
+
+def test_an_agreement_on_no_fitted_example_supports_nothing(monkeypatch):
+    found = {"signal": 1.0, "formula": 1.0, "power": 1.0, "fitted": 0, "largest_difference": 0.0}
+    monkeypatch.setattr(observe, "stability", lambda arrays, rate: found)
+    lane = {"lane": 0, "arm": "main", "e": 1.25, "learning_rate": 5.0, "seed": 0, "values": {}, "steps": 1}
+    result = RunResult([], [{}], {}, Path(), {"experiment": "CLEAR", "scale": "small"}, [lane])
+    claims = [claim for claim in CLAIMS if claim.id == "edge_of_stability"]
+    assert [entry["verdict"] for entry in judge(claims, result)] == ["not judged"]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import lrjax
+from lrjax.experiment.config.listing import list_experiments
 from lrjax.experiment.loop.sweep import expand
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.break_even import CLAIMS, figures, observations
@@ -16,7 +17,6 @@ from lrjax.papers.break_even.recorded import detections, sizes
 from lrjax.papers.break_even.trajectory_figures import pca
 from lrjax.papers.claim import judge
 from lrjax.report import write_report
-from lrjax.report.listing import list_experiments
 
 STEPS = np.arange(0, 2000, 100)
 

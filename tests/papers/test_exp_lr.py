@@ -196,3 +196,10 @@ def test_claims_are_judged_in_order_and_say_what_the_paper_reports(toy):
     assert [entry["id"] for entry in entries] == ["toy_exact", "toy_noisy"]
     assert entries[1]["verdict"] == "inconclusive"
     assert "this run has no lane noisy_decay" in entries[1]["measured"]
+
+
+def test_one_seed_has_no_standard_error_and_none_is_called_infinite():
+    verdict, measured = checks.same_accuracy("a", "b")(accuracies(a=(60,), b=(60,)))
+    assert verdict == "inconclusive"
+    assert "one seed, so no standard error" in measured
+    assert "inf" not in measured

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from lrjax.errors import LrjaxError
-from lrjax.report.listing import list_experiments
+from lrjax.experiment.config.listing import list_experiments
 from lrjax.report.readme import ARXIV, END, START, TITLES, claims_tables, main, rewrite, summary_table
 
 

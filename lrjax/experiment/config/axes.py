@@ -105,7 +105,8 @@ def product(axes: Mapping[str, Any]) -> list[Point]:
     """Every point of the axes of a `config.sweep`: key -> values, or "KEY,KEY" -> tuples of values that go together.
 
     Raises:
-        LrjaxError: an axis has no values, one that joins keys lacks a value for some, or a key stands in two axes.
+        LrjaxError: an axis has no values or one of them twice, one that joins keys lacks a value for some, or a key stands
+            in two axes.
 
     Example:
         >>> product({"e": (0.5, 1.1), "seed": (0,)})
@@ -125,6 +126,9 @@ def product(axes: Mapping[str, Any]) -> list[Point]:
         rows = values if len(names) > 1 else [(value,) for value in values]
         if not all(isinstance(row, (tuple, list)) and len(row) == len(names) for row in rows):
             raise LrjaxError(f"sweep.{key} joins {len(names)} keys; give a tuple of {len(names)} for each point")
+        for place, value in enumerate(values):  # one run that counts as several would look surer than it is
+            if value in values[:place]:
+                raise LrjaxError(f"sweep.{key} has {value!r} more than once; give each value once")
         columns.append([dict(zip(names, row, strict=True)) for row in rows])
     return crossed(*columns)
 

@@ -31,6 +31,18 @@ def freeze(content: Mapping[str, Any] | Config) -> Config:
     return FrozenConfigDict(content)
 
 
+def tuples(value: Any) -> Any:
+    """JSON as a config file would have it: JSON has lists where a config has tuples.
+
+    Example:
+        >>> tuples({"sweep": {"e": [0.5, 1.1]}})
+        {'sweep': {'e': (0.5, 1.1)}}
+    """
+    if isinstance(value, dict):
+        return {key: tuples(item) for key, item in value.items()}
+    return tuple(map(tuples, value)) if isinstance(value, list) else value
+
+
 def to_json(config: Mapping[str, Any] | ConfigDict) -> str:
     """Canonical JSON of a config: sorted keys, tuples as lists."""
 

@@ -1,6 +1,7 @@
 """Durations of a config ("3 epochs") in steps."""
 
 import math
+import re
 from collections.abc import Iterable
 
 from lrjax.errors import LrjaxError, check
@@ -31,6 +32,24 @@ def to_steps(duration: int | str, steps_per_epoch: int, key: str) -> int:
     if scale is None or not math.isfinite(value):
         raise LrjaxError(f"{key}={duration!r} is no duration; write a number of steps or, say, '3 epochs'")
     return round(value * scale)
+
+
+def to_seconds(text: str, key: str) -> float:
+    """A time such as "8m", "1h30m", "45s" or "90" in seconds.
+
+    Raises:
+        LrjaxError: it cannot be read, or is not positive.
+
+    Example:
+        >>> to_seconds("8m", "--time_limit"), to_seconds("1h30m", "--time_limit"), to_seconds("90", "--time_limit")
+        (480.0, 5400.0, 90.0)
+    """
+    number = r"(\d+(?:\.\d+)?)"
+    match = re.fullmatch(rf"(?:{number}d)?(?:{number}h)?(?:{number}m(?:in)?)?(?:{number}s?)?", text.strip())
+    parts = match.groups("0") if match else ()
+    seconds = sum(float(part) * unit for part, unit in zip(parts, (86400, 3600, 60, 1), strict=False))
+    check(seconds > 0, f"{key}={text} is no time; write, say, 45s, 8m or 1h30m")
+    return seconds
 
 
 def phases(when: int | str, steps_per_epoch: int, key: str) -> tuple[tuple[int, int | None], ...]:

@@ -12,7 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from lrjax.errors import LrjaxError, check, nearest
-from lrjax.experiment.config import plugins
+from lrjax.experiment.config import plugins, reach
 from lrjax.experiment.config.axes import replaced
 from lrjax.experiment.config.canonical import Config, flatten
 from lrjax.experiment.config.overrides import _set_open, apply_overrides
@@ -59,13 +59,14 @@ def load_config(spec: str, overrides: Mapping[str, Any] | None = None) -> Config
             without a scale `small`.
         overrides: dotted key -> value, for example `{"seed": 3, "sweep.e": (1.1, 1.25)}`. Keys under `sweep`, `arms`
             and `probes` may be new; all others must exist and keep their type (an int may stand for a float). A value
-            for a key that the experiment sweeps takes the place of that axis.
+            for a key that the experiment sweeps takes the place of that axis. All of them reach every lane, arms included,
+            or are refused (`lrjax.experiment.config.reach`).
 
     Returns:
         A locked ConfigDict.
 
     Raises:
-        LrjaxError: no such file, experiment, scale or key, or a value of the wrong type.
+        LrjaxError: no such file, experiment, scale or key, a value of the wrong type, or one that arms set themselves.
 
     Example:
         >>> import lrjax
@@ -77,9 +78,11 @@ def load_config(spec: str, overrides: Mapping[str, Any] | None = None) -> Config
     config = module.EXPERIMENTS[experiment](scale)
     config.experiment, config.scale = experiment, scale
     config.lock()
-    overrides = overrides or {}
+    overrides, design = overrides or {}, reach.design_of(config)
     apply_overrides(config, overrides)
-    return _unsweep(config, overrides)
+    _unsweep(config, overrides)
+    reach.settle(config, overrides, design)
+    return config
 
 
 def read_spec(spec: str) -> tuple[types.ModuleType, str, str]:
@@ -113,7 +116,7 @@ def read_spec(spec: str) -> tuple[types.ModuleType, str, str]:
     return module, experiment, scale
 
 
-def _unsweep(config: Config, overrides: Mapping[str, Any]) -> Config:
+def _unsweep(config: Config, overrides: Mapping[str, Any]) -> None:
     """Takes keys out of the sweep: what the user gives for a swept key, value or axis, takes the place of its axis."""
     axes = flatten(config.sweep)
     left = replaced(axes, {key for key in axes if f"sweep.{key}" in overrides}, overrides)
@@ -122,4 +125,3 @@ def _unsweep(config: Config, overrides: Mapping[str, Any]) -> Config:
             config.sweep = ConfigDict()
         for key, values in left.items():
             _set_open(config, f"sweep.{key}", values)
-    return config

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict, FieldReference
 from lrjax.errors import LrjaxError, check, nearest
 from lrjax.experiment.config.canonical import Config, flatten
 from lrjax.experiment.config.durations import DURATIONS
+from lrjax.experiment.config.meanings import suggestion
 from lrjax.experiment.config.optimizers import optimizer_arguments
 
 OPEN = ("sweep", "arms", "probes")  # dictionaries whose keys the user chooses
@@ -61,8 +62,13 @@ def apply_overrides(config: Config, overrides: Mapping[str, Any]) -> Config:
     Raises:
         LrjaxError: an unknown key (the nearest valid one is named) or a value of the wrong type.
     """
-    # The optimizer's name first: it decides which other keys there are.
-    for dotted, value in sorted(overrides.items(), key=lambda item: item[0] != "optimizer.name"):
+
+    # The optimizer's name first: it decides which other keys there are. Arms that are taken out last: they stay out.
+    def place(item: tuple[str, Any]) -> int:
+        gone = item[0].startswith("arms.") and item[0].count(".") == 1 and item[1] is None
+        return 0 if item[0] == "optimizer.name" else 2 if gone else 1
+
+    for dotted, value in sorted(overrides.items(), key=place):
         *path, leaf = dotted.split(".")
         if path and path[0] in OPEN:
             _set_open(config, dotted, value)
@@ -79,14 +85,22 @@ def apply_overrides(config: Config, overrides: Mapping[str, Any]) -> Config:
                 config.optimizer[leaf] = value
             continue
         if not isinstance(node, ConfigDict) or leaf not in node or isinstance(node[leaf], ConfigDict):
-            names = [name for name in flatten(config) if not name.endswith(f".{dotted}")]  # as in sweep.TYPO
-            raise LrjaxError(f"unknown config key {dotted!r}; {nearest(dotted, names)}")
+            names = [name for name in flatten(config) if name != f"sweep.{dotted}" and not name.startswith("arms.")]
+            raise LrjaxError(f"unknown config key {dotted!r}; {suggestion(dotted, names + _arguments(config))}")
         if value is None and _may_be_none(node, leaf):
             node[leaf] = None
             continue
         value = _coerce(dotted, value, node.get_type(leaf))
         replace(node, leaf, value)
     return config
+
+
+def _arguments(config: Config) -> list[str]:
+    """The keys that the optimizer would take beside those that are there."""
+    if "optimizer" not in config or "name" not in config.optimizer:
+        return []
+    taken = optimizer_arguments(config.optimizer.name)
+    return [f"optimizer.{name}" for name in taken if name not in config.optimizer]
 
 
 def replace(node: Config, leaf: str, value: Any) -> None:

@@ -168,7 +168,7 @@ class Block:
     @property
     def name(self) -> str:
         """What the progress bar shows."""
-        return f"{self.lanes[0].arm} ({len(self.lanes)} lanes)"
+        return f"{self.lanes[0].arm} ({len(self.lanes)} lane{'s' * (len(self.lanes) != 1)})"
 
     def fixed_arrays(self) -> dict[str, np.ndarray]:
         """What a report needs to know of each lane's data: "data/<name>" [1, lanes, ...]."""

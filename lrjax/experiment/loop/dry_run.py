@@ -10,7 +10,7 @@ from lrjax import data
 from lrjax.devices import accelerators, parallel
 from lrjax.devices.flops import count
 from lrjax.experiment.config.canonical import Config
-from lrjax.experiment.loop import sweep
+from lrjax.experiment.loop import calibrate, sweep
 from lrjax.experiment.step.engines import ENGINES
 from lrjax.experiment.step.hparams import HParams
 from lrjax.experiment.step.train_step import Engine, StepInputs, init_state, train_step
@@ -112,11 +112,12 @@ def _memory(group: sweep.Group, state: int, arrays: int, compiled: bool) -> str:
 
 
 def describe(config: Config, *, compiled: bool = True) -> str:
-    """The text of `--dry_run`: shapes, parameters, memory, steps and estimated FLOPs of every group of lanes.
+    """The text of `--dry_run`: shapes, parameters, memory, steps, estimated FLOPs and time of every group of lanes.
 
     Args:
         config: as from `lrjax.load_config`.
-        compiled: compile the step of each group for the memory it takes, which lasts minutes for a deep network.
+        compiled: compile the step of each group for the memory it takes, which lasts minutes for a deep network, and time
+            a few steps on this machine.
 
     Raises:
         LrjaxError: the config is wrong.
@@ -128,11 +129,14 @@ def describe(config: Config, *, compiled: bool = True) -> str:
         True
     """
     lines = [f"{config.paper}:{config.experiment}, scale={config.scale} (dry run: shapes only)"]
-    total = 0.0
-    for group in sweep.expand(config):
+    total, groups, timings = 0.0, sweep.expand(config), []
+    speed = calibrate.machine_flops() if compiled else 0.0
+    num_lanes = sum(len(group.lanes) for group in groups)
+    for group in groups:
         found = estimate(group)
         static = group.static
         total += found["flops"]
+        timings += [calibrate.timing(group, found, num_lanes, speed)] if compiled else []
         arms = ", ".join(dict.fromkeys(lane.arm for lane in group.lanes))
         lines += [
             f"\n{static.model.name} on {static.data.name}, engine {static.engine}: {arms}",
@@ -146,6 +150,5 @@ def describe(config: Config, *, compiled: bool = True) -> str:
         shapes = jax.tree_util.tree_leaves_with_path(found["shapes"], is_leaf=lambda x: isinstance(x, tuple))
         lines += [f"    {jax.tree_util.keystr(path)} {shape}" for path, shape in shapes[:40]]
         lines += [f"    ... and {len(shapes) - 40} more arrays"] if len(shapes) > 40 else []
-    return "\n".join(
-        [*lines, f"\nestimated FLOPs of the experiment: {_human(total, '')} (training steps; probes not counted)"]
-    )
+    lines.append(f"\nestimated FLOPs of the experiment: {_human(total, '')} (training steps; probes not counted)")
+    return "\n".join([*lines, *([calibrate.said(timings)] if compiled else [])])

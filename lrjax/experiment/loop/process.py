@@ -41,7 +41,8 @@ def restart_with_huge_pages() -> None:
     """
     offered = HUGE_PAGES.read_text() if HUGE_PAGES.exists() else ""
     environment = with_huge_pages(dict(os.environ), offered)
-    if environment is not None and sys.orig_argv[1:2] == ["-m"]:
+    program = sys.orig_argv[1:2]
+    if environment is not None and (program == ["-m"] or [Path(word).name for word in program] == ["lrjax"]):
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 

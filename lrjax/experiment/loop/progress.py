@@ -10,8 +10,21 @@ from tqdm import tqdm
 EVERY_S = 10.0  # between plain lines
 
 
+def in_notebook() -> bool:
+    """Whether this is the kernel of a notebook, which shows a bar although its stderr is no terminal.
+
+    Example:
+        >>> in_notebook()
+        False
+    """
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return getattr(shell, "kernel", None) is not None
+
+
 def _width() -> dict[str, Any]:
     """A terminal that does not know its width (a fresh pty) says 0, and a bar of 0 columns would not be seen."""
+    if in_notebook():
+        return {"ncols": 80}
     known = os.get_terminal_size(sys.stderr.fileno()).columns > 0
     return {"dynamic_ncols": True} if known else {"ncols": 80, "nrows": 24}
 
@@ -33,7 +46,7 @@ class Progress:
     def __init__(self, total: int, *, quiet: bool = False):
         self.total, self.done, self.quiet = total, 0, quiet
         self._before, self._started, self._printed = 0, 0.0, time.monotonic()
-        on_terminal = sys.stderr.isatty() and not quiet
+        on_terminal = (sys.stderr.isatty() or in_notebook()) and not quiet
         self._bar: Any = tqdm(total=total, unit="step", unit_scale=True, **_width()) if on_terminal else None
 
     def __enter__(self) -> "Progress":

@@ -15,6 +15,8 @@ from lrjax.experiment.step.engines import ENGINES
 from lrjax.experiment.step.losses import LOSSES
 from lrjax.experiment.step.representation import check_representation
 
+MOST_STEPS = 10**8  # of a lane; its schedule is a table in memory, and so is what is recorded at every step
+
 
 def resolve_durations(config: Config, steps_per_epoch: int) -> None:
     """Replaces every duration of an unfrozen config by its number of steps, in place."""
@@ -85,6 +87,9 @@ def _check_numbers(config: Config, num_train: int) -> None:
     check(config.optimizer.learning_rate is not None, "no learning rate is set; give optimizer.learning_rate")
     for key in ("steps", "log_every", "checkpoint_every", "lanes_per_device"):
         check(config[key] >= 1, f"{key}={config[key]} must be at least 1")
+    check(
+        config.steps <= MOST_STEPS, f"steps={config.steps} must be {MOST_STEPS} or less: a lane keeps a table of them"
+    )
     kept = config.keep_checkpoints
     few = isinstance(kept, int) and not isinstance(kept, bool) and kept >= 1
     check(kept == "all" or few, f"keep_checkpoints={kept!r} must be 'all' or a number, 1 or more")

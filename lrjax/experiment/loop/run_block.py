@@ -11,12 +11,9 @@ from lrjax.experiment.config.durations import due
 from lrjax.experiment.loop import branch, process
 from lrjax.experiment.loop.block import Block, Saved
 from lrjax.experiment.loop.progress import Progress
+from lrjax.experiment.loop.stopping import ended
 from lrjax.experiment.rundir.checkpoint import Checkpoints, fitted, read
 from lrjax.experiment.rundir.metrics import Writer
-
-
-class Preempted(Exception):
-    """SIGTERM came; the run is saved."""
 
 
 def _write_chunk(writer: Writer, block: Block, start: int, metrics: Any, measured: dict[str, Any]) -> None:
@@ -48,6 +45,7 @@ def _save(checkpoints: Checkpoints, writer: Writer, block: Block, at: int, saved
     saved = parallel.fetch(saved)
     lanes = block.outcome(saved.state)
     meta = {"offset": writer.offset, "finished": at >= block.length, "lanes": lanes, "wall_time_s": clock()}
+    meta["pieces"] = writer.account.get(block.number, {})
     if hosts.writes():
         checkpoints.save(at, saved, meta)
     return lanes
@@ -83,7 +81,7 @@ def run_block(
     offset: int,
     clock: Callable,
     progress: Progress,
-    stop: Callable,
+    stop: Callable[[], str],
     trace: Path | None = None,
 ) -> list:
     """Takes a block from its last checkpoint to its end; returns how its lanes ended.
@@ -91,7 +89,8 @@ def run_block(
     A trace is made of the second chunk, or of the only one: the first compiles.
 
     Raises:
-        Preempted: `stop()` was true after a chunk (SIGTERM); everything is saved.
+        Preempted: `stop()` gave a reason after a chunk; everything is saved.
+        KeyboardInterrupt: that reason was Ctrl-C.
     """
     checkpoints = Checkpoints(folder / f"block-{block.number:03d}", block.static.keep_checkpoints)
     begin = block.start()
@@ -107,6 +106,7 @@ def run_block(
         (state, memory), meta = restored
         first, state = meta["step"], parallel.put_lanes(state, block.mesh)
         progress.skip(sum(min(first, table.rates.size) - block.begin for table in block.tables))
+        writer.vouch(block.number, meta)
         writer.rewind(block.number, first, meta["offset"])
         pending = None
     every = -(-block.static.checkpoint_every // block.chunk) * block.chunk
@@ -130,6 +130,6 @@ def run_block(
             lanes = _save(checkpoints, writer, block, at, Saved(state, memory), clock)
         if stopping and at < block.length:
             checkpoints.close()
-            raise Preempted
+            raise ended(stopping)
     checkpoints.close()
     return lanes

@@ -12,11 +12,13 @@ from ml_collections import ConfigDict
 
 from lrjax import data
 from lrjax.errors import LrjaxError, check
-from lrjax.experiment.config.axes import Point, as_axes, chain, product, replaced, without
+from lrjax.experiment.config.axes import Point, as_axes, chain, without
 from lrjax.experiment.config.canonical import Config, flatten, freeze, to_json
 from lrjax.experiment.config.load import load_config, read_spec
 from lrjax.experiment.config.overrides import OPEN, apply_overrides, replace
+from lrjax.experiment.config.reach import Design, design_of
 from lrjax.experiment.loop import branch
+from lrjax.experiment.loop.points import points
 from lrjax.experiment.loop.resolve import resolve
 from lrjax.experiment.rundir.lanes import differing
 from lrjax.experiment.step.engines import ENGINES
@@ -115,32 +117,6 @@ def static_of(config: Config) -> dict[str, Any]:
     return content
 
 
-def points(config: Config) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """Every (arm, swept values, arm's overrides) of an experiment: each arm crossed with the product of the sweep.
-
-    An arm may bring a `sweep` of its own, which adds to the common one. What an arm sets itself is not swept in it.
-    Keys joined by a comma are swept together: `{"e,seed": ((0.5, 3), (1.1, 4))}` has two points.
-
-    Example:
-        >>> from ml_collections import ConfigDict
-        >>> points(ConfigDict({"arms": {}, "sweep": {"e": (0.5, 1.1), "seed": (0,)}}))
-        [('main', {'e': 0.5, 'seed': 0}, {}), ('main', {'e': 1.1, 'seed': 0}, {})]
-        >>> points(ConfigDict({"arms": {"late": {"steps": 9, "sweep": {"e": (2.0,)}}}, "sweep": {"steps": (1, 2)}}))
-        [('late', {'e': 2.0}, {'steps': 9})]
-    """
-    found = []
-    for arm in list(config.arms) or ["main"]:
-        settings = config.arms.get(arm, ConfigDict())
-        check(
-            isinstance(settings, ConfigDict), f"arms.{arm}={settings!r} is no set of keys; write arms.{arm}.KEY=VALUE"
-        )
-        overrides = flatten(settings)
-        own = {key.removeprefix("sweep."): overrides.pop(key) for key in list(overrides) if key.startswith("sweep.")}
-        axes = without(replaced(flatten(config.sweep) | own, own), overrides)
-        found += [(arm, values, overrides) for values in product(axes)]
-    return found
-
-
 def expand(config: Config) -> list[Group]:
     """Resolves every lane of an experiment and groups lanes by their static part, in the order of their first lane.
 
@@ -160,6 +136,7 @@ def expand(config: Config) -> list[Group]:
         changed = differing({**resolved, "probes": lane_config.probes}, written)
         lanes.append(Lane(index, arm, values, resolved, changed=changed))
         lanes[-1].coefficients()  # refuses a rate that its representation does not have
+    _check_distinct(lanes)
     for lane in [lane._replace(origin=branch.origin_of(lane, lanes)) for lane in lanes]:
         static = static_of(lane.config)
         key = to_json(static)
@@ -168,6 +145,18 @@ def expand(config: Config) -> list[Group]:
             _check_engine(groups[key].static, lane.config)
         groups[key].lanes.append(lane)
     return list(groups.values())
+
+
+def _check_distinct(lanes: list[Lane]) -> None:
+    """Refuses two lanes of an arm that are one and the same run: as two seeds they would look surer than they are."""
+    first: dict[Any, Lane] = {}
+    for lane in lanes:
+        same = first.setdefault((lane.arm, repr(sorted(lane.changed.items()))), lane)
+        if same is not lane:
+            one, other = (", ".join(f"{k}={v!r}" for k, v in which.values.items()) for which in (same, lane))
+            raise LrjaxError(
+                f"the sweep has the same run twice in arm {lane.arm!r}, at {one} and at {other}; leave one out"
+            )
 
 
 def declared(spec: str) -> list[Point]:
@@ -219,11 +208,12 @@ def runs(spec: str, chosen: Iterable[Point], overrides: Mapping[str, Any] | None
         [{'batch_size': 1, 'sweep.seed': (0, 1)}, {'batch_size': 2, 'sweep.seed': (0, 1)}]
     """
     groups: dict[Any, list[Point]] = {}
+    design = design_of(load_config(spec, overrides))
     for point in chain(chosen):
         named = [key for key in point if key in NAMES]
         check(not named, f"{named} cannot be swept; name another experiment or scale in --config")
         try:
-            program = _programs(load_config(spec, _over(overrides or {}, point) | point))
+            program = _programs(load_config(spec, _over(overrides or {}, point) | _placed(point, design)))
         except LrjaxError as error:
             raise LrjaxError(f"the sweep at {', '.join(f'{k}={v!r}' for k, v in point.items())}: {error}") from error
         own = {key: value for key, value in point.items() if key.split(".")[0] in OPEN}
@@ -232,7 +222,13 @@ def runs(spec: str, chosen: Iterable[Point], overrides: Mapping[str, Any] | None
     for members in groups.values():
         size = most or len(members)
         shared += [members[start : start + size] for start in range(0, len(members), size)]
-    return [_over(overrides or {}, members[0]) | _together(members) for members in shared]
+    return [_over(overrides or {}, members[0]) | _placed(_together(members), design) for members in shared]
+
+
+def _placed(point: Point, design: Design) -> Point:
+    """A point's value in the place of the experiment's own axis, where an arm stands beside that axis."""
+    beside = {key for own in design.arms.values() for key in own if key in design.axes}
+    return {f"sweep.{k}" if k in beside else k: (value,) if k in beside else value for k, value in point.items()}
 
 
 def _over(overrides: Mapping[str, Any], point: Point) -> Point:

@@ -1,8 +1,6 @@
 """Training loop of an experiment: lanes in blocks, from a config to a finished run directory."""
 
 import shutil
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,8 +15,9 @@ from lrjax.errors import LrjaxError, check
 from lrjax.experiment.config.canonical import Config, fingerprint
 from lrjax.experiment.loop import branch, sweep
 from lrjax.experiment.loop.block import Block
-from lrjax.experiment.loop.progress import Progress
-from lrjax.experiment.loop.run_block import Preempted, run_block
+from lrjax.experiment.loop.progress import Progress, in_notebook
+from lrjax.experiment.loop.run_block import run_block
+from lrjax.experiment.loop.stopping import Preempted, watched
 from lrjax.experiment.rundir import workdirs
 from lrjax.experiment.rundir.checkpoint import finished, read_meta
 from lrjax.experiment.rundir.metrics import RunResult, SinksOf, Writer, load_run, read_status, write_status
@@ -28,27 +27,30 @@ def run(
     config: Config,
     workdir: str | Path,
     *,
-    quiet: bool = True,
+    quiet: bool | None = None,
     command: str | None = None,
     sinks: Sequence[str] = (),
     profile: bool = False,
+    time_limit: float | None = None,
 ) -> RunResult:
     """Runs an experiment, or goes on with it, or reads it when it is done.
 
     Args:
         config: from `lrjax.load_config`.
         workdir: made if missing; a killed run of the same config in it is taken up again.
-        quiet: no progress on stderr.
+        quiet: no progress on stderr; default: quiet, but for a bar in a notebook.
         command: what the report shows as the way to repeat the run.
         sinks: where the rows of metrics.jsonl go besides: keys of `lrjax.experiment.rundir.sinks.SINKS`.
         profile: write a trace of one chunk of steps into workdir/profile, for TensorBoard, XProf or Perfetto.
+        time_limit: seconds after which the run is saved and ends, `Preempted`; at least one chunk of steps is made.
 
     Returns:
         The run in memory.
 
     Raises:
         LrjaxError: a wrong config, or a workdir that is not this experiment's.
-        Preempted: SIGTERM came; the same call goes on.
+        Preempted: SIGTERM, SIGHUP or SIGUSR1 came, or the time limit; the same call goes on.
+        KeyboardInterrupt: Ctrl-C. The run is saved after the chunk, unless a second one comes before.
 
     Example:
         >>> import lrjax, tempfile
@@ -57,31 +59,17 @@ def run(
         >>> result.status["state"], sorted(result.arrays[0])[-1].split("/")[0]
         ('done', 'step')
     """
+    quiet = not in_notebook() if quiet is None else quiet
     groups = sweep.expand(config)
     if hosts.several():
         hosts.require_same(fingerprint(config) + workdirs.code_state()["code"], "configs or code")
     with ExitStack() as stack:
         status = hosts.agreed(lambda: stack.enter_context(workdirs.opened(Path(workdir), config)))
         if status.get("state") != "done":
-            _run_groups(groups, Path(workdir), status | {"command": command}, quiet, sinks, profile)
+            _run_groups(groups, Path(workdir), status | {"command": command}, quiet, sinks, profile, time_limit)
         elif hosts.writes():
             SinksOf(Path(workdir), sinks).open()
     return load_run(workdir)
-
-
-@contextmanager
-def _sigterm() -> Iterator[Callable[[], bool]]:
-    """Whether SIGTERM came, to be asked after each chunk. Signals reach the main thread alone, not a notebook's worker."""
-    received: list = []
-    agreed = hosts.stop_agreed()
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: agreed(False)
-        return
-    previous = signal.signal(signal.SIGTERM, lambda *_: received.append(True))
-    try:
-        yield lambda: agreed(bool(received))
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def _shared_data(group: sweep.Group, mesh: Mesh) -> Any:
@@ -138,7 +126,13 @@ def _say_layout(jobs: list[tuple[sweep.Group, list[sweep.Lane], Mesh]]) -> None:
 
 
 def _run_groups(
-    groups: list[sweep.Group], workdir: Path, status: dict[str, Any], quiet: bool, sinks: Sequence[str], profile: bool
+    groups: list[sweep.Group],
+    workdir: Path,
+    status: dict[str, Any],
+    quiet: bool,
+    sinks: Sequence[str],
+    profile: bool,
+    time_limit: float | None,
 ) -> None:
     jobs = _jobs(groups)
     records = sorted((lane.record() for group in groups for lane in group.lanes), key=lambda record: record["lane"])
@@ -150,22 +144,33 @@ def _run_groups(
     def clock() -> float:
         return earlier + time.monotonic() - started
 
-    def update(state: str) -> None:
-        if hosts.writes():
-            write_status(workdir, status | {"state": state, "wall_time_s": round(clock(), 2)})
-
     writer, offset = Writer(workdir, silent=not hosts.writes(), sinks=sinks), 0
+
+    def update(state: str, error: str | None = None) -> None:
+        if hosts.writes():
+            account = {
+                "bytes": writer.offset,
+                "arrays": [writer.account.get(number, {}) for number in range(len(jobs))],
+            }
+            told = {"error": error} if error else {}
+            write_status(workdir, status | account | told | {"state": state, "wall_time_s": round(clock(), 2)})
+
     traces = iter([workdir / "profile"] if profile else [])
     group_data: tuple[Any, Any] = (None, None)
     if not quiet:
         _say_layout(jobs)
     total = sum(lane.config.steps - lane.begin for group in groups for lane in group.lanes)
-    with _sigterm() as stop, Progress(total, quiet=quiet or not hosts.writes()) as progress, _state_on_error(update):
+    with (
+        watched(time_limit) as stop,
+        Progress(total, quiet=quiet or not hosts.writes()) as progress,
+        _state_on_error(update),
+    ):
         update("running")
         for number, (group, members, mesh) in enumerate(jobs):
             meta = hosts.agreed(lambda number=number: finished(folder / f"block-{number:03d}"))
             if meta is not None:
                 ended, offset = meta["lanes"], meta["offset"]
+                writer.vouch(number, meta)
                 progress.skip(sum(lane.config.steps - lane.begin for lane in members))
             else:
                 for later in range(number + 1, len(jobs)):  # their rows stand behind those that this block writes again
@@ -182,12 +187,18 @@ def _run_groups(
 
 
 @contextmanager
-def _state_on_error(update: Callable[[str], None]) -> Iterator[None]:
+def _state_on_error(update: Callable[..., None]) -> Iterator[None]:
     """Leaves in status.json how the run ended; on a full disk the error itself matters more than the record of it."""
     try:
         yield
     except BaseException as error:
-        state = "preempted" if isinstance(error, (Preempted, KeyboardInterrupt)) else "failed"
+        saved = isinstance(error, (Preempted, KeyboardInterrupt))
         with suppress(LrjaxError):
-            update(state)
+            update("preempted") if saved else update("failed", _reason(error))
         raise
+
+
+def _reason(error: BaseException) -> str:
+    """What a report says of a failure: the sentence for the user, or the kind of the error and its first line."""
+    first = str(error).split("\n")[0][:500]
+    return first if isinstance(error, LrjaxError) else f"{type(error).__name__}: {first}".removesuffix(": ")

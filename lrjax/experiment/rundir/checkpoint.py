@@ -1,9 +1,9 @@
 """Checkpoints, from which a killed run resumes bit for bit. The only file that imports orbax."""
 
-import json
 import shutil
 import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from lrjax.errors import LrjaxError, by_path
+from lrjax.experiment.rundir.files import read_json, refuse_link
+from lrjax.experiment.rundir.pieces import valid
+from lrjax.experiment.rundir.records import read_meta
 
 
 def _alone() -> ocp.options.MultiprocessingOptions:
@@ -27,10 +30,22 @@ def _checksum(state: Any) -> int:
     return crc
 
 
+_META: dict[str, Callable[[Any], bool]] = {
+    "step": lambda value: type(value) is int and value >= 0,
+    "offset": lambda value: type(value) is int and value >= 0,
+    "finished": lambda value: isinstance(value, bool),
+    "lanes": lambda value: isinstance(value, list) and all(isinstance(lane, dict) for lane in value),
+    "pieces": lambda value: valid(value) is not None,
+}
+
+
 def _checked(state: Any, meta: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     state = jax.tree.map(np.asarray, state)
     if _checksum(state) != meta["checksum"]:
         raise ValueError("its checksum does not match")
+    for key, fits in _META.items():
+        if key in meta and not fits(meta[key]):
+            raise ValueError(f"its record has the {key} {str(meta[key])[:40]!r}")
     return state, dict(meta)
 
 
@@ -68,11 +83,14 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, keep: int | str = 2):
+        self._named = folder
         self.folder, self._keep = folder.resolve(), None if keep == "all" else int(keep)
         self._manager: ocp.CheckpointManager | None = None
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
+            for path in (self._named, self._named.parent):
+                refuse_link(path)
             self.folder.mkdir(parents=True, exist_ok=True)
             options = ocp.CheckpointManagerOptions(
                 max_to_keep=self._keep,
@@ -157,18 +175,7 @@ def finished(folder: Path) -> dict[str, Any] | None:
     checkpoints = Checkpoints(folder)
     restored = checkpoints.restore()
     checkpoints.close()
-    return restored[1] if restored is not None and restored[1]["finished"] else None
-
-
-def read_meta(folder: Path) -> list[dict[str, Any]]:
-    """The JSON records of a block's checkpoints, without reading any state."""
-    records = []
-    for path in sorted(folder.glob("*/meta/metadata")):
-        try:
-            records.append(json.loads(path.read_text()))
-        except (OSError, ValueError):
-            continue
-    return records
+    return restored[1] if restored is not None and restored[1].get("finished") else None
 
 
 def stored_steps(folder: Path) -> list[int]:
@@ -189,7 +196,7 @@ def read(folder: Path, step: int) -> tuple[Any, dict[str, Any]]:
         # Not a manager: it would say that it may not write.
         with ocp.StandardCheckpointer(multiprocessing_options=_alone()) as checkpointer:
             state = checkpointer.restore(place / "state")
-        return _checked(state, json.loads((place / "meta" / "metadata").read_text()))
+        return _checked(state, read_json(place / "meta" / "metadata", dict))
     except Exception as error:  # as in `restore`: each library has its own
         raise LrjaxError(
             f"checkpoint {folder.name}/{step} is damaged ({_first_line(error)}); leave step {step} out, or run with --fresh"

@@ -1,6 +1,6 @@
 """The lanes of a finished run: those that recorded an array, those of an arm, how they ended, and the config of each."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
@@ -22,6 +22,61 @@ class NotMeasured(Exception):
         >>> def check(run):
         ...     raise NotMeasured("lane 3 (e = 1.5) diverged at step 120")
     """
+
+
+class NotJudged(Exception):
+    """Raised where a run could not have decided a claim: what it needs is not there yet, or lost.
+
+    `lrjax.papers.claim.judge` makes it "not judged". No `NotMeasured`, which checks catch to go on with other lanes.
+
+    Example:
+        >>> def check(run):
+        ...     raise NotJudged("arrays/block-000-000000400.npz is missing")
+    """
+
+
+class Withheld(Mapping[str, Any]):
+    """The arrays of a lane that are not whole: to read any of them raises `NotJudged`.
+
+    Args:
+        why: in words.
+
+    Example:
+        >>> Withheld("lane 3 is at step 100 of 400: the run was preempted").get("step/loss")
+        Traceback (most recent call last):
+        ...
+        lrjax.experiment.rundir.lanes.NotJudged: lane 3 is at step 100 of 400: the run was preempted
+    """
+
+    def __init__(self, why: str):
+        self._why = why
+
+    def _refuse(self) -> NoReturn:
+        raise NotJudged(self._why)
+
+    def __getitem__(self, name: str) -> NoReturn:
+        self._refuse()
+
+    def __iter__(self) -> Iterator[str]:
+        self._refuse()
+
+    def __len__(self) -> int:
+        self._refuse()
+
+
+def whole(run: RunResult) -> RunResult:
+    """The run for checks: lanes that are not whole have `Withheld` arrays."""
+    missing = getattr(run, "missing", {})
+    if not missing:
+        return run
+    arrays: list[Any] = [Withheld(missing[i]) if i in missing else own for i, own in enumerate(run.arrays)]
+    return run._replace(arrays=arrays)
+
+
+def without_missing(run: RunResult) -> RunResult:
+    """The run for observations: lanes that are not whole have no arrays."""
+    missing = getattr(run, "missing", {})
+    return run._replace(arrays=[{} if i in missing else own for i, own in enumerate(run.arrays)]) if missing else run
 
 
 class Recorded(dict[str, Any]):

@@ -1,19 +1,37 @@
-"""Files of a run, written and read back: status.json, metrics.jsonl (a row a chunk and lane), arrays/*.npz.
+"""Files of a run as they are written: status.json, metrics.jsonl (a row a chunk and lane), arrays/*.npz.
 
-Reports, claims and figures work from these files alone.
+Reports, claims and figures work from these files alone; `load_run` reads them back.
 """
 
 import json
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lrjax.errors import LrjaxError
+from lrjax.experiment.config.canonical import fingerprint
+from lrjax.experiment.rundir import frames, summary
+from lrjax.experiment.rundir.files import (
+    disk_error,
+    own_folder,
+    parsed,
+    read_bytes,
+    read_json,
+    refuse_link,
+    write_atomic,
+)
+from lrjax.experiment.rundir.loading import assembled
+from lrjax.experiment.rundir.pieces import NAME, checksum, piece_name, require
+from lrjax.experiment.rundir.records import check_status
 from lrjax.experiment.rundir.sinks import SINKS, Sink
+
+CHANGED = "config.json is not the config that this run was made with"
+MOST_ROWS = 1 << 31  # bytes of metrics.jsonl
 
 
 class RunResult(NamedTuple):
@@ -23,12 +41,15 @@ class RunResult(NamedTuple):
         metrics: rows of metrics.jsonl, one a chunk and lane.
         arrays: one dict a lane, name -> array. "step/<x>" has one entry a step (the loss before the update, the learning
             rate used); "<probe>/<x>" one a measurement, at the steps "<probe>/step"; "data/<x>" is fixed.
-        status: status.json.
+        status: status.json; of a run that is not finished, its lanes are as the last checkpoints say.
         workdir: its path.
         config: the config as JSON.
         lanes: one dict a lane: lane, arm, seed, values (set by the sweep), steps, learning_rate, config (dotted keys whose
             resolved value differs from that in `config`, see `lrjax.experiment.rundir.lanes.lane_config`), diverged_at,
             last_finite_loss.
+        missing: lane -> in words, why its arrays end before the lane does: it is still running, was killed, or a file of
+            its arrays is lost. They are whole up to there.
+        gaps: what is damaged or lost in the directory, a sentence each; empty for a run that is only not finished.
     """
 
     metrics: list[dict[str, Any]]
@@ -37,33 +58,23 @@ class RunResult(NamedTuple):
     workdir: Path
     config: dict[str, Any]
     lanes: list[dict[str, Any]]
+    missing: Mapping[int, str] = MappingProxyType({})
+    gaps: tuple[str, ...] = ()
 
+    def to_frame(self, table: str = "metrics") -> Any:
+        """A table of the run as a tidy data frame, of pandas or polars, whichever is there.
 
-def write_atomic(path: Path, content: str | bytes | Callable[[BinaryIO], object]) -> None:
-    """Writes a file whole or not at all: its content, or what a function writes to the open file.
+        Args:
+            table: "metrics" (a row a chunk and lane), "lanes" (a row a lane), "step" (a row a step and lane), or the name
+                of a probe (a row a measurement and lane); see `lrjax.experiment.rundir.frames.columns`.
 
-    Raises:
-        LrjaxError: the disk is full or not writable.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            if callable(content):
-                content(file)
-            else:
-                file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise _disk_error(path, error) from error
+        Raises:
+            LrjaxError: no such table, or neither package is installed.
+        """
+        return frames.frame(frames.columns(self, table))
 
-
-def _disk_error(path: Path, error: OSError) -> LrjaxError:
-    return LrjaxError(
-        f"could not write {path} ({error.strerror or error}). Free disk space and run the same command again."
-    )
+    def __repr__(self) -> str:
+        return summary.summary(self)
 
 
 def finite(value: Any) -> Any:
@@ -83,13 +94,15 @@ def write_status(workdir: Path, status: Mapping[str, Any]) -> None:
 
 
 def read_status(workdir: Path) -> dict[str, Any] | None:
-    """status.json, or None where there is none."""
+    """status.json, or None where there is none.
+
+    Raises:
+        LrjaxError: it is damaged.
+    """
     try:
-        return json.loads((workdir / "status.json").read_text())
+        return read_json(workdir / "status.json", dict)
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        raise LrjaxError(f"{workdir}/status.json is damaged; run with --fresh to start over") from error
 
 
 class SinksOf:
@@ -107,8 +120,8 @@ class SinksOf:
     def open(self) -> None:
         """Opens them once, with the rows that are there."""
         if self._opened is None and self.names:
-            config = json.loads((self.workdir / "config.json").read_text())
-            kept = _rows(self.workdir)
+            config = read_json(self.workdir / "config.json", dict)
+            kept = read_rows(self.workdir).rows
             self._opened = [SINKS[name](self.workdir, config, kept) for name in self.names]
 
     def send(self, rows: list[dict[str, Any]]) -> None:
@@ -128,16 +141,19 @@ class Writer:
 
     def __init__(self, workdir: Path, *, silent: bool = False, sinks: Sequence[str] = ()):
         self.workdir, self.silent, self.offset = workdir, silent, 0
+        self.account: dict[int, dict[str, int]] = {}  # block -> its pieces
         self._sinks = SinksOf(workdir, sinks)
         self._path = workdir / "metrics.jsonl"
         self._pieces: dict[str, list[np.ndarray]] = {}
         if silent:
             return
+        for path in (workdir / "ckpt", self._path):
+            refuse_link(path)
+        own_folder(workdir / "arrays")
         try:
-            (workdir / "arrays").mkdir(exist_ok=True)
             self._path.touch()
         except OSError as error:
-            raise _disk_error(workdir, error) from error
+            raise disk_error(workdir, error) from error
         self.offset = self._path.stat().st_size
 
     def rows(self, rows: list[dict[str, Any]]) -> None:
@@ -149,7 +165,7 @@ class Writer:
             with open(self._path, "ab") as file:
                 file.write(text)
         except OSError as error:
-            raise _disk_error(self._path, error) from error
+            raise disk_error(self._path, error) from error
         self.offset += len(text)
         self._sinks.send(rows)
 
@@ -164,13 +180,27 @@ class Writer:
         """Writes what was collected since the last flush as the piece of a block that ends at step `stop`."""
         if self._pieces:
             content = {name: np.concatenate(pieces) for name, pieces in self._pieces.items()}
-            self.save(f"block-{block:03d}-{stop:09d}", content)
+            name = piece_name(block, stop)
+            self.save(name.removesuffix(".npz"), content)
+            self.account.setdefault(block, {})[name] = checksum(self.workdir / "arrays" / name)
             self._pieces = {}
 
     def save(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Writes arrays/<name>.npz whole or not at all."""
         named: Any = {key.replace("/", "__"): array for key, array in arrays.items()}
         write_atomic(self.workdir / "arrays" / f"{name}.npz", lambda file: np.savez(file, **named))
+
+    def vouch(self, block: int, meta: Mapping[str, Any]) -> None:
+        """Checks that there is what a checkpoint of a block counts on, and goes on from its account.
+
+        Raises:
+            LrjaxError: rows or a piece of arrays are missing, by the name of the file.
+        """
+        if self.silent:
+            return
+        if self._path.stat().st_size < meta["offset"]:
+            raise LrjaxError(f"{self._path} lacks rows that a checkpoint counts on; run with --fresh to start over")
+        self.account[block] = require(self.workdir, meta.get("pieces"))
 
     def rewind(self, block: int, step: int, offset: int) -> None:
         """Truncates output newer than the checkpoint: rows beyond `offset` bytes, pieces of the block after `step`."""
@@ -182,97 +212,77 @@ class Writer:
         self.offset = offset
         self._sinks.open()
         for path in (self.workdir / "arrays").glob("block-*.npz"):
-            _, number, stop = path.stem.split("-")
-            if int(number) > block or (int(number) == block and int(stop) > step):
+            found = NAME.fullmatch(path.name)
+            if found and (int(found[1]) > block or (int(found[1]) == block and int(found[2]) > step)):
                 path.unlink()
 
 
-def _pieces(workdir: Path, block: int) -> dict[str, np.ndarray]:
-    pieces: dict[str, list[np.ndarray]] = {}
-    for path in sorted((workdir / "arrays").glob(f"block-{block:03d}-*.npz")):
-        with np.load(path) as file:
-            for key in file.files:
-                pieces.setdefault(key.replace("__", "/"), []).append(file[key])
-    return {name: np.concatenate(arrays) for name, arrays in pieces.items()}
+class Rows(NamedTuple):
+    """The rows of metrics.jsonl, and what is wrong with the file, a sentence each."""
+
+    rows: list[dict[str, Any]]
+    gaps: tuple[str, ...]
 
 
-def _of_lane(block: Mapping[str, np.ndarray], place: int, lane: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """One lane's arrays, cut where the lane ended: at its own length, or after the step at which it diverged."""
-    diverged = lane.get("diverged_at")
-    ended = lane.get("stopped_at", lane["steps"])  # by a rule
-    last = ended if diverged is None else diverged
-    start = lane.get("start") or {"what": ""}
-    begin = start["at"] if start["what"] == "run" else 0
-    arrays = {}
-    for name, array in block.items():
-        stream = name.split("/")[0]
-        own = array[:, place]
-        if stream == "step":
-            arrays[name] = own[: max(0, (ended if diverged is None else diverged + 1) - begin)]
-        elif stream == "data":
-            arrays[name] = own[0]
-        else:
-            steps = block[f"{stream}/step"][:, place]
-            arrays[name] = own[: int(np.searchsorted(steps, last)) + 1]
-    return arrays
+def _row(line: bytes) -> dict[str, Any]:
+    row = parsed(line)
+    named = isinstance(row, dict) and type(row.get("lane")) is int and type(row.get("step")) is int
+    if not named or row["lane"] < 0 or row["step"] < 0 or not isinstance(row.get("arm", ""), str):
+        raise ValueError("it is no row")
+    return row
 
 
-def joined(arrays: dict[str, np.ndarray], before: dict[str, np.ndarray], at: int) -> dict[str, np.ndarray]:
-    """A lane's arrays with those of the run that it goes on with, up to step `at`, in front.
+def read_rows(workdir: Path, *, finished: bool = False, size: int = 0) -> Rows:
+    """The rows of metrics.jsonl that can be read.
 
     Args:
-        arrays: the lane's own, from step `at` on.
-        before: those of the lane that it began from.
-        at: the step.
-
-    Example:
-        >>> import numpy as np
-        >>> joined({"step/loss": np.array([3.0])}, {"step/loss": np.array([1.0, 2.0, 9.0])}, 2)["step/loss"].tolist()
-        [1.0, 2.0, 3.0]
+        workdir: a run directory.
+        finished: nothing is being written: a last line without an end is damage, not a row under way.
+        size: bytes that the run says it wrote.
     """
-    whole = dict(arrays)
-    for name, array in arrays.items():
-        stream = name.split("/")[0]
-        if name not in before or stream == "data":
-            continue
-        kept = at if stream == "step" else int(np.searchsorted(before[f"{stream}/step"], at))
-        whole[name] = np.concatenate([before[name][:kept], array])
-    return whole
-
-
-def _go_on(index: int, lanes: list[dict[str, Any]], arrays: list[dict[str, np.ndarray]], done: set[int]) -> None:
-    """Joins a lane's arrays to those of the run that it goes on with, the earliest run first."""
-    start = lanes[index].get("start")
-    if index in done or start is None or start["what"] != "run":
-        return
-    done.add(index)
-    _go_on(start["lane"], lanes, arrays, done)
-    arrays[index] = joined(arrays[index], arrays[start["lane"]], start["at"])
-
-
-def _rows(workdir: Path) -> list[dict[str, Any]]:
     path = workdir / "metrics.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    try:
+        content = read_bytes(path, MOST_ROWS)
+    except FileNotFoundError:
+        return Rows([], ("metrics.jsonl is missing",) if finished else ())
+    except LrjaxError as error:
+        return Rows([], (str(error),))
+    rows, bad = [], []
+    lines = content.split(b"\n")
+    if lines and not finished:
+        lines.pop()  # empty, or a row under way
+    for number, line in enumerate(lines, start=1):
+        try:
+            if line or number < len(lines):
+                rows.append(_row(line))
+        except ValueError:
+            bad.append(number)
+    gaps = [f"metrics.jsonl has {len(bad)} lines that are no rows, the first is line {bad[0]}"] if bad else []
+    if len(content) < size:
+        gaps.append(f"metrics.jsonl has {len(content)} bytes of the {size} that the run wrote")
+    return Rows(rows, tuple(gaps))
 
 
 def load_run(workdir: str | Path) -> RunResult:
-    """Reads a run directory.
+    """Reads a run directory in whatever state: what is missing of it is named in `missing` and `gaps`.
 
     Raises:
-        LrjaxError: it is no run directory.
+        LrjaxError: it is no run directory, or status.json or config.json is damaged.
     """
     workdir = Path(workdir)
     status = read_status(workdir)
     if status is None:
         raise LrjaxError(f"{workdir} holds no run of lrjax (no status.json); give the --workdir of a run")
-    config = json.loads((workdir / "config.json").read_text())
-    lanes = status["lanes"]
-    arrays: list[dict[str, np.ndarray]] = [{} for _ in lanes]
-    for block, members in enumerate(status["blocks"]):
-        content = _pieces(workdir, block)
-        for place, index in enumerate(members):
-            arrays[index] = _of_lane(content, place, lanes[index])
-    done: set[int] = set()
-    for index in range(len(lanes)):
-        _go_on(index, lanes, arrays, done)
-    return RunResult(_rows(workdir), arrays, status, workdir, config, lanes)
+    check_status(workdir / "status.json", status)
+    try:
+        config = read_json(workdir / "config.json", dict, "restore it from another copy of the run")
+    except FileNotFoundError as error:
+        raise LrjaxError(f"{workdir} holds no run of lrjax (no config.json); give the --workdir of a run") from error
+    found = assembled(workdir, status)
+    rows = read_rows(workdir, finished=status.get("state") == "done", size=status.get("bytes", 0))
+    missing, gaps = found.missing, [*found.gaps, *rows.gaps]
+    if status.get("config") not in (None, fingerprint(config)):
+        gaps.append(CHANGED)
+        missing = dict.fromkeys(range(len(found.lanes)), CHANGED) | missing
+    known = status | {"lanes": found.lanes}
+    return RunResult(rows.rows, found.arrays, known, workdir, config, found.lanes, missing, tuple(gaps))

@@ -7,7 +7,7 @@ from lrjax.papers.benign_osc.claims import CLAIMS
 from lrjax.papers.benign_osc.observe import observations
 from lrjax.papers.benign_osc.predictions import before
 
-__all__ = ["CLAIMS", "NOTE", "before", "figures", "observations"]
+__all__ = ["CLAIMS", "NOTE", "SHOWN_IN", "before", "figures", "observations"]
 
 NOTE = (
     "The paper's full text could not be read. Its theorems and numbers are quoted second hand, from public reviews; patch "
@@ -15,6 +15,33 @@ NOTE = (
     "CIFAR-10 settings are reconstructions. The paper proves that oscillation teaches the weak feature; that a large rate "
     "makes the run oscillate follows here from a map analysis of the orthogonal, strong-feature dominated case."
 )
+
+# Claim -> the figure that shows it, for the links of a page.
+SHOWN_IN = {
+    "switch": "accuracy_against_e",
+    "window_edge": "accuracy_against_e",
+    "time_matched": "accuracy_against_e",
+    "theorem_5": "weak_feature",
+    "proposition_6": "weak_feature",
+    "accumulation": "weak_feature",
+    "theorem_2": "weak_feature",
+    "single_small_rate": "weak_feature",
+    "assumption_4": "inner_dynamics",
+    "edge_of_stability": "edge_of_stability",
+    "noise_conditions": "phase_tables",
+    "no_weak_examples": "phase_tables",
+    "full_batch": "ablations",
+    "schedule": "ablations",
+    "label_noise": "ablations",
+    "robust": "ablations",
+    "time_scale": "ablations",
+    "averaging": "ablations",
+    "map_onset": "map_diagram",
+    "map_two_cycle": "map_diagram",
+    "map_sign_stability": "map_diagram",
+    "natural_images": "training",
+    "planted_patch": "planted_accuracy",
+}
 
 
 def figures(run: RunResult) -> list[Any]:

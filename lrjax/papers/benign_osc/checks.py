@@ -9,7 +9,7 @@ from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.benign_osc import observe
 from lrjax.papers.benign_osc.cubic_map import SIGN_STABLE_LIMIT, STABILITY_LIMIT
 from lrjax.papers.benign_osc.theory import half_capacity_time, single_example_end
-from lrjax.papers.claim import Finding, NotMeasured, decided
+from lrjax.papers.claim import Finding, NotJudged, NotMeasured, decided
 
 OSCILLATES = 0.95  # share of strong visits with |yf - 1| >= 0.2 from which Assumption 4 counts as met
 CHANCE, FULL = 0.58, 0.995  # of weak-only accuracy: at most the first is "not learned", at least the second "learned"
@@ -166,6 +166,8 @@ def edge_of_stability(run: RunResult) -> Finding:
         parts.append(f"e={e:g}: {signal:.3f} ({full:.3f} with the noise part)")
     if not means:
         raise NotMeasured("no lane with e above 1.2")
+    if not fitted:
+        raise NotJudged(f"no example is fitted, so nothing checks the formula behind {'; '.join(parts)}")
     ok = all(0.85 <= mean <= 1.1 for mean in means)
     check = f"; Hessian-vector products agree with the formula to {100 * agree:.2f} % on {fitted} fitted examples"
     return Finding(decided(ok), "; ".join(parts) + check)

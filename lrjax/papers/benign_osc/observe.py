@@ -172,7 +172,7 @@ def summary(lane: dict[str, Any], arrays: Arrays, loss_curvature: float = 2.0) -
     """
     e = lane["e"]
     found: dict[str, Any] = {"lane": lane["lane"], "arm": lane["arm"], "seed": lane["seed"], "e": e}
-    found |= {"learning_rate": lane["learning_rate"], "steps": lane["steps"], "diverged_at": lane["diverged_at"]}
+    found |= {"learning_rate": lane["learning_rate"], "steps": lane["steps"], "diverged_at": lane.get("diverged_at")}
     inside = 1.0 < e < SIGN_STABLE_LIMIT
     found["predicted"] = {
         "phase": phase(e) if e > 0 else "at rest",

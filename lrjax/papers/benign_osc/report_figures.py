@@ -1,19 +1,14 @@
 """The figures of a report, by experiment. To add one, write a function of a run and a row in `FIGURES`."""
 
-from collections.abc import Callable
-
-import matplotlib
-
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.benign_osc.accuracy_figures import ablations, accuracy_against_e, phase_tables
 from lrjax.papers.benign_osc.dynamics_figures import drift, edge_of_stability, inner_dynamics, weak_feature
 from lrjax.papers.benign_osc.image_figures import planted_accuracy, training
 from lrjax.papers.benign_osc.map_figures import map_diagram, residual_bifurcation
-from lrjax.plots.drawing import STYLE, Figure
+from lrjax.papers.drawn import Draw, drawn
+from lrjax.plots.drawing import Figure
 
 __all__ = ["FIGURES", "Figure", "figures"]
-
-Draw = Callable[[RunResult], Figure | None]
 
 _SWEEP = (accuracy_against_e, inner_dynamics, residual_bifurcation, weak_feature, edge_of_stability)
 FIGURES: dict[str, tuple[Draw, ...]] = {
@@ -43,6 +38,4 @@ def figures(run: RunResult) -> list[Figure]:
         >>> figures(empty)
         []
     """
-    with matplotlib.rc_context(STYLE):
-        drawn = [draw(run) for draw in FIGURES.get(run.config["experiment"], ())]
-    return [figure for figure in drawn if figure is not None]
+    return drawn(FIGURES.get(run.config["experiment"], ()), run)

@@ -7,7 +7,7 @@ from lrjax.papers.break_even.claims import CLAIMS
 from lrjax.papers.break_even.observe import observations
 from lrjax.papers.break_even.predictions import before
 
-__all__ = ["CLAIMS", "NOTE", "before", "figures", "observations"]
+__all__ = ["CLAIMS", "NOTE", "SHOWN_IN", "before", "figures", "observations"]
 
 NOTE = (
     "The main text of the paper was read in the version first submitted; its appendix, and the numbers of the final version, "
@@ -15,6 +15,26 @@ NOTE = (
     "therefore ours. lambda_K is as measured from batches of 128 (raw); times about 128 it is that of single examples. The "
     "break-even point itself (D1) is computed here from per-example curvatures; the paper used proxies."
 )
+
+# Claim -> the figure that shows it, for the links of a page.
+SHOWN_IN = {
+    "conjecture_1_rate": "conditioning",
+    "conjecture_2_rate": "conditioning",
+    "conjecture_1_batch": "conditioning",
+    "conjecture_2_batch": "conditioning",
+    "momentum": "conditioning",
+    "estimator": "conditioning",
+    "conjecture_1_rate_hessian": "sharpness",
+    "stays_at_break_even": "sharpness",
+    "peak_accuracy": "early_phase",
+    "correlated_growth": "early_phase",
+    "break_even_order": "detectors",
+    "step_stretch": "detectors",
+    "parting": "trajectory",
+    "norm_trains_at_one": "batch_norm",
+    "norm_alone": "batch_norm",
+    "gamma_falls": "batch_norm",
+}
 
 
 def figures(run: RunResult) -> list[Any]:

@@ -29,4 +29,17 @@ def before(groups: list[Any]) -> str:
     lines = ["expected: lambda_H rises to about its edge (2 / eta without momentum), at most, and stays there"]
     lines += [f"{'arm':<14} {'eta':>8} {'S':>6} {'steps':>8} {'edge':>10}", *list(rows.values())[:MOST_ROWS]]
     lines += [f"... and {len(rows) - MOST_ROWS} more settings"] if len(rows) > MOST_ROWS else []
-    return "\n".join([*lines, f"measuring takes at most {probing / training:.0%} of the FLOPs of training"])
+    return "\n".join([*lines, f"measuring takes at most {_share(probing, training)} of training"])
+
+
+def _share(probing: float, training: float) -> str:
+    """A share of the FLOPs in words that a reader can take in.
+
+    Example:
+        >>> _share(0.3, 1.0), _share(57.78, 1.0), _share(1.0, 0.0)
+        ('30% of the FLOPs', '58 times the FLOPs', 'more than the FLOPs')
+    """
+    if training <= 0.0:
+        return "more than the FLOPs"
+    share = probing / training
+    return f"{share:.0%} of the FLOPs" if share < 2 else f"{share:.2g} times the FLOPs"

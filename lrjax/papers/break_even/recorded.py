@@ -136,13 +136,15 @@ def points_of(arrays: dict[str, Any]) -> tuple[Series, Series]:
     """Steps and predictions [T, n] of a lane.
 
     Raises:
-        NotMeasured: the predictions probe was off.
+        NotMeasured: the predictions probe was off, or the lane diverged too early.
     """
     found = arrays.get("predictions/probabilities", np.zeros(0))
     if len(found) < 2:
-        raise NotMeasured("predictions were not recorded: their probe was off")
+        raise NotMeasured("predictions were not recorded: their probe was off, or the lane diverged")
     points = np.asarray(found, np.float64).reshape(len(found), -1)
     known = np.isfinite(points).all(axis=1)
+    if known.sum() < 2:
+        raise NotMeasured("predictions are finite at less than two measurements: the lane diverged")
     return np.asarray(arrays["predictions/step"], np.float64)[known], points[known]
 
 

@@ -1,9 +1,5 @@
 """The figures of a report, by what a run recorded. To add one, write a function of a run and a place in `FIGURES`."""
 
-from collections.abc import Callable
-
-import matplotlib
-
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.break_even.series_figures import (
     batch_norm,
@@ -14,11 +10,10 @@ from lrjax.papers.break_even.series_figures import (
     stability,
 )
 from lrjax.papers.break_even.trajectory_figures import trajectory
-from lrjax.plots.drawing import STYLE, Figure
+from lrjax.papers.drawn import Draw, drawn
+from lrjax.plots.drawing import Figure
 
 __all__ = ["FIGURES", "Figure", "figures"]
-
-Draw = Callable[[RunResult], Figure | None]
 
 FIGURES: tuple[Draw, ...] = (trajectory, early_phase, conditioning, sharpness, stability, batch_norm, detector_table)
 
@@ -32,6 +27,4 @@ def figures(run: RunResult) -> list[Figure]:
     Returns:
         The figures in the order of the report.
     """
-    with matplotlib.rc_context(STYLE):
-        drawn = [draw(run) for draw in FIGURES]
-    return [figure for figure in drawn if figure is not None]
+    return drawn(FIGURES, run)

@@ -176,7 +176,12 @@ def detector_table(run: RunResult) -> Figure | None:
         "smoothed peak of lambda_K and of lambda_H; D3: alpha* falls to 2; D4: over 30 % of steps raise the loss; D5: the "
         "trajectory leaves that of the next larger rate. -: not reached; empty: not measured."
     )
-    return Figure("detectors", "The break-even point by five detectors", caption, fig)
+    cells = [
+        [name.replace("\n", ", ").replace("$", "").replace("\\eta", "eta").replace("\\beta", "beta"), *row]
+        for name, row in zip(names, rows, strict=True)
+    ]
+    cells = [[cell.replace("\n", " ") for cell in row] for row in cells]
+    return Figure("detectors", "The break-even point by five detectors", caption, fig, (["lane", *DETECTORS], cells))
 
 
 def _told(run: RunResult, lane: dict[str, Any], arrays: Any, found: Any) -> str:

@@ -7,7 +7,7 @@ from lrjax.papers.exp_lr.claims import CLAIMS
 from lrjax.papers.exp_lr.observe import observations
 from lrjax.papers.exp_lr.predictions import before
 
-__all__ = ["CLAIMS", "NOTE", "before", "figures", "observations"]
+__all__ = ["CLAIMS", "NOTE", "SHOWN_IN", "before", "figures", "observations"]
 
 NOTE = (
     "The paper's full text could not be read, and no code was released. Batch size 128 and weight decay 5e-4 follow from the "
@@ -17,6 +17,25 @@ NOTE = (
     "short: the first phase reaches equilibrium, but the rate grows by 4.4 decades in it instead of 13.7, and by 0.1 "
     "in the second instead of 0.7; accuracies are not comparable."
 )
+
+# Claim -> the figure that shows it, for the links of a page.
+SHOWN_IN = {
+    "constant_rate": "accuracy",
+    "step_decay": "accuracy",
+    "drop_needed": "accuracy",
+    "drop_passes": "accuracy",
+    "cosine_twin": "accuracy",
+    "cosine_wins": "accuracy",
+    "l2_decay": "accuracy",
+    "no_drop_twin": "accuracy",
+    "norm_follows_rate": "norm",
+    "early_logits": "function_distance",
+    "correction_matters": "function_distance",
+    "angles": "angle",
+    "equilibrium_angle": "angle",
+    "toy_exact": "toy",
+    "toy_noisy": "toy",
+}
 
 
 def figures(run: RunResult) -> list[Any]:

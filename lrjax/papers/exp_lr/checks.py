@@ -15,6 +15,7 @@ EARLY = 20  # steps in which float32 runs of the same functions have not parted 
 CLOSE = 1e-3  # in logits
 SLOPE = 0.01
 ANGLE = 0.1
+ONE_SEED = "one seed, so no standard error"
 
 
 def _arms(run: RunResult, *names: str) -> list[Lanes]:
@@ -44,7 +45,8 @@ def same_accuracy(*names: str) -> Any:
             verdict = "supported"
         elif apart > POINT + 2 * noise:
             verdict = "contradicted"
-        return Finding(verdict, f"{told}: {apart:.2f} points apart (standard error of a mean up to {noise:.2f})")
+        error = f"standard error of a mean up to {noise:.2f}" if np.isfinite(noise) else ONE_SEED
+        return Finding(verdict, f"{told}: {apart:.2f} points apart ({error})")
 
     return check
 
@@ -108,7 +110,7 @@ def angles_agree(run: RunResult) -> Finding:
         verdict = "supported"
     elif (apart > ANGLE + 2 * noise).any():
         verdict = "contradicted"
-    told = ", ".join(f"{mean:.3f} +- {error:.3f}" for mean, error in zip(means, noise, strict=True))
+    told = ", ".join(_with_error(mean, error, 3) for mean, error in zip(means, noise, strict=True))
     return Finding(verdict, f"TEXP over weight decay by phase: {told}")
 
 
@@ -138,6 +140,10 @@ def equilibrium_angle(run: RunResult) -> Finding:
     return Finding(verdict, f"measured over predicted {', '.join(f'{r:.3f}' for r in ratios)}")
 
 
+def _with_error(mean: float, error: float, digits: int) -> str:
+    return f"{mean:.{digits}f} " + (f"+- {error:.{digits}f}" if np.isfinite(error) else f"({ONE_SEED})")
+
+
 def _higher(one: np.ndarray, other: np.ndarray) -> tuple[str, float, float]:
     """Verdict on mean(one) > mean(other): every seed agrees, and the mean gain is beyond two standard errors."""
     gains = one - other
@@ -156,7 +162,7 @@ def drop_needed(run: RunResult) -> Finding:
     values = [_accuracies(lanes) for lanes in _arms(run, "texp", "texp_no_drop")]
     verdict, gain, error = _higher(*values)
     return Finding(
-        verdict, f"{_told('TEXP', values[0])}; {_told('TEXP--', values[1])}: gain {gain:.2f} +- {error:.2f} points"
+        verdict, f"{_told('TEXP', values[0])}; {_told('TEXP--', values[1])}: gain {_with_error(gain, error, 2)} points"
     )
 
 
@@ -187,7 +193,7 @@ def cosine_wins(run: RunResult) -> Finding:
     verdict, gain, error = _higher(*values)
     return Finding(
         verdict,
-        f"{_told('cosine', values[0])}; {_told('step decay', values[1])}: gain {gain:.2f} +- {error:.2f} points",
+        f"{_told('cosine', values[0])}; {_told('step decay', values[1])}: gain {_with_error(gain, error, 2)} points",
     )
 
 

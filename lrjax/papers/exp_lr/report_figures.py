@@ -7,13 +7,13 @@ from matplotlib.axes import Axes
 
 from lrjax.experiment.rundir.lanes import Arrays, Lanes
 from lrjax.experiment.rundir.metrics import RunResult
+from lrjax.papers.drawn import Draw, drawn
 from lrjax.papers.exp_lr.observe import arms_of, log10_rates, logit_distance, phases, settings, smooth
 from lrjax.plots.drawing import (
     BLUE,
     GREEN,
     GREY,
     PURPLE,
-    STYLE,
     VERMILLION,
     Figure,
     canvas,
@@ -37,17 +37,19 @@ Arms = dict[str, Lanes]
 
 def figures(run: RunResult) -> list[Figure]:
     """The figures that a run has the arrays for."""
-    import matplotlib
-
-    with matplotlib.rc_context(STYLE):
-        arms = arms_of(run, "step/loss")
-        if not arms:
-            return []
-        if any(name.startswith("exact") for name in arms):
-            return [_toy(arms)]
-        found = [_accuracies(arms), _rates(run, arms), _norms(arms), _angles(run, arms)]
-        twins = _twins(arms)
-        return found + ([_distance(arms, *twins)] if twins else [])
+    arms = arms_of(run, "step/loss")
+    if not arms:
+        return []
+    if any(name.startswith("exact") for name in arms):
+        return drawn([lambda _: _toy(arms)], run)
+    draws: list[Draw] = [
+        lambda _: _accuracies(arms),
+        lambda _: _rates(run, arms),
+        lambda _: _norms(arms),
+        lambda _: _angles(run, arms),
+    ]
+    twins = _twins(arms)
+    return drawn([*draws, lambda _: _distance(arms, *twins)] if twins else draws, run)
 
 
 def _colours(arms: Arms) -> dict[str, str]:

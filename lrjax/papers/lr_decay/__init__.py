@@ -6,7 +6,7 @@ from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.lr_decay.claims import CLAIMS
 from lrjax.papers.lr_decay.predictions import before
 
-__all__ = ["CLAIMS", "NOTE", "before", "figures"]
+__all__ = ["CLAIMS", "NOTE", "SHOWN_IN", "before", "figures"]
 
 NOTE = (
     "Of the paper only the two abstracts could be read; sections and findings beyond them are as remembered, and none of its "
@@ -15,6 +15,37 @@ NOTE = (
     "of it. On PS10 simple patterns come first at every rate; in the setting of Li, Wei and Ma (experiment L8) it is a small "
     "rate that learns the easy-to-generalise pattern first and suffers for it."
 )
+
+# Claim -> the figure that shows it, for the links of a page.
+SHOWN_IN = {
+    "simple_first": "accuracy_by_subset",
+    "smaller_rate_more_complex": "accuracy_by_subset",
+    "smallest_rate_reaches": "accuracy_by_subset",
+    "decay_is_best": "accuracy_by_subset",
+    "gap_on_patterns": "accuracy_by_subset",
+    "gain_is_complex": "gain_by_stage",
+    "full_batch_needs_no_decay": "root_cause",
+    "noise_is_the_cause": "root_cause",
+    "auto_decay_saves": "rules",
+    "average_is_not_decay": "average",
+    "gradient_descent_gains_nothing": "training",
+    "gap_before_and_after": "training",
+    "linear_first": "explained",
+    "small_rate_takes_patches": "patches",
+    "later_stages_transfer_less": "transfer",
+    "noise_label_simple": "noisy_accuracy",
+    "noise_label_complex": "noisy_accuracy",
+    "noise_point_simple": "noisy_accuracy",
+    "noise_point_complex": "noisy_accuracy",
+    "noise_joint_simple": "noisy_accuracy",
+    "noise_joint_complex": "noisy_accuracy",
+    "noise_label_memorised": "memorised_noise",
+    "noise_label_matched": "memorised_noise",
+    "noise_point_memorised": "memorised_noise",
+    "noise_point_matched": "memorised_noise",
+    "noise_joint_memorised": "memorised_noise",
+    "noise_joint_matched": "memorised_noise",
+}
 
 
 def figures(run: RunResult) -> list[Any]:

@@ -1,15 +1,10 @@
 """The figures of a report, by experiment. To add one, write a function of a run and a row in `FIGURES`."""
 
-from collections.abc import Callable
-
-import matplotlib
-
 from lrjax.experiment.rundir.metrics import RunResult
+from lrjax.papers.drawn import Draw, drawn
 from lrjax.papers.lr_decay import image_figures as images
 from lrjax.papers.lr_decay import pattern_figures as patterns
-from lrjax.plots.drawing import STYLE, Figure
-
-Draw = Callable[[RunResult], Figure | None]
+from lrjax.plots.drawing import Figure
 
 FIGURES: dict[str, tuple[Draw, ...]] = {
     "L3": (patterns.accuracy_by_subset, patterns.gain_by_stage),
@@ -34,6 +29,4 @@ def figures(run: RunResult) -> list[Figure]:
         >>> figures(RunResult([], [], {"state": "running"}, Path(), {"experiment": "L3"}, []))
         []
     """
-    with matplotlib.rc_context(STYLE):
-        drawn = [draw(run) for draw in FIGURES.get(run.config["experiment"], ())]
-    return [figure for figure in drawn if figure is not None]
+    return drawn(FIGURES.get(run.config["experiment"], ()), run)

@@ -1,0 +1,122 @@
+"""What status.json and the checkpoints say of a run's lanes and blocks, checked before anything relies on it."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lrjax.experiment.rundir.files import damaged, read_json
+from lrjax.experiment.rundir.pieces import valid
+
+Record = dict[str, Any]
+MOST_STEPS = 1 << 31
+
+
+def _whole(value: Any, low: int = 0, high: int = MOST_STEPS) -> bool:
+    return type(value) is int and low <= value < high
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e300 and math.isfinite(value)
+
+
+def _text(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+OF_STATUS = {  # key -> what it may be, where it is there
+    "state": lambda value: isinstance(value, str),
+    "wall_time_s": lambda value: value is None or (_number(value) and value >= 0),
+    "command": _text,
+    "version": _text,
+    "commit": _text,
+    "code": _text,
+    "config": _text,
+    "error": _text,
+    "versions": lambda value: isinstance(value, dict) and all(isinstance(item, str) for item in value.values()),
+    "bytes": _whole,
+    "arrays": lambda value: isinstance(value, list) and all(valid(account) is not None for account in value),
+}
+OF_LANE = {
+    "arm": lambda value: isinstance(value, str),
+    "seed": lambda value: _whole(value, -MOST_STEPS, 1 << 63),
+    "values": lambda value: isinstance(value, dict),
+    "steps": _whole,
+    "learning_rate": _number,
+    "e": lambda value: value is None or _number(value),
+    "config": lambda value: isinstance(value, dict),
+    "diverged_at": lambda value: value is None or _whole(value),
+    "last_finite_loss": lambda value: value is None or type(value) in (int, float),
+    "stopped_at": _whole,
+}
+NEEDED = ("lane", "arm", "seed", "values", "steps")
+ENDED = ("diverged_at", "last_finite_loss", "stopped_at")  # what is known of a lane once it has run
+
+
+def _check_start(start: Any, count: int) -> bool:
+    known = isinstance(start, dict) and isinstance(start.get("what"), str)
+    return known and _whole(start.get("lane"), 0, count) and _whole(start.get("at"))
+
+
+def check_status(path: Path, status: Mapping[str, Any]) -> None:
+    """Refuses a status.json whose lanes and blocks are not those of a run.
+
+    Args:
+        path: of status.json, for the message.
+        status: its content.
+
+    Raises:
+        LrjaxError: something in it is of the wrong kind, or parts contradict each other.
+    """
+    for key, fits in OF_STATUS.items():
+        if key in status and not fits(status[key]):
+            damaged(path, f"{key} is {str(status[key])[:40]!r}")
+    lanes, blocks = status.get("lanes"), status.get("blocks")
+    if not isinstance(lanes, list) or not isinstance(blocks, list):
+        damaged(path, "it has no lanes and blocks")
+    for index, lane in enumerate(lanes):
+        if not isinstance(lane, dict) or lane.get("lane") != index:
+            damaged(path, f"lane {index} is no record of it")
+        if lost := [key for key in NEEDED if key not in lane]:
+            damaged(path, f"lane {index} has no {lost[0]}")
+        for key, fits in OF_LANE.items():
+            if key in lane and not fits(lane[key]):
+                damaged(path, f"{key} of lane {index} is {str(lane[key])[:40]!r}")
+        if lane.get("start") is not None and not _check_start(lane["start"], len(lanes)):
+            damaged(path, f"start of lane {index} names no lane and step")
+    seen: set[int] = set()
+    for number, members in enumerate(blocks):
+        fits = isinstance(members, list) and all(_whole(index, 0, len(lanes)) for index in members)
+        if not fits or not members or seen & set(members) or len(set(members)) < len(members):
+            damaged(path, f"block {number} is {str(members)[:40]}, of {len(lanes)} lanes")
+        seen |= set(members)
+
+
+def read_meta(folder: Path) -> list[Record]:
+    """The JSON records of a block's checkpoints, without reading any state; a damaged one is left out."""
+    records = []
+    for path in sorted(folder.glob("*/meta/metadata")):
+        try:
+            record = read_json(path, dict)
+        except (OSError, ValueError):
+            continue
+        if _whole(record.get("step", 0)) and _number(record.get("wall_time_s", 0.0)):
+            records.append(record)
+    return records
+
+
+def newest(folder: Path) -> Record:
+    """The record of a block's newest checkpoint; {} where there is none."""
+    return max(read_meta(folder), key=lambda record: record.get("step", 0), default={})
+
+
+def ends_of(record: Mapping[str, Any], members: list[int]) -> dict[int, Record]:
+    """How the lanes of a block stood at a checkpoint: lane -> diverged_at, last_finite_loss, stopped_at."""
+    found = {}
+    lanes = record.get("lanes")
+    for lane in lanes if isinstance(lanes, list) else ():
+        if isinstance(lane, dict) and lane.get("lane") in members:
+            own = {key: lane[key] for key in ENDED if key in lane}
+            if all(OF_LANE[key](value) for key, value in own.items()):
+                found[lane["lane"]] = own
+    return found

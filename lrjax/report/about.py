@@ -1,0 +1,139 @@
+"""The head of a page: which paper, what is tested and how, with what it ran."""
+
+import ast
+import re
+from functools import cache
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from lrjax.errors import LrjaxError
+from lrjax.experiment.config.listing import list_experiments
+from lrjax.experiment.config.load import config_folders
+from lrjax.experiment.rundir.metrics import RunResult
+from lrjax.report.lane_table import word
+
+_MANY = 6
+
+
+class Paper(NamedTuple):
+    """A paper as its module names it in the first line of its docstring: TITLE (AUTHORS; VENUE; arXiv NUMBER)."""
+
+    title: str
+    authors: str
+    venue: str
+    arxiv: str | None
+
+
+def paper_of(module: Any) -> Paper | None:
+    """Title, authors, venue and arXiv number from a paper's module; None where it names none.
+
+    Example:
+        >>> from lrjax.papers import exp_lr
+        >>> paper_of(exp_lr).authors, paper_of(exp_lr).arxiv
+        ('Li, Arora', '1910.07454')
+    """
+    line = (module.__doc__ or "").strip().split("\n")[0] if isinstance(module, ModuleType) else ""
+    found = re.fullmatch(r"(.+?) \((.+)\)\.?", line)
+    if not found:
+        return None
+    parts = [part.strip() for part in found[2].split(";")]
+    number = re.search(r"\d{4}\.\d{4,5}", parts[-1])
+    if number:
+        parts.pop()
+    return Paper(found[1], parts[0] if parts else "", ", ".join(parts[1:]), number[0] if number else None)
+
+
+@cache
+def _claim_of_paper(name: str) -> str | None:
+    """What follows "Claim:" in the header of the paper's config file, up to the empty line."""
+    for folder in config_folders():
+        path = folder / f"{name}.py"
+        if path.is_file():
+            header = ast.get_docstring(ast.parse(path.read_text())) or ""
+            found = re.search(r"Claim: (.*?)(?:\n\n|\Z)", header, re.S)
+            return " ".join(found[1].split()) if found else None
+    return None
+
+
+@cache
+def _claim_of_experiment(paper: str, experiment: str) -> str | None:
+    try:
+        rows = list_experiments()
+    except LrjaxError:
+        return None
+    for row in rows:
+        if row["config"] == f"configs/{paper}.py" and row["experiment"] == experiment:
+            return row["claim"]
+    return None
+
+
+def what_is_tested(run: RunResult) -> list[str]:
+    """What a run tests and how, in up to three sentences, from the header of its config file and its own config.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> lane = {"arm": "main", "seed": 0, "steps": 100, "learning_rate": 0.1}
+        >>> config = {"model": {"name": "mlp"}, "data": {"name": "ps10"}}
+        >>> what_is_tested(SimpleNamespace(config=config, lanes=[lane]))
+        ['How: 1 training of mlp on ps10, learning rate 0.1, 100 steps.']
+    """
+    paper, experiment = str(run.config.get("paper")), str(run.config.get("experiment"))
+    sentences = []
+    claim = _claim_of_paper(paper)
+    if claim:
+        sentences.append(f"The paper: {claim}")
+    row = _claim_of_experiment(paper, experiment)
+    if row:
+        sentences.append(f"This experiment, {experiment}: {row.rstrip('.')}.")
+    return [*sentences, _how(run)]
+
+
+def _how(run: RunResult) -> str:
+    lanes = run.lanes
+    arms, seeds = (list(dict.fromkeys(lane.get(key) for lane in lanes)) for key in ("arm", "seed"))
+    parts = [f"How: {len(lanes)} training{'s' if len(lanes) != 1 else ''}"]
+    counts = [f"{len(arms)} arms" if len(arms) > 1 else "", f"{len(seeds)} seeds" if len(seeds) > 1 else ""]
+    if any(counts):
+        parts.append(f" ({', '.join(filter(None, counts))})")
+    named = {key: _name(run.config.get(key)) for key in ("model", "data")}
+    parts += [f" of {named['model']}" if named["model"] else "", f" on {named['data']}" if named["data"] else ""]
+    rates = sorted({lane["learning_rate"] for lane in lanes if isinstance(lane.get("learning_rate"), (int, float))})
+    if rates:
+        parts.append(f", learning rate {_listed(rates)}")
+    steps = sorted({lane["steps"] for lane in lanes if isinstance(lane.get("steps"), int)})
+    if steps:
+        parts.append(f", {_listed(steps)} steps")
+    return "".join(parts) + "."
+
+
+def _name(group: Any) -> str | None:
+    return group.get("name") if isinstance(group, dict) else None
+
+
+def _listed(values: list[Any]) -> str:
+    if len(values) > _MANY:
+        return f"{word(values[0])} to {word(values[-1])} ({len(values)} values)"
+    return ", ".join(map(word, values[:-1])) + (" and " if values[1:] else "") + word(values[-1])
+
+
+def facts(run: RunResult) -> dict[str, str]:
+    """Date, device and versions, as far as the run's records have them.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> facts(SimpleNamespace(config={}, lanes=[], status={"version": "1.0", "commit": "abc", "changed": True}))
+        {'lrjax': '1.0', 'commit': 'abc, with changed sources'}
+    """
+    status = run.status
+    found: dict[str, Any] = {
+        "date": status.get("started"),
+        "device": status.get("device"),
+        "lrjax": status.get("version"),
+    }
+    if status.get("commit"):
+        found["commit"] = f"{status['commit'][:12]}{', with changed sources' if status.get('changed') else ''}"
+    if status.get("code"):
+        found["sources"] = status["code"]
+    versions = status.get("versions")
+    found |= versions if isinstance(versions, dict) else {}
+    return {key: str(value) for key, value in found.items() if value is not None}

@@ -1,0 +1,134 @@
+"""Several runs on one page: curves over each other, differing keys, end values by setting, claims side by side."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lrjax.errors import LrjaxError, check
+from lrjax.experiment.config.canonical import flatten
+from lrjax.experiment.rundir.files import write_atomic
+from lrjax.experiment.rundir.metrics import RunResult, load_run
+from lrjax.papers.claim import claims_in
+from lrjax.report.curves import packed, title_of
+from lrjax.report.lane_table import Table, ends_of, lines_of, name_of, settings_of, spread, word
+from lrjax.report.page import filled
+
+MOST_RUNS = 40
+MARK = '<meta name="generator" content="lrjax">'
+
+
+class Compared(NamedTuple):
+    """A run of a comparison: its name on the page, its files, and its judged claims."""
+
+    name: str
+    run: RunResult
+    claims: list[dict[str, Any]]
+
+
+def read(folder: Path, name: str) -> Compared:
+    """A run directory with its claims.json, where it has one.
+
+    Raises:
+        LrjaxError: it holds no run, or claims.json is damaged.
+    """
+    run = load_run(folder)
+    path = folder / "claims.json"
+    claims = claims_in(path)
+    check(
+        claims is not None or not path.exists(),
+        f"{path} is damaged or a link; write it again by: python -m lrjax.report {folder}",
+    )
+    return Compared(name, run, claims or [])
+
+
+def differences(runs: Sequence[Compared]) -> Table:
+    """The keys in which the configs of runs differ, a row a key."""
+    flat = [dict(flatten(one.run.config)) for one in runs]
+    keys = [key for key in dict.fromkeys(key for config in flat for key in config) if key != "data_dir"]
+    differ = [key for key in keys if len({repr(config.get(key)) for config in flat}) > 1]
+    rows = [[key, *(word(config[key]) if key in config else "not set" for config in flat)] for key in differ]
+    return Table(["key", *(one.name for one in runs)], rows)
+
+
+def end_values(runs: Sequence[Compared]) -> Table:
+    """For each run and setting the mean and standard deviation of the seeds' last values."""
+    ends = [ends_of(one.run) for one in runs]
+    names = list(dict.fromkeys(name for found, _ in ends for name in found))
+    rows: list[list[Any]] = []
+    for one, (_, values) in zip(runs, ends, strict=True):
+        groups: dict[str, list[dict[str, float]]] = {}
+        for setting, last in zip(map(name_of, settings_of(one.run)), values, strict=True):
+            groups.setdefault(setting, []).append(last)
+        for setting, members in groups.items():
+            told = [spread([member[name] for member in members if name in member]) for name in names]
+            rows.append([one.name, setting, len(members), *told])
+    return Table(["run", "setting", "lanes", *map(title_of, names)], rows)
+
+
+def claims_beside(runs: Sequence[Compared]) -> list[dict[str, Any]]:
+    """Each claim once, with the entry of every run or None."""
+    statements: dict[tuple[str, str], str] = {}
+    found: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
+    for number, one in enumerate(runs):
+        for entry in one.claims:
+            key = (str(entry.get("paper")), str(entry.get("id")))
+            statements.setdefault(key, entry.get("statement", ""))
+            found.setdefault(key, {})[number] = entry
+    return [
+        {"id": key[1], "statement": statements[key], "entries": [found[key].get(n) for n in range(len(runs))]}
+        for key in statements
+    ]
+
+
+def compared(runs: Sequence[Compared]) -> dict[str, Any]:
+    """What the templates need of a comparison.
+
+    Example:
+        >>> compared([])["claims"]
+        []
+    """
+    return {
+        "names": [one.name for one in runs],
+        "curves": packed([line for one in runs for line in lines_of(one.run, f"{one.name}: ")]),
+        "differences": differences(runs),
+        "ends": end_values(runs),
+        "claims": claims_beside(runs),
+        "interactive": True,
+    }
+
+
+def write_comparison(folders: Sequence[str | Path], target: Path) -> Path:
+    """Writes one page that compares runs.
+
+    Args:
+        folders: run directories, two or more.
+        target: the page; an existing file is replaced only if it is a page of lrjax.
+
+    Raises:
+        LrjaxError: too few or too many runs, one holds no run, or `target` is another file.
+
+    Example:
+        >>> write_comparison(["one"], Path("page.html"))
+        Traceback (most recent call last):
+        ...
+        lrjax.errors.LrjaxError: a comparison needs 2 to 40 runs, not 1; name their workdirs.
+    """
+    check(
+        2 <= len(folders) <= MOST_RUNS,
+        f"a comparison needs 2 to {MOST_RUNS} runs, not {len(folders)}; name their workdirs.",
+    )
+    paths = [Path(folder) for folder in folders]
+    for path in paths:
+        check(
+            (path / "config.json").is_file(),
+            f"{path} holds no run (it has no config.json); name the workdir that a run printed.",
+        )
+    if target.is_symlink() or (target.exists() and MARK not in target.read_text(errors="replace")[:2000]):
+        raise LrjaxError(f"{target} exists and is no page of lrjax; name another by --output=FILE.")
+    names = [path.resolve().name for path in paths]
+    if len(set(names)) < len(names):
+        names = [f"{number}. {name}" for number, name in enumerate(names, 1)]
+    runs = [read(path, name) for path, name in zip(paths, names, strict=True)]
+    context = compared(runs) | {"title": f"Comparison of {len(runs)} runs"}
+    write_atomic(target, filled("compare.html", context))
+    return target
