@@ -26,7 +26,9 @@ def test_numbers_text_and_arrays_of_every_type_come_back_as_they_were():
         assert (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes())
 
 
-@pytest.mark.parametrize("value", [object(), np.array([object()]), {3: 4}, {1, 2}], ids=repr)
+@pytest.mark.parametrize(
+    "value", [object(), np.array([object()]), {3: 4}, {1, 2}], ids=lambda value: type(value).__name__
+)
 def test_what_only_pickle_could_send_is_refused(value):
     with pytest.raises(TypeError, match="cannot be sent"):
         packed(value)

@@ -49,18 +49,24 @@ def extremes(batch: Tree, axes: Axes, count: int, size: int) -> tuple[np.ndarray
     """Two sets of `count` examples that differ as far as a look at the data tells: padded and not, rare labels, NaN.
 
     By the sum of each leaf's entries of an example: those with NaN and the largest in one set, the smallest in the other.
-    Short leaves such as masks and labels come first.
+    What may be a mask comes first, then other weights, then short leaves such as labels.
     """
-    high, low = [], []
-    leaves = [(leaf, axis) for leaf, axis in zip(jax.tree.leaves(batch), axes, strict=True) if axis is not None]
-    for leaf, axis in sorted(leaves, key=lambda pair: np.size(pair[0])):
-        if not any(jnp.issubdtype(leaf.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
+    high, low, sums = [], [], []
+    for leaf, axis in zip(jax.tree.leaves(batch), axes, strict=True):
+        if axis is None or not any(jnp.issubdtype(leaf.dtype, k) for k in (jnp.floating, jnp.integer, jnp.bool_)):
             continue
         entries = np.moveaxis(np.asarray(leaf), axis, 0).reshape(size, -1).astype(np.float64)
-        order = np.argsort(np.nan_to_num(entries.sum(axis=1), nan=np.inf), kind="stable")
+        sums.append(((*_unlike_a_mask(entries), entries.size), np.nan_to_num(entries.sum(axis=1), nan=np.inf)))
+    for _, of_examples in sorted(sums, key=lambda pair: pair[0]):
+        order = np.argsort(of_examples, kind="stable")
         high.append(int(order[-1]))
         low.append(int(order[0]))
     return _filled([*high, 0], range(size), count), _filled([*low, size - 1], range(size - 1, -1, -1), count)
+
+
+def _unlike_a_mask(entries: np.ndarray) -> tuple[bool, bool, bool]:
+    constant = entries.size == 0 or bool(np.all(entries == entries.flat[0]))
+    return constant, not bool(np.all((entries == 0) | (entries == 1))), not bool(np.all(entries >= 0))
 
 
 def _filled(first: list[int], rest: Sequence[int], count: int) -> np.ndarray:

@@ -21,6 +21,7 @@ from lrjax.spectra.where import Where
 AGREEMENT = 1e-3  # relative; far above rounding, far below what a batch's own statistics change
 HALF_AGREEMENT = 3e-2  # the same for losses that compute in half precision
 FEW = 32  # of single examples, a check takes this part twice, beside the batch once
+SMALL = 32  # examples
 PART = 6  # a check takes this part of a batch twice, and one of the batch before: less than a forward pass together
 
 
@@ -113,7 +114,10 @@ class Inspection:
             return None
         try:
             axes = batches.axes(batch, number)
-            self.chosen_rows = extremes(batch, axes, max(1, size // (PART if self.rule.scalar else FEW)), size)
+            # In a small batch each leaf has its two examples: a forward pass of it costs little.
+            least = min(size // 2, sum(axis is not None for axis in axes))
+            count = max(1, size // (PART if self.rule.scalar else FEW), least if size <= SMALL else 0)
+            self.chosen_rows = extremes(batch, axes, count, size)
             return rows_of(batch, axes, self.chosen_rows[0]), rows_of(batch, axes, self.chosen_rows[1])
         except LrjaxError:
             raise
