@@ -67,7 +67,7 @@ def spread_over_cores(threads: int, lanes: int) -> int:
     """Makes this CPU as many devices as have room for `threads` threads each; returns how many, 1 where nothing was set.
 
     One thread a step leaves the other cores idle: as devices of their own they take the next lanes of a sweep. To be called
-    before JAX first asks for its devices. A user's own JAX_NUM_CPU_DEVICES or XLA_FLAGS are kept.
+    before JAX first asks for its devices; later nothing is set. A user's own JAX_NUM_CPU_DEVICES or XLA_FLAGS are kept.
 
     Args:
         threads: of a step, as of `limit_threads`; 0: a step has all cores, and there is one device.
@@ -82,7 +82,10 @@ def spread_over_cores(threads: int, lanes: int) -> int:
     if count > 1:
         import jax
 
-        jax.config.update("jax_num_cpu_devices", count)
+        try:
+            jax.config.update("jax_num_cpu_devices", count)
+        except RuntimeError:  # JAX has its devices already, as in a notebook
+            return 1
     return max(count, 1)
 
 
