@@ -44,9 +44,11 @@ def shapes(config):
 
 def image_config(**overrides):
     """One lane of a small convolutional network on random images, far from chaos."""
+    spec = "configs/benign_osc.py:E0,scale=smoke"
     config = lrjax.load_config(
-        "configs/benign_osc.py:E0,scale=smoke",
+        spec,
         {
+            **{f"arms.{arm}": None for arm in lrjax.load_config(spec).arms},
             "optimizer.learning_rate": 0.01,
             "model.width": 4,
             "batch_size": 16,
