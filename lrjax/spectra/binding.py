@@ -16,13 +16,16 @@ from jax.sharding import Mesh
 from lrjax.devices import parallel
 from lrjax.errors import check
 from lrjax.spectra import validation
-from lrjax.spectra.batches import Batches, BatchSource
+from lrjax.spectra.batches import Batches
 from lrjax.spectra.bound import Bound
+from lrjax.spectra.differentiation import DIFFERENTIATION
+from lrjax.spectra.examples import plain
 from lrjax.spectra.frameworks import Tree
-from lrjax.spectra.products import DIFFERENTIATION, Products, highest
+from lrjax.spectra.products import Products, highest
 from lrjax.spectra.programs import Functions
 from lrjax.spectra.rules import LinearizeContext, Rule, mean_gradient, whole
 from lrjax.spectra.selection import in_float32, like_selected, named_leaves, select
+from lrjax.spectra.sources import BatchSource
 from lrjax.spectra.where import Where
 
 if TYPE_CHECKING:
@@ -180,9 +183,7 @@ def _same_numbers(a: Tree, b: Tree) -> bool:
 def _equal(x: Any, y: Any) -> bool:
     if isinstance(x, jax.core.Tracer) or isinstance(y, jax.core.Tracer) or jnp.result_type(x) != jnp.result_type(y):
         return False
-    if jnp.issubdtype(jnp.result_type(x), jax.dtypes.prng_key):
-        x, y = jax.random.key_data(x), jax.random.key_data(y)
-    return np.array_equal(x, y)
+    return np.array_equal(plain(x), plain(y))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -10,17 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from lrjax.errors import LrjaxError, check
+from lrjax.errors import check
 from lrjax.spectra import validation
-from lrjax.spectra.batches import Batches, BatchSource
+from lrjax.spectra.batches import Batches
 from lrjax.spectra.bound import Bound
+from lrjax.spectra.differentiation import needs_reverse
 from lrjax.spectra.frameworks import Tree
 from lrjax.spectra.normalised import Normalised
-from lrjax.spectra.products import derivative_mode, no_derivative
 from lrjax.spectra.programs import Functions, compiled
 from lrjax.spectra.results import readable, to_dict
 from lrjax.spectra.rules import GRADIENT_COVARIANCE, HESSIAN, linearised
 from lrjax.spectra.selection import Selection, like_selected, named_leaves
+from lrjax.spectra.sources import BatchSource
 from lrjax.spectra.where import Where
 
 if TYPE_CHECKING:
@@ -106,19 +107,6 @@ def _second_derivatives(
     return _slope(lambda step: _slope(losses, step, reverse), jnp.zeros((), tangent.dtype), reverse)
 
 
-def _second(functions: Functions, differentiation: str, arguments: tuple) -> jax.Array:
-    """The second derivatives, in the first mode of differentiation that the losses have."""
-    modes = {"auto": (False, True), "forward_over_reverse": (False,), "reverse_over_reverse": (True,)}
-    check(differentiation in modes, f"differentiation must be one of {', '.join(modes)}, not {differentiation!r}")
-    errors: list[Exception] = []
-    for reverse in modes[differentiation]:
-        try:
-            return _second_derivatives(functions, arguments[0], reverse, *arguments[1:])
-        except (TypeError, ValueError, NotImplementedError) as error:
-            errors.append(error)
-    raise LrjaxError(no_derivative(functions, errors[-1])) from errors[0]
-
-
 def curvature_along(
     example_loss: Callable[[Tree, Tree], Any],
     params: Tree,
@@ -175,9 +163,13 @@ def curvature_along(
         tangent = tangent / jnp.linalg.norm(tangent)
     functions, curvatures = Functions(example_loss, has_aux=has_aux), []
     look = validation.Inspection(GRADIENT_COVARIANCE, functions, (selection, selected, rest)) if checks else None
-    for _, batch, _, _ in Batches(batches, in_axes=in_axes, look=look):
-        with jax.default_matmul_precision("highest"):
-            curvatures.append(_second(functions, differentiation, (selection, selected, rest, batch, tangent)))
+    data = Batches(batches, in_axes=in_axes, look=look)
+    with jax.default_matmul_precision("highest"):
+        arguments = selected, rest, data.first, tangent
+        trace = lambda reverse: _second_derivatives.of(functions, selection, reverse).trace(*arguments)  # noqa: E731
+        reverse = needs_reverse(functions, differentiation, trace)
+        for _, batch, _, _ in data:
+            curvatures.append(_second_derivatives(functions, selection, reverse, selected, rest, batch, tangent))
     values = np.concatenate([np.asarray(part, np.float64) for part in curvatures])
     good = bool(np.all(np.isfinite(values)))
     check(
@@ -268,12 +260,14 @@ def batch_sharpness(
     look = validation.Inspection(HESSIAN, functions, (selection, selected, rest), additive=False)
     # Each mini-batch is one sample, whatever it holds.
     data = Batches(batches, weight=lambda batch: 1.0, look=look)
-    reverse = derivative_mode(functions, HESSIAN, selection, (selected, rest, data.first), differentiation)
-    for _, batch, _, _ in data:
-        with jax.default_matmul_precision("highest"):
+    with jax.default_matmul_precision("highest"):
+        arguments = selected, rest, data.first
+        trace = lambda reverse: _along_own_gradient.of(functions, selection, reverse).trace(*arguments)  # noqa: E731
+        reverse = needs_reverse(functions, differentiation, trace)
+        for _, batch, _, _ in data:
             ratio, largest = _along_own_gradient(functions, selection, reverse, selected, rest, batch)
-        ratios.append(ratio)
-        largest_entries.append(largest)
+            ratios.append(ratio)
+            largest_entries.append(largest)
     lengths, values = np.asarray(jnp.stack(largest_entries)), np.asarray(jnp.stack(ratios), np.float64)
     check(
         bool(np.all(np.isfinite(lengths) & (lengths > 0))),

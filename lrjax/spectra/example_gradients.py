@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 
 from lrjax.errors import check
 from lrjax.spectra import validation
-from lrjax.spectra.batches import Batches, BatchSource
+from lrjax.spectra.batches import Batches
 from lrjax.spectra.directions import tangent_of
 from lrjax.spectra.examples import Axes, rows_of
 from lrjax.spectra.frameworks import Tree
@@ -20,6 +20,7 @@ from lrjax.spectra.products import flat_mean_gradient, shares
 from lrjax.spectra.programs import Functions, compiled
 from lrjax.spectra.rules import GRADIENT_COVARIANCE
 from lrjax.spectra.selection import Selection, named_leaves
+from lrjax.spectra.sources import BatchSource
 from lrjax.spectra.where import Where
 
 if TYPE_CHECKING:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +15,23 @@ from lrjax.spectra.frameworks import Tree
 Axes = Sequence[int | None]  # of examples, a leaf each
 
 
+def plain(leaf: Any) -> np.ndarray:
+    """A leaf on the host; keys as their numbers."""
+    typed = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(leaf) if typed else leaf)
+
+
+def in_float64(leaf: Any) -> Any:
+    """A floating-point array in float64, for use where x64 is on; anything else as it is."""
+    kind = getattr(leaf, "dtype", None)
+    return jnp.asarray(leaf, jnp.float64) if kind is not None and jnp.issubdtype(kind, jnp.floating) else leaf
+
+
 def checksum(batch: Tree) -> int:
     """A number that differs for batches that differ in an entry, but for one in four billion."""
     found = 0
     for leaf in jax.tree.leaves(batch):
-        typed = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        array = np.ascontiguousarray(jax.random.key_data(leaf) if typed else leaf)
+        array = np.ascontiguousarray(plain(leaf))
         found = zlib.crc32(array.view(np.uint8).reshape(-1).data, zlib.crc32(repr(array.shape).encode(), found))
     return found
 

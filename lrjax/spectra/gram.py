@@ -16,13 +16,14 @@ from jax.flatten_util import ravel_pytree
 
 from lrjax.errors import check
 from lrjax.spectra import validation
-from lrjax.spectra.batches import Batches, BatchSource
+from lrjax.spectra.batches import Batches
 from lrjax.spectra.frameworks import Tree
 from lrjax.spectra.gradient_rows import inner_products, scaled
 from lrjax.spectra.programs import Functions, compiled
 from lrjax.spectra.results import readable, to_dict
 from lrjax.spectra.rules import HESSIAN
 from lrjax.spectra.selection import Selection
+from lrjax.spectra.sources import BatchSource
 from lrjax.spectra.where import Where
 
 if TYPE_CHECKING:

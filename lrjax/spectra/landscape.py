@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 
 from lrjax.errors import check
 from lrjax.spectra import validation
-from lrjax.spectra.batches import Batches, BatchSource
+from lrjax.spectra.batches import Batches
 from lrjax.spectra.frameworks import Tree
 from lrjax.spectra.loss_points import LossPoints
 from lrjax.spectra.perturbations import normalised, rows_of
@@ -19,6 +19,7 @@ from lrjax.spectra.programs import Functions
 from lrjax.spectra.results import readable, to_dict
 from lrjax.spectra.rules import HESSIAN
 from lrjax.spectra.selection import named_leaves
+from lrjax.spectra.sources import BatchSource
 from lrjax.spectra.where import Where
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from jax.typing import ArrayLike
 
 from lrjax.errors import check
 from lrjax.spectra import validation
-from lrjax.spectra.batches import Batches, BatchSource
+from lrjax.spectra.batches import Batches
+from lrjax.spectra.examples import plain
 from lrjax.spectra.frameworks import Tree
 from lrjax.spectra.loss_points import LossPoints
 from lrjax.spectra.perturbations import norm
@@ -21,6 +22,7 @@ from lrjax.spectra.programs import Functions
 from lrjax.spectra.results import readable, to_dict
 from lrjax.spectra.rules import HESSIAN
 from lrjax.spectra.selection import like_selected, named_leaves
+from lrjax.spectra.sources import BatchSource
 from lrjax.spectra.where import Where
 
 if TYPE_CHECKING:
@@ -158,9 +160,7 @@ def _like(tree: Tree, like: Tree) -> Tree:
 
 
 def _equal(x: Any, y: Any) -> bool:
-    if hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-        x, y = jax.random.key_data(x), jax.random.key_data(y)
-    x, y = np.asarray(x), np.asarray(y)
+    x, y = plain(x), plain(y)
     return x.shape == y.shape and bool(np.all((x == y) | ((x != x) & (y != y))))
 
 

@@ -7,12 +7,12 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from lrjax.errors import check, nearest
-from lrjax.spectra.batches import BatchSource
 from lrjax.spectra.binding import bind
 from lrjax.spectra.eigenpairs import Eigen
 from lrjax.spectra.frameworks import Tree
 from lrjax.spectra.lanczos import lanczos
 from lrjax.spectra.operators import hessian
+from lrjax.spectra.sources import BatchSource
 
 if TYPE_CHECKING:
     from jax import Array

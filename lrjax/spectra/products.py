@@ -10,10 +10,12 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from lrjax.devices.accelerators import platform
-from lrjax.errors import LrjaxError, check, path_of
+from lrjax.errors import path_of
 from lrjax.spectra.batches import Batches
+from lrjax.spectra.differentiation import needs_reverse
+from lrjax.spectra.examples import in_float64
 from lrjax.spectra.frameworks import Tree
-from lrjax.spectra.programs import Functions, compiled, name_of
+from lrjax.spectra.programs import Functions, compiled
 from lrjax.spectra.rules import LinearizeContext, Rule, mean_gradient
 from lrjax.spectra.selection import Selection
 
@@ -133,11 +135,12 @@ class Products:
         self.selection, self.values, self.data = selection, values, data
         # The only batch has its own mean, which a rule takes from its products for nothing.
         self.alone = len(data.sizes) == 1 and data.total == float(np.sum(data.weights[0]))
-        self.mean = highest(self._mean_gradient)() if self.rule.centred and not self.alone else None
-        arguments = self.arguments(data.first, 0, shares(data.share(0))[0])
-        mode = highest(derivative_mode)
-        reverse = mode(self.functions, self.rule, selection, arguments, differentiation, self.alone)
-        self.rule = self.rule._replace(reverse=reverse)
+        centred = self.rule.centred and not self.alone
+        self.mean = (
+            values[0] if centred else None
+        )  # of the right shape, for the trace; a loss that fails must fail there
+        self.rule = self.rule._replace(reverse=highest(needs_reverse)(self.functions, differentiation, self._traced))
+        self.mean = highest(self._mean_gradient)() if centred else None
         # Looked up once: for a small network that would be a good part of a product.
         self.add, self.add_of, self.linearized = (
             program.of(self.functions, self.rule, selection) for program in (add_product, _add_product_of, _linearized)
@@ -146,6 +149,14 @@ class Products:
         self.kept: dict[int, tuple[Callable, float]] = {}
         # In the precision of products, so that they use what is traced here.
         self.keeps = keep > 0 and highest(self._bytes)(keep) <= keep
+
+    def _traced(self, reverse: bool) -> Any:
+        """The first product as traced."""
+        flat = jax.eval_shape(lambda tree: ravel_pytree(tree)[0], self.values[0])
+        vector = jax.ShapeDtypeStruct((flat.size,), flat.dtype)
+        arguments = self.arguments(self.data.first, 0, shares(self.data.share(0))[0])
+        program = add_product.of(self.functions, self.rule._replace(reverse=reverse), self.selection)
+        return program.trace(*arguments, vector, 1.0, None if self.alone else vector)
 
     def _mean_gradient(self) -> Tree:
         flat, unravel = ravel_pytree(self.values[0])
@@ -220,14 +231,14 @@ class Products:
     def in_float64(self, vectors: jax.Array) -> np.ndarray:
         """The same product with everything in float64, not compiled into any cache; for telling why one in float32 failed."""
         with jax.enable_x64(True):
-            selected, rest, mean = (jax.tree.map(wide, tree) for tree in (*self.values, self.mean))
+            selected, rest, mean = (jax.tree.map(in_float64, tree) for tree in (*self.values, self.mean))
             unravel = ravel_pytree(selected)[1]
             total = 0.0
             for _, batch, offset, share in self.data:
                 weights, weight = shares(share)
-                arguments = selected, rest, jax.tree.map(wide, batch), mean, offset, self.key, weights
+                arguments = selected, rest, jax.tree.map(in_float64, batch), mean, offset, self.key, weights
                 linear = _linear_map(self.functions, self.rule, self.selection, *arguments)
-                rows = [ravel_pytree(linear(unravel(v)))[0] for v in jnp.atleast_2d(wide(vectors))]
+                rows = [ravel_pytree(linear(unravel(v)))[0] for v in jnp.atleast_2d(in_float64(vectors))]
                 total = total + weight * np.stack([np.asarray(row) for row in rows])
             return np.asarray(total)
 
@@ -239,76 +250,3 @@ class Products:
                 if real and not bool(jnp.all(jnp.isfinite(leaf))):
                     return f"leaf {path_of(path)!r} of batch {number} holds NaN or infinity"
         return ""
-
-
-DIFFERENTIATION = ("auto", "forward_over_reverse", "reverse_over_reverse")
-
-
-def wide(leaf: Any) -> Any:
-    """Floating-point arrays in float64."""
-    kind = getattr(leaf, "dtype", None)
-    return jnp.asarray(leaf, jnp.float64) if kind is not None and jnp.issubdtype(kind, jnp.floating) else leaf
-
-
-def derivative_mode(
-    functions: Functions,
-    rule: Rule,
-    selection: Selection,
-    arguments: tuple,
-    differentiation: str,
-    alone: bool = True,
-) -> bool:
-    """Whether products are to be taken in reverse mode alone; "auto" traces the first product, which is used again.
-
-    Args:
-        functions, rule, selection: of the matrix.
-        arguments: selected parameters, the others, a batch, and what else the rule takes, as of `add_product`.
-        differentiation: of `DIFFERENTIATION`.
-        alone: whether there is one batch, so that its product is the result.
-
-    Raises:
-        LrjaxError: the functions cannot be differentiated in either mode, or the mode asked for is none.
-    """
-    names = ", ".join(DIFFERENTIATION)
-    check(differentiation in DIFFERENTIATION, f"differentiation must be one of {names}, not {differentiation!r}")
-    modes = {"auto": (False, True)}.get(differentiation, (differentiation == "reverse_over_reverse",))
-    flat = jax.eval_shape(lambda tree: ravel_pytree(tree)[0], arguments[0])
-    vector = jax.ShapeDtypeStruct((flat.size,), flat.dtype)
-    of_sum = (1.0, None) if alone else (0.5, vector)
-    given = (*arguments, *(None, 0, None, None)[len(arguments) - 3 :])
-    errors: list[Exception] = []
-    for reverse in modes:
-        try:
-            traced = add_product.of(functions, rule._replace(reverse=reverse), selection).trace(*given, vector, *of_sum)
-            one_way = sorted(set(_without_forward_mode(traced.jaxpr.jaxpr)))
-            if not one_way:
-                return reverse
-            raise TypeError(f"the custom_vjp of {', '.join(one_way)} has no forward mode")
-        except LrjaxError:
-            raise
-        except Exception as error:
-            errors.append(error)
-    raise LrjaxError(no_derivative(functions, errors[-1])) from errors[0]
-
-
-def _without_forward_mode(jaxpr: Any) -> Iterator[str]:
-    """Names of the functions with a `jax.custom_vjp` whose tangents a program needs: it would fail where it is compiled."""
-    calls = [e for e in jaxpr.eqns if e.primitive.name.startswith("custom_vjp_call")]
-    names = [str(e.params["name"]) for e in calls if e.params.get("name", "?") != "?"]
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "custom_lin":
-            yield from names or ["a function"]
-        for value in jax.tree.leaves(equation.params, is_leaf=lambda v: hasattr(v, "eqns") or hasattr(v, "jaxpr")):
-            inner = getattr(value, "jaxpr", value)
-            if hasattr(inner, "eqns"):
-                yield from _without_forward_mode(inner)
-
-
-def no_derivative(functions: Functions, error: Exception) -> str:
-    """A sentence for losses that JAX cannot differentiate twice."""
-    cause = str(error).strip().split("\n")[0][:200]
-    return (
-        f"{' and '.join(map(name_of, functions.given[:2]))} cannot be differentiated as this matrix needs: {cause} "
-        f"({type(error).__name__}); leave differentiation at 'auto', give what is called there a derivative by jax.custom_jvp, "
-        "or replace it"
-    )

@@ -11,7 +11,7 @@ import numpy as np
 
 from lrjax.errors import LrjaxError, check, path_of, refuse
 from lrjax.spectra.batches import Batches
-from lrjax.spectra.examples import extremes, rows_of, stacked
+from lrjax.spectra.examples import extremes, in_float64, plain, rows_of, stacked
 from lrjax.spectra.frameworks import Tree
 from lrjax.spectra.programs import Functions, compiled
 from lrjax.spectra.rules import Rule
@@ -209,7 +209,7 @@ class Inspection:
 
     def _wide_value(self, batch: Tree) -> float:
         selection, selected, rest = self.chosen
-        wide = [jax.tree.map(_float64, tree) for tree in (selected, rest, batch)]
+        wide = [jax.tree.map(in_float64, tree) for tree in (selected, rest, batch)]
         return float(self.rule.value(self.functions, selection.merge(*wide[:2]), wide[2]))
 
     def _tolerance(self, batch: Tree) -> float:
@@ -221,11 +221,6 @@ class Inspection:
 
 def _host(value: Any) -> np.ndarray:
     return np.asarray(jnp.asarray(value, jnp.promote_types(jnp.result_type(value), jnp.float32)))
-
-
-def _float64(leaf: Any) -> Any:
-    kind = getattr(leaf, "dtype", None)
-    return jnp.asarray(leaf, jnp.float64) if kind is not None and jnp.issubdtype(kind, jnp.floating) else leaf
 
 
 def _check_finite(value: Any, number: int) -> None:
@@ -243,10 +238,5 @@ def _same_rest(one: Tree, other: Tree, axes: Any) -> bool:
     """Whether two batches agree in the leaves that hold no examples."""
     a, b = jax.tree.leaves(one), jax.tree.leaves(other)
     return len(a) == len(b) and all(
-        np.array_equal(_plain(x), _plain(y)) for x, y, axis in zip(a, b, axes, strict=True) if axis is None
+        np.array_equal(plain(x), plain(y)) for x, y, axis in zip(a, b, axes, strict=True) if axis is None
     )
-
-
-def _plain(leaf: Any) -> np.ndarray:
-    typed = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    return np.asarray(jax.random.key_data(leaf) if typed else leaf)

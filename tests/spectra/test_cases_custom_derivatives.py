@@ -216,3 +216,15 @@ def test_gradients_of_what_has_no_second_derivative_are_right_or_refused():
             sentence(error)
         else:
             np.testing.assert_allclose(measured, EXACT[name], atol=1e-5 * np.abs(EXACT[name]).max())
+
+
+@pytest.mark.parametrize("operator", [spectra.gradient_covariance, spectra.empirical_fisher])
+def test_losses_without_any_derivative_are_refused_however_batched(operator):
+    """K takes a mean gradient over several batches, which must not fail before the sentence."""
+
+    def each(w, b):
+        return jax.pure_callback(lambda a: np.asarray(a), jax.ShapeDtypeStruct((len(b),), jnp.float32), b @ w)
+
+    x = np.ones((4, 3), np.float32)
+    for batches in ([x], [x[:2], x[2:]]):
+        refused(lambda batches=batches: operator(each).bind(np.ones(3, np.float32), batches), "differentiated")

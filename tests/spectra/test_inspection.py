@@ -9,7 +9,7 @@ import pytest
 
 from lrjax.errors import LrjaxError
 from lrjax.spectra import bind, empirical_fisher, ggn, gradient_covariance, hessian, matrix
-from lrjax.spectra.batches import batch_list
+from lrjax.spectra.sources import batch_list
 from tests.spectra import problems
 from tests.spectra.problems import mlp_batch, mlp_params, mlp_predict, softmax_losses, split
 
