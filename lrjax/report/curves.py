@@ -44,18 +44,19 @@ def names_of(lines: Iterable[Line]) -> list[str]:
 
 
 def thinned(y: NDArray[Any], most: int) -> tuple[Grid, NDArray[Any]]:
-    """A value a step at no more than `most` places: the least and the greatest of each stretch, in their order.
+    """A value a step at no more than `most` places: the least and the greatest of each stretch, in their order, and the last.
 
-    The places depend on the length alone, so that curves of one length share them.
+    The places depend on the length alone, so that curves of one length share them. The last value is that of the last step:
+    the page shows it as the end of the curve.
 
     Example:
         >>> x, y = thinned(np.array([0.0, 1.0, 0.0, 9.0, 0.0, 0.0, 5.0, 0.0]), 4)
         >>> x.tolist(), y.tolist()
-        ([0, 2, 4, 6], [0.0, 9.0, 0.0, 5.0])
+        ([0, 3, 7], [0.0, 9.0, 0.0])
     """
     if y.size <= most:
         return np.arange(y.size), y
-    edges = np.linspace(0, y.size, most // 2 + 1).astype(int)
+    edges = np.linspace(0, y.size - 1, (most - 1) // 2 + 1).astype(int)
     x = np.stack([edges[:-1], (edges[:-1] + edges[1:]) // 2], axis=1).ravel()
     kept = []
     for start, stop in zip(edges[:-1], edges[1:], strict=True):
@@ -63,7 +64,7 @@ def thinned(y: NDArray[Any], most: int) -> tuple[Grid, NDArray[Any]]:
         finite = np.isfinite(piece)
         low, high = (np.where(finite, piece, fill) for fill in (np.inf, -np.inf))
         kept += [piece[place] for place in sorted((int(low.argmin()), int(high.argmax())))]
-    return x, np.array(kept)
+    return np.append(x, y.size - 1), np.array([*kept, y[-1]])
 
 
 def packed(lines: Sequence[Line]) -> dict[str, Any] | None:

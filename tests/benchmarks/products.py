@@ -37,17 +37,17 @@ def problem(name: str, size: int) -> tuple[Any, Any, dict[str, jax.Array], Any]:
 
 
 def hessian(loss: Callable, batch: Any, params: Any) -> dict[str, Task]:
-    """Hessian products: bare, of a flat vector and of one row."""
+    """Hessian products: bare, of a flat vector, of one row, and of the vector in reverse mode alone."""
 
     @jax.jit
     def bare(params: Any, v: Any, batch: Any) -> Any:
         return jax.jvp(jax.grad(lambda p: loss(p, batch)), (params,), (v,))[1]
 
-    return _products(spectra.hessian(loss).bind(params, [batch]), bare, batch)
+    return _products(spectra.hessian(loss), params, bare, batch)
 
 
 def covariance(example_loss: Callable, batch: Any, params: Any) -> dict[str, Task]:
-    """Products with K: bare and uncentred, of a flat vector and of one row."""
+    """Products with K: bare and uncentred, of a flat vector, of one row, and of the vector in reverse mode alone."""
 
     @jax.jit
     def bare(params: Any, v: Any, batch: Any) -> Any:
@@ -57,16 +57,19 @@ def covariance(example_loss: Callable, batch: Any, params: Any) -> dict[str, Tas
         along = jax.jvp(of, (params,), (v,))[1]
         return jax.vjp(of, params)[1](along)[0]
 
-    return _products(spectra.gradient_covariance(example_loss).bind(params, [batch]), bare, batch)
+    return _products(spectra.gradient_covariance(example_loss), params, bare, batch)
 
 
-def _products(bound: spectra.Bound, bare: Callable, batch: Any) -> dict[str, Task]:
+def _products(operator: spectra.Operator, params: Any, bare: Callable, batch: Any) -> dict[str, Task]:
+    bound = operator.bind(params, [batch])
+    backward = operator.bind(params, [batch], differentiation="reverse_over_reverse")
     flat = jax.random.normal(jax.random.key(2), (bound.size,))
     row, tree = flat[None], bound.unravel(flat)
     return {
         "bare": lambda: bare(bound.params, tree, batch),
         "matvec": lambda: bound.matvec(flat),
         "matmat": lambda: bound.matmat(row),
+        "reverse": lambda: backward.matvec(flat),
     }
 
 

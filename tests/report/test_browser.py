@@ -104,7 +104,7 @@ def test_the_cursor_shows_the_values_at_its_step_and_a_lane_can_be_switched_off(
     over = page.locator(".u-over").first
     over.scroll_into_view_if_needed()
     over.hover()
-    assert page.locator("table.values caption").inner_text().startswith("Values at step ")
+    assert page.locator("table.values caption").inner_text().startswith("Values at or near step ")
     box = page.locator("table.values input").first
     box.uncheck()
     assert not box.is_checked()

@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 from types import SimpleNamespace
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure as Canvas
 
@@ -12,6 +13,7 @@ from lrjax.errors import LrjaxError
 from lrjax.experiment.rundir import metrics
 from lrjax.papers.claim import VERDICTS, Claim, Finding, NotMeasured
 from lrjax.report import __main__, write_files, write_report
+from lrjax.report.curves import thinned
 
 EVIL = "<script>alert('x')</script> & \"q\""
 
@@ -256,3 +258,13 @@ def test_a_wrong_directory_is_answered_in_one_sentence_and_status_1(tmp_path, ca
         assert str(path) in err
         assert err.count("\n") == 1
         assert not out
+
+
+def test_a_curve_that_is_thinned_ends_at_its_last_value():
+    """Not at the least or the greatest of its last stretch, which would stand under "last values"."""
+    y = np.random.default_rng(0).normal(size=1001)
+    x, shown = thinned(y, 100)
+    assert len(x) == len(shown) <= 100
+    assert (x[-1], shown[-1]) == (1000, y[-1])
+    assert np.all(np.diff(x) > 0)
+    assert {shown.min(), shown.max()} == {y.min(), y.max()}

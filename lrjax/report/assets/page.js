@@ -52,7 +52,7 @@
 
     const tabulate = step => {
       table.querySelector("caption").textContent = step == null
-        ? "Last values; point at a curve for those at a step" : `Values at step ${step}`;
+        ? "Last values; point at a curve for those at a step" : `Values at or near step ${step}`;
       for (const row of table.tBodies[0].rows) {
         const lane = +row.dataset.lane;
         slots.forEach((slot, place) => {
