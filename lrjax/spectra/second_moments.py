@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn
@@ -11,7 +10,7 @@ import jax
 import optax  # noqa: F401 -- of the example
 
 from lrjax.errors import check, path_of, refuse
-from lrjax.spectra.selection import Tree
+from lrjax.spectra.frameworks import Tree, is_a
 
 SHOWN = 3  # parameters that a message names for each group
 
@@ -89,14 +88,11 @@ def _walk(
 
 def plain(tree: Tree) -> Tree:
     """Arrays in place of the variables in which `flax.nnx` wraps them."""
-    nnx = sys.modules.get("flax.nnx")
-    if nnx is None:
-        return tree
 
-    def bare(leaf: Any) -> Any:
-        return leaf[...] if isinstance(leaf, nnx.Variable) else leaf
+    def wrapped(leaf: Any) -> bool:
+        return is_a(leaf, "flax.nnx", "Variable")
 
-    return jax.tree.map(bare, tree, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
+    return jax.tree.map(lambda leaf: leaf[...] if wrapped(leaf) else leaf, tree, is_leaf=wrapped)
 
 
 def _listed(found: Sequence[Moments]) -> str:
