@@ -34,7 +34,7 @@ def compiled(bound, batch):
     """The compiled product of one batch."""
     made = bound._matmat.__wrapped__
     rows = jnp.eye(bound.size, dtype=bound.dtype)
-    return str(made.add.lower(*made.arguments(batch, 0), rows, 1.0, rows).compile().as_text())
+    return str(made.add.lower(*made.arguments(batch, 0, None), rows, 1.0, rows).compile().as_text())
 
 
 def operators(out):
