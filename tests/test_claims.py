@@ -48,6 +48,8 @@ def test_an_entry_carries_the_claim_the_finding_and_the_run(run):
         "wall_time_s": 38.4,
         "version": "0.1.0",
         "scale": "small",
+        "from": "paper",
+        "premises": [],
     }
 
 
@@ -151,6 +153,6 @@ def test_a_smoke_run_decides_nothing_but_shows_its_numbers():
     )
     runs = [SimpleNamespace(config={"experiment": "E2", "scale": scale}, status={}) for scale in ("smoke", "small")]
     smoke, small = (judge([claim], run)[0] for run in runs)
-    assert smoke["verdict"] == "inconclusive"
+    assert smoke["verdict"] == "not judged"
     assert "ratio 2" in smoke["measured"]
     assert small["verdict"] == "contradicted"

@@ -21,11 +21,13 @@ from lrjax.experiment.rundir.lanes import NotJudged as NotJudged
 from lrjax.experiment.rundir.lanes import NotMeasured as NotMeasured
 from lrjax.experiment.rundir.lanes import whole
 from lrjax.experiment.rundir.metrics import RunResult
+from lrjax.papers.premises import Premise, held
 
 VERDICTS = ("supported", "contradicted", "inconclusive")  # of a check that could decide
 NOT_JUDGED = "not judged"  # it could not have: what it needs is not there
 SHOWN = (*VERDICTS, NOT_JUDGED)
 NOT_PUBLISHED = "not published in a form we could read"
+ORIGINS = ("paper", "implied", "ours")  # the statement stands there, follows from its formulas, or is of this library
 
 _ANSI = {
     "supported": "\x1b[1;32m",
@@ -57,6 +59,8 @@ class Claim:
         check: run (`lrjax.experiment.rundir.metrics.RunResult`) -> `Finding`; may raise `NotMeasured(reason)` or
             `NotJudged(reason)`.
         paper_reports: the paper's own number, None when it is not known.
+        premises: what must hold of a run before it can decide, see `lrjax.papers.premises`.
+        origin: whose claim it is, one of `ORIGINS`; headline counts are of "paper".
 
     Example:
         >>> Claim("switch", "benign_osc", ("CLEAR",), "The weak feature is learned for e > 1 only.", "theorem 5",
@@ -72,6 +76,8 @@ class Claim:
     expected: str
     check: Callable[[Any], Finding]
     paper_reports: str | None = None
+    premises: tuple[Premise, ...] = ()
+    origin: str = "paper"
 
 
 def decided(ok: bool | np.bool_) -> str:
@@ -93,6 +99,9 @@ def claim_of(
     source: str,
     expected: str,
     paper_reports: str | None = None,
+    *,
+    premises: Sequence[Premise] = (),
+    origin: str = "paper",
 ) -> Claim:
     """A `Claim` in the order in which a paper's table of claims reads; a paper binds the first argument.
 
@@ -102,7 +111,7 @@ def claim_of(
         >>> claim("switch", ("CLEAR",), lambda run: Finding("supported", ""), "...", "section 4.2", "...").paper
         'benign_osc'
     """
-    return Claim(id, paper, experiments, statement, source, expected, check, paper_reports)
+    return Claim(id, paper, experiments, statement, source, expected, check, paper_reports, tuple(premises), origin)
 
 
 def judge(claims: Iterable[Claim], run: RunResult) -> list[dict[str, Any]]:
@@ -113,11 +122,12 @@ def judge(claims: Iterable[Claim], run: RunResult) -> list[dict[str, Any]]:
         run: a `lrjax.RunResult`; read here are `config["experiment"]`, `config["scale"]` and `status`.
 
     Returns:
-        One dict a claim with id, paper, experiment, statement, source, verdict, measured, expected, paper_reports,
-        command, wall_time_s, version, scale: an entry of `claims.json`. A check that raises `NotMeasured` gives
-        "inconclusive" and the reason as what was measured, and so does scale=smoke. A check that raises `NotJudged`, as by
-        reading a lane that is not whole, gives "not judged" and the reason; of a run that lacks something, so does one that
-        fails or finds nothing measured. Any other exception propagates.
+        One dict a claim with id, paper, experiment, from (its origin), statement, source, verdict, premises, measured,
+        expected, paper_reports, command, wall_time_s, version, scale: an entry of `claims.json`. Premises are evaluated
+        first, all of them; one that does not hold gives "not judged" with its number, and the check is not asked. So does
+        scale=smoke, and a check that raises `NotJudged`, as by reading a lane that is not whole; of a run that lacks
+        something, so does a check that fails or finds nothing measured. A check that raises `NotMeasured` gives
+        "inconclusive" and the reason as what was measured. Any other exception propagates.
 
     Raises:
         ValueError: a check returned a verdict that is not in `SHOWN`.
@@ -132,6 +142,18 @@ def judge(claims: Iterable[Claim], run: RunResult) -> list[dict[str, Any]]:
     """
     experiment = run.config["experiment"]
     return [_entry(claim, experiment, run) for claim in claims if experiment in claim.experiments]
+
+
+def _premises(claim: Claim, run: RunResult) -> tuple[list[dict[str, Any]], Finding | None]:
+    """The premises of a claim, and the finding where one does not hold."""
+    try:
+        premises = held(claim.premises, whole(run))
+    except NotJudged as reason:
+        return [], Finding(NOT_JUDGED, f"not judged: {reason}")
+    failed = next((premise for premise in premises if not premise["holds"]), None)
+    if failed is None:
+        return premises, None
+    return premises, Finding(NOT_JUDGED, f"not judged: {failed['premise']} does not hold: {failed['measured']}")
 
 
 def _decide(claim: Claim, run: RunResult) -> Finding:
@@ -152,18 +174,21 @@ def _decide(claim: Claim, run: RunResult) -> Finding:
 
 
 def _entry(claim: Claim, experiment: str, run: RunResult) -> dict[str, Any]:
-    verdict, measured = _decide(claim, run)
+    premises, failed = _premises(claim, run)
+    verdict, measured = failed or _decide(claim, run)
     if run.config.get("scale") == "smoke" and verdict in VERDICTS:
-        verdict, measured = "inconclusive", f"smoke scale is too short to judge: {measured}"
+        verdict, measured = NOT_JUDGED, f"not judged: smoke scale is too short; {measured}"
     if verdict not in SHOWN:
         raise ValueError(f"claim {claim.id!r} returned the verdict {verdict!r}; a verdict is one of {SHOWN}")
     return {
         "id": claim.id,
         "paper": claim.paper,
         "experiment": experiment,
+        "from": claim.origin,
         "statement": claim.statement,
         "source": claim.source,
         "verdict": verdict,
+        "premises": premises,
         "measured": measured,
         "expected": claim.expected,
         "paper_reports": NOT_PUBLISHED if claim.paper_reports is None else claim.paper_reports,
