@@ -149,16 +149,19 @@ def test_a_claim_whose_premise_fails_is_not_judged_whatever_its_check_says(name)
         claim = Claim("c", "p", ("E",), "", "", "", check, premises=(premise,))
         entry = judge([claim], bad)[0]
         assert entry["verdict"] == "not judged"
-        assert premise.name in entry["measured"] and words in entry["measured"]
+        assert premise.name in entry["measured"]
+        assert words in entry["measured"]
     entry = judge([Claim("c", "p", ("E",), "", "", "", checks[0], premises=(premise,))], good)[0]
-    assert entry["verdict"] == "contradicted" and entry["premises"][0]["holds"]
+    assert entry["verdict"] == "contradicted"
+    assert entry["premises"][0]["holds"]
 
 
 def test_a_premise_about_what_was_not_recorded_does_not_hold():
     premise = premises.peaked("probe/y")
     claim = Claim("c", "p", ("E",), "", "", "", lambda run: Finding("supported", ""), premises=(premise,))
     entry = judge([claim], run(*THREE))[0]
-    assert entry["verdict"] == "not judged" and "probe/y was not recorded" in entry["premises"][0]["measured"]
+    assert entry["verdict"] == "not judged"
+    assert "probe/y was not recorded" in entry["premises"][0]["measured"]
     with pytest.raises(NotMeasured):
         premise.evaluate(run(*THREE))
 

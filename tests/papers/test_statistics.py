@@ -29,7 +29,8 @@ def test_the_interval_of_a_mean_is_the_t_interval_of_scipy(values):
 
 def test_one_seed_has_no_interval_and_decides_nothing():
     assert mean_of([3.0]).half_width == np.inf
-    assert positive([3.0]) == "inconclusive" and within([0.0], margin=1.0) == "inconclusive"
+    assert positive([3.0]) == "inconclusive"
+    assert within([0.0], margin=1.0) == "inconclusive"
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
@@ -65,14 +66,17 @@ def test_one_clear_comparison_the_wrong_way_contradicts_and_one_open_one_keeps_i
 
 
 def test_equal_seeds_are_decided_by_their_value():
-    assert positive([1.0, 1.0]) == "supported" and positive([0.0, 0.0]) == "inconclusive"
-    assert within([0.0, 0.0], margin=0.1) == "supported" and within([1.0, 1.0], margin=1.0) == "inconclusive"
+    assert positive([1.0, 1.0]) == "supported"
+    assert positive([0.0, 0.0]) == "inconclusive"
+    assert within([0.0, 0.0], margin=0.1) == "supported"
+    assert within([1.0, 1.0], margin=1.0) == "inconclusive"
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=9))
 def test_holm_is_between_the_single_comparison_and_bonferroni(p_values):
     single, adjusted = np.array(p_values), holm(p_values)
-    assert np.all(adjusted >= single) and np.all(adjusted <= np.minimum(1.0, single * single.size) + 1e-12)
+    assert np.all(adjusted >= single)
+    assert np.all(adjusted <= np.minimum(1.0, single * single.size) + 1e-12)
     assert np.all(np.diff(adjusted[np.argsort(single, kind="stable")]) >= 0)
 
 
