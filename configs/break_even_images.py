@@ -65,10 +65,22 @@ def rates(config: Config, scale: str, large: tuple, small: tuple) -> Config:
     return shortened(config, scale)
 
 
+def smaller(config: Config) -> Config:
+    """Half the width, 4000 images, S = 32, and a Lanczos that is accurate enough to compare: three seeds in half an hour."""
+    config.data.num_train = 4000
+    config.model.width = 16
+    config.batch_size = 32
+    config.spectra.update(max_steps=16, examples=128)
+    config.sweep = group(dict(seed=(0, 1, 2)))
+    return config
+
+
 def learning_rates(scale: str) -> Config:
-    """E3: eta 0.1 and 0.01, each until about 80 % of the training set is right."""
-    early = dict(break_even="20 until 100, 100", predictions=50)
-    return rates(images(scale), scale, (0.1, 1000, early), (0.01, 3750, dict(break_even=250, predictions=50)))
+    """E3: eta 0.1 and 0.01, each until well past the maxima of its trajectory, measured as often."""
+    config = images(scale)
+    large, small = dict(break_even=200, predictions=50), dict(break_even=320, predictions=80)
+    config = rates(config, scale, (0.1, 3000, large), (0.01, 4800, small))
+    return smaller(config) if scale == "small" else config
 
 
 def sweeps(scale: str) -> Config:
@@ -112,10 +124,16 @@ def trajectories(scale: str) -> Config:
             config.update(steps="20 epochs", augment="none")
         config.spectra.update(k=1, max_steps=6, examples=512)  # 20 epochs are cheap, so must be what looks at them
         config.probes = group(dict(break_even="20 until 1 epochs, 1 epochs", predictions=10, accuracy=390))
-        config.sweep = group(dict(optimizer=dict(learning_rate=(0.1, 0.01, 0.001))))
+        rates_of = dict(sweep=dict(optimizer=dict(learning_rate=(0.1, 0.01, 0.001))))
+        again = dict(order="iid", sweep=dict(optimizer=dict(learning_rate=(0.01, 0.001))))
+        config.arms = group(dict(rate=rates_of, again=again))
+        config.sweep = group(dict(seed=SEEDS[scale]))
         return config
-    small = dict(break_even=250, predictions=20)
-    return rates(config, scale, (0.1, 600, dict(break_even=50, predictions=10)), (0.01, 2500, small))
+    small = dict(break_even=200, predictions=20)
+    config = rates(config, scale, (0.1, 600, dict(break_even=50, predictions=10)), (0.01, 2400, small))
+    # The same rate in another order of batches: how far two trajectories part anyway.
+    config.arms.again = group(config.arms.small_rate.to_dict() | dict(order="iid"))
+    return config
 
 
 def early_phase(scale: str) -> Config:
@@ -138,6 +156,33 @@ def early_phase(scale: str) -> Config:
     config.spectra.examples = 256 if scale == "small" else config.spectra.examples
     config = rates(config, scale, (0.2, 300, large), (0.02, 1500, small))
     config.probes.update(dict(batch_sharpness=4, fisher_trace=4, hessian_trace="end") if scale == "smoke" else {})
+    return config
+
+
+def switched(scale: str) -> Config:
+    """E10: eta 0.1 and 0.01, and runs that go over from one to the other before and after the break-even point."""
+    config = images(scale)
+    sizes = {"smoke": (8, 2, 4, 2), "small": (3000, 100, 1500, 250), "paper": (7800, 65, 2340, 195)}
+    steps, early, late, every = sizes[scale]
+    with config.ignore_type():
+        log_every = {"smoke": every, "small": 10, "paper": 65}[scale]
+        config.update(steps=steps, log_every=log_every, checkpoint_every=steps)
+    if scale == "small":
+        config = smaller(config)
+    if scale == "paper":
+        config.spectra.update(k=1, max_steps=6, examples=512)
+        config.augment = "none"
+    config.probes = group(dict(break_even=every, accuracy=steps))
+
+    def then(arm: str, at: int, factor: float) -> dict:
+        change = dict(name="step_decay", milestones=(at,), factor=factor)
+        return dict(config.arms[arm].to_dict(), schedule=change, start=dict(arm=arm, at=at))
+
+    config.arms = group(dict(large=dict(optimizer=dict(learning_rate=0.1)), small=dict(optimizer=dict(learning_rate=0.01))))
+    config.arms.large_then_small = group(then("large", late, 0.1))
+    config.arms.small_then_large = group(then("small", late, 10.0))
+    config.arms.small_early = group(then("small", early, 10.0))
+    config.sweep = group(dict(seed=(0,) if scale == "smoke" else (0, 1, 2)))
     return config
 
 

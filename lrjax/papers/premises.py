@@ -300,12 +300,12 @@ def matched(
     def evaluate(run: RunResult) -> Held:
         told = []
         for name, of in what.items():
-            values = {_named(setting_of(lane)): of(run, lane, arrays) for lane, arrays in _chosen(run, select)}
-            if len(set(map(repr, values.values()))) > 1:
-                return Held(
-                    False, f"{name}: " + ", ".join(f"{value} in {setting}" for setting, value in values.items())
-                )
-            told.append(f"{name} {next(iter(values.values()))}")
+            found: dict[str, str] = {}  # a value -> the first lane that has it
+            for lane, arrays in _chosen(run, select):
+                found.setdefault(str(of(run, lane, arrays)), _label(lane))
+            if len(found) > 1:
+                return Held(False, f"{name}: " + ", ".join(f"{value} in {label}" for value, label in found.items()))
+            told.append(f"{name} {next(iter(found))}")
         return Held(True, ", ".join(told))
 
     names = ", ".join(what)

@@ -79,7 +79,13 @@ CASES = {
         premises.matched({"steps": lambda run, lane, arrays: lane["steps"]}),
         run(*THREE),
         run(*THREE, (lane("long", steps=200), series(0.5))),
-        "100 in main, 200 in long",
+        "100 in main seed 0, 200 in long seed 0",
+    ),
+    "matched in one seed of a setting": (
+        premises.matched({"steps": lambda run, lane, arrays: lane["steps"]}),
+        run(*THREE),
+        run((lane(seed=0, steps=50), series(0.5)), *THREE[1:]),
+        "50 in main seed 0, 100 in main seed 1",
     ),
     "unsaturated": (
         premises.unsaturated(every_lane, read=last_of("probe/x")),

@@ -1,0 +1,107 @@
+"""E10: the learning rate is switched before and after the break-even point; which rate do the later curvatures go with?"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from lrjax.experiment.rundir.lanes import NotMeasured, lanes
+from lrjax.experiment.rundir.metrics import RunResult
+from lrjax.papers.break_even import detectors
+from lrjax.papers.break_even.recorded import curve
+from lrjax.papers.claim import Finding
+from lrjax.papers.premises import Held, Premise
+from lrjax.papers.statistics import mean_of, positive
+
+LAST = 0.2  # of a run, over which later values are averaged
+# Switched after break-even -> (the rate it began with, the rate it goes on with)
+SWITCHED = {"large_then_small": ("large", "small"), "small_then_large": ("small", "large")}
+EARLY = {"small_early": ("small", "large")}  # the same, before it; a large rate is there from the start
+GROWN = 0.8  # of the largest lambda_H of a run: where it has broken even. Noise keeps many below 2 / eta, so D1 is silent; ours
+APART = float(np.log(1.2))  # least ratio of the two unswitched rates for which "closer to" means something: ours
+
+
+def later(arrays: dict[str, Any], name: str, steps: int) -> float:
+    """The mean logarithm of a series over the last fifth of a run.
+
+    Raises:
+        NotMeasured: it was not measured there.
+    """
+    found = curve(arrays, name)
+    inside = found.steps >= (1 - LAST) * steps
+    if not inside.any() or np.any(found.values[inside] <= 0):
+        raise NotMeasured(f"{name} has no positive value in the last fifth of a run")
+    return float(np.log(found.values[inside]).mean())
+
+
+def by_arm(run: RunResult, name: str, arm: str) -> dict[int, float]:
+    """Seed -> mean logarithm of a series at the end of an arm."""
+    return {lane["seed"]: later(arrays, name, lane["steps"]) for lane, arrays in lanes(run, arm)}
+
+
+def share_kept(run: RunResult, name: str, arm: str, first: str, then: str) -> list[float]:
+    """Where a switched run ends between the rate it goes on with (0) and the rate it began with (1), a number a seed."""
+    own, begun, on = (by_arm(run, name, each) for each in (arm, first, then))
+    both = sorted(set(own) & set(begun) & set(on))
+    if not both:
+        raise NotMeasured(f"no seed is in all of {arm}, {first} and {then}")
+    gap = float(np.mean([begun[seed] - on[seed] for seed in both]))  # of all seeds: no ratio with a noisy denominator
+    return [(own[seed] - on[seed]) / gap for seed in both]
+
+
+def early_rate_decides(name: str) -> Callable[[Any], Finding]:
+    """A check: after a switch past break-even the run stays closer to the rate it began with, in both directions."""
+
+    def check(run: RunResult) -> Finding:
+        kept = {arm: share_kept(run, name, arm, *pair) for arm, pair in SWITCHED.items()}
+        before = {arm: share_kept(run, name, arm, *pair) for arm, pair in EARLY.items()}
+        told = "; ".join(
+            f"{'after' if arm in SWITCHED else 'before'} break-even, {' to '.join((SWITCHED | EARLY)[arm])}: {mean_of(own)}"
+            for arm, own in (kept | before).items()
+        )
+        closer = [[value - 0.5 for value in own] for own in kept.values()]
+        return Finding(positive(*closer), f"share of the first rate's {name} that is kept, {told}")
+
+    return check
+
+
+def apart(name: str) -> Premise:
+    """The two unswitched rates end far enough from each other."""
+
+    def evaluate(run: RunResult) -> Held:
+        large, small = by_arm(run, name, "large"), by_arm(run, name, "small")
+        both = sorted(set(large) & set(small))
+        if not both:
+            raise NotMeasured("no seed is in both unswitched arms")
+        gap = mean_of([small[seed] - large[seed] for seed in both])
+        clear = min(abs(gap.low), abs(gap.high)) >= APART and gap.low * gap.high > 0
+        return Held(clear, f"ratio of small to large {np.exp(gap.mean):.2f} [{np.exp(gap.low):.2f}, {np.exp(gap.high):.2f}]")
+
+    return Premise(f"apart({name})", f"unswitched, the two rates' {name} differ by a factor of {np.exp(APART):.1f}", evaluate)
+
+
+def grown(arrays: dict[str, Any]) -> float:
+    """The step at which lambda_H has grown to four fifths of the largest that the run has, smoothed."""
+    found = curve(arrays, "lambda_h1")
+    smooth = detectors.smoothed(found.values, 3)
+    return float(found.steps[int(np.argmax(smooth >= GROWN * smooth.max()))])
+
+
+def _placed(run: RunResult) -> Held:
+    told = []
+    for arm, (first, _) in (SWITCHED | EARLY).items():
+        points = {lane["seed"]: grown(arrays) for lane, arrays in lanes(run, first)}
+        at = 0
+        for lane, _ in lanes(run, arm):
+            at, point = int(lane["start"]["at"]), points[lane["seed"]]
+            if (at > point) != (arm in SWITCHED):
+                return Held(False, f"{arm}, seed {lane['seed']}, is switched at step {at}; break-even is at {point:.0f}")
+        told.append(f"{arm} at step {at}, break-even at {min(points.values()):.0f} to {max(points.values()):.0f}")
+    return Held(True, "; ".join(told))
+
+
+PLACED = Premise(
+    "placed",
+    f"each switch lies on its side of the step at which lambda_H of the run it leaves has {GROWN:.0%} of its maximum",
+    _placed,
+)
