@@ -2,6 +2,7 @@
 
 import ast
 import re
+from datetime import UTC, datetime
 from functools import cache
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -116,6 +117,14 @@ def _listed(values: list[Any]) -> str:
     return ", ".join(map(word, values[:-1])) + (" and " if values[1:] else "") + word(values[-1])
 
 
+def _minute(started: str | None) -> str | None:
+    """An ISO time as a reader likes it: 2026-11-27 13:40 UTC."""
+    try:
+        return started and f"{datetime.fromisoformat(started).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    except (ValueError, OverflowError):
+        return started
+
+
 def facts(run: RunResult) -> dict[str, str]:
     """Date, device and versions, as far as the run's records have them.
 
@@ -126,7 +135,7 @@ def facts(run: RunResult) -> dict[str, str]:
     """
     status = run.status
     found: dict[str, Any] = {
-        "date": status.get("started"),
+        "date": _minute(status.get("started")),
         "device": status.get("device"),
         "lrjax": status.get("version"),
     }
