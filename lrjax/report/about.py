@@ -7,11 +7,10 @@ from functools import cache
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from lrjax.errors import LrjaxError
-from lrjax.experiment.config.listing import list_experiments
 from lrjax.experiment.config.load import config_folders
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.report.lane_table import word
+from lrjax.report.own import belongs, rows_of
 
 _MANY = 6
 
@@ -56,18 +55,6 @@ def _claim_of_paper(name: str) -> str | None:
     return None
 
 
-@cache
-def _claim_of_experiment(paper: str, experiment: str) -> str | None:
-    try:
-        rows = list_experiments()
-    except LrjaxError:
-        return None
-    for row in rows:
-        if row["config"] == f"configs/{paper}.py" and row["experiment"] == experiment:
-            return row["claim"]
-    return None
-
-
 def what_is_tested(run: RunResult) -> list[str]:
     """What a run tests and how, in up to three sentences, from the header of its config file and its own config.
 
@@ -80,12 +67,11 @@ def what_is_tested(run: RunResult) -> list[str]:
     """
     paper, experiment = str(run.config.get("paper")), str(run.config.get("experiment"))
     sentences = []
-    claim = _claim_of_paper(paper)
-    if claim:
-        sentences.append(f"The paper: {claim}")
-    row = _claim_of_experiment(paper, experiment)
-    if row:
-        sentences.append(f"This experiment, {experiment}: {row.rstrip('.')}.")
+    if belongs(run.config):
+        claim = _claim_of_paper(paper)
+        rows = [row["claim"] for row in rows_of(paper) if row["experiment"] == experiment]
+        sentences += [f"The paper: {claim}"] if claim else []
+        sentences += [f"This experiment, {experiment}: {claim.rstrip('.')}." for claim in rows[:1]]
     return [*sentences, _how(run)]
 
 

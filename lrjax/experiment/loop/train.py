@@ -117,7 +117,7 @@ def _earlier(workdir: Path, blocks: list[list[int]]) -> float:
 def _plan(
     groups: list[sweep.Group], jobs: list[tuple[sweep.Group, list[sweep.Lane], Mesh]], earlier: str | None
 ) -> dict[str, Any]:
-    """What status.json says from the start: lanes, blocks, and devices in words; those of a run that was begun on others too."""
+    """What status.json says from the start: lanes, blocks, and devices in words; also those that a run was begun on."""
     records = sorted((lane.record() for group in groups for lane in group.lanes), key=lambda record: record["lane"])
     device = parallel.described({device for _, _, mesh in jobs for device in mesh.devices.flat})
     if earlier:
