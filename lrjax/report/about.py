@@ -13,6 +13,11 @@ from lrjax.report.lane_table import word
 from lrjax.report.own import belongs, rows_of
 
 _MANY = 6
+SCALES = {
+    "smoke": "seconds: too short to judge",
+    "small": "for two CPU cores: smaller than the paper's",
+    "paper": "the paper's own size",
+}
 
 
 class Paper(NamedTuple):
@@ -79,8 +84,9 @@ def _how(run: RunResult) -> str:
     lanes = run.lanes
     arms, seeds = (list(dict.fromkeys(lane.get(key) for lane in lanes)) for key in ("arm", "seed"))
     parts = [f"How: {len(lanes)} training{'s' if len(lanes) != 1 else ''}"]
-    counts = [f"{len(arms)} arms" if len(arms) > 1 else "", f"{len(seeds)} seeds" if len(seeds) > 1 else ""]
-    if any(counts):
+    counts = [f"{len(arms)} arms" if len(arms) > 1 else "", f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}"]
+
+    if len(lanes) > 1:
         parts.append(f" ({', '.join(filter(None, counts))})")
     named = {key: _name(run.config.get(key)) for key in ("model", "data")}
     parts += [f" of {named['model']}" if named["model"] else "", f" on {named['data']}" if named["data"] else ""]
@@ -128,7 +134,7 @@ def facts(run: RunResult) -> dict[str, str]:
     if status.get("commit"):
         found["commit"] = f"{status['commit'][:12]}{', with changed sources' if status.get('changed') else ''}"
     if status.get("code"):
-        found["sources"] = status["code"]
+        found["digest of sources"] = status["code"]
     versions = status.get("versions")
     found |= versions if isinstance(versions, dict) else {}
     return {key: str(value) for key, value in found.items() if value is not None}

@@ -66,7 +66,7 @@ def render(
         >>> "<h1>benign_osc: E1</h1>" in render(run, [], [])
         True
     """
-    names = {picture.name for picture in pictures}
+    names, paper_of_run = {picture.name for picture in pictures}, about.paper_of(paper)
     context = {
         "title": title_of_run(run),
         "summary": summary(entries),
@@ -82,7 +82,8 @@ def render(
         "entries": entries,
         "pictures": pictures,
         "note": getattr(paper, "NOTE", None),
-        "paper": about.paper_of(paper),
+        "paper": paper_of_run,
+        "scale": about.SCALES.get(run.config.get("scale") or "") if paper_of_run else None,
         "tested": about.what_is_tested(run),
         "facts": about.facts(run),
         "shown_in": {claim: name for claim, name in getattr(paper, "SHOWN_IN", {}).items() if name in names},
