@@ -92,7 +92,7 @@ def is_noisy(y: NDArray[Any]) -> bool:
         (True, False)
     """
     y = y[np.isfinite(y)]
-    if y.size < 2 * FEW_POINTS:
+    if y.size <= MOST_POINTS:
         return False
     if y.min() > 0 and y.max() > 100 * y.min():  # the page shows it on a logarithmic axis
         y = np.log(y)
@@ -123,8 +123,10 @@ def packed(lines: Sequence[Line]) -> dict[str, Any] | None:
     grids: dict[tuple[float, ...], int] = {}
     charts = []
     for name in shown:
-        noisy = [is_noisy(line.arrays[name]) for line in lines if name in line.arrays and name.startswith("step/")]
-        mean = sum(noisy) > len(noisy) / 10  # a few of them cover the others
+        # A few that are noisy cover the others. A rate is never noise.
+        measured = name.startswith("step/") and name != "step/learning_rate"
+        noisy = [is_noisy(line.arrays[name]) for line in lines if measured and name in line.arrays]
+        mean = sum(noisy) > len(noisy) / 10
         title = f"{title_of(name)} (means)" if mean else title_of(name)
         curves = _curves(lines, name, averaged if mean else thinned, most, grids)
         charts.append({"key": name, "title": title, "mean": mean, "curves": curves})

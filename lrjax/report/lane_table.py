@@ -99,6 +99,8 @@ def _telling(run: RunResult, settings: Sequence[Mapping[str, Any]]) -> list[str]
     def kinds(keys: Sequence[str]) -> int:
         return len({name_of({key: own[key] for key in keys}) for own in settings})
 
+    if brief == ["arm"] and "optimizer.learning_rate" in every:  # what a reader wants to know of an arm first
+        brief = [*brief, "optimizer.learning_rate"]
     return brief if kinds(brief) == kinds(every) else every
 
 

@@ -102,3 +102,16 @@ def test_devices_that_simulate_several_on_a_cpu_are_one_cpu():
     tpu = SimpleNamespace(platform="tpu", device_kind="TPU v5e", process_index=1)
     gpu = SimpleNamespace(platform="gpu", device_kind="NVIDIA H200", process_index=0)
     assert described([gpu, tpu]) == "1 x NVIDIA H200, 1 x TPU v5e (2 processes)"
+
+
+def test_a_run_by_lrjax_run_says_how_to_make_it_again(tmp_path):
+    lrjax.run(load_config("configs/benign_osc.py:E1,scale=smoke", {"steps": 300}), tmp_path / "run")
+    write_report(tmp_path / "run")
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "lrjax.load_config(&#39;configs/benign_osc.py:E1,scale=smoke&#39;, {&#39;steps&#39;: 300})" in page
+
+
+def test_changed_sources_do_not_stand_under_a_clean_commit(run):
+    rewritten(run, commit="abc1234", changed=True)
+    write_report(run)
+    assert "abc1234, with changed sources" in (run / "report.html").read_text()

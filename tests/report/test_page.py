@@ -5,7 +5,6 @@ from html.parser import HTMLParser
 from types import SimpleNamespace
 from typing import NamedTuple
 
-import numpy as np
 import pytest
 from matplotlib.figure import Figure as Canvas
 
@@ -13,8 +12,6 @@ from lrjax.errors import LrjaxError
 from lrjax.experiment.rundir import metrics
 from lrjax.papers.claim import VERDICTS, Claim, Finding, NotMeasured
 from lrjax.report import __main__, write_files, write_report
-from lrjax.report.curves import Line, packed, thinned
-from lrjax.report.lane_table import lane_table
 
 EVIL = "<script>alert('x')</script> & \"q\""
 
@@ -260,40 +257,3 @@ def test_a_wrong_directory_is_answered_in_one_sentence_and_status_1(tmp_path, ca
         assert str(path) in err
         assert err.count("\n") == 1
         assert not out
-
-
-def test_a_curve_that_is_thinned_ends_at_its_last_value():
-    """Not at the least or the greatest of its last stretch, which would stand under "last values"."""
-    y = np.random.default_rng(0).normal(size=1001)
-    x, shown = thinned(y, 100)
-    assert len(x) == len(shown) <= 100
-    assert (x[-1], shown[-1]) == (1000, y[-1])
-    assert np.all(np.diff(x) > 0)
-    assert {shown.min(), shown.max()} == {y.min(), y.max()}
-
-
-def charted(*losses):
-    (chart,) = packed([Line(str(n), str(n), {"step/loss": loss}) for n, loss in enumerate(losses)])["charts"]
-    return chart["title"], [curve["y"] for curve in chart["curves"]]
-
-
-def test_a_loss_of_single_examples_is_shown_by_means_and_not_as_a_block_of_colour():
-    single = (np.arange(4000) % 10 == 0).astype(float)
-    title, (curve,) = charted(single)
-    assert title == "Loss (means)"
-    assert max(curve) < 0.2
-    # A smooth one keeps its spikes, as where a run is about to diverge.
-    smooth = np.exp(-np.arange(4000) / 1000)
-    smooth[2000] = 5
-    title, (curve,) = charted(smooth)
-    assert title == "Loss"
-    assert max(curve) == 5
-
-
-def test_the_end_value_of_a_lane_is_the_mean_over_its_last_steps_and_a_diverged_lane_has_none(run):
-    noisy = np.tile([0.0, 1.0], 500)
-    run.arrays = [{"step/loss": noisy}, {"step/loss": np.append(noisy, np.inf)}]
-    table = lane_table(run)
-    column = table.headings.index("Loss, mean of last 5\xa0%")
-    assert [row[column] for row in table.rows] == [0.5, None]
-    assert [row[-1] for row in table.rows] == [None, 42]
