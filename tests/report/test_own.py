@@ -194,6 +194,16 @@ def test_a_paper_in_no_registry_is_no_error_and_its_page_names_it(own, capsys):
     assert "nowhere" in said(capsys, "--plain_process", "--from=run")
 
 
+@pytest.mark.parametrize("key", ["paper", "experiment"])
+def test_a_damaged_name_is_not_taken_for_an_experiment_of_one_s_own(key, own, capsys):
+    lrjax.run(lrjax.load_config("configs/benign_osc.py:E1,scale=smoke", {"steps": 300}), "run")
+    path = own.parent / "run" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: "x"}))
+    err = refused(capsys, "run")
+    assert "config.json is damaged" in err
+    assert "is not what ran" in err
+
+
 def refused(capsys, *arguments):
     assert __main__.main(list(arguments)) == 1
     return capsys.readouterr().err
