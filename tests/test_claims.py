@@ -3,7 +3,19 @@ from types import SimpleNamespace
 
 import pytest
 
-from lrjax.papers.claim import NOT_PUBLISHED, VERDICTS, Claim, Finding, NotMeasured, judge, print_table, summary, table
+from lrjax.papers.claim import (
+    NOT_PUBLISHED,
+    OURS,
+    VERDICTS,
+    Claim,
+    Finding,
+    NotMeasured,
+    judge,
+    print_table,
+    reported,
+    summary,
+    table,
+)
 
 
 def claim(check, **changes):
@@ -93,6 +105,24 @@ def test_an_unknown_verdict_is_refused(run, verdict):
 def test_a_number_missing_in_the_paper_is_said_in_words(run):
     (entry,) = judge([claim(finds("supported"))], run)
     assert entry["paper_reports"] == NOT_PUBLISHED == "not published in a form we could read"
+
+
+@pytest.mark.parametrize(
+    ("source", "ours"),
+    [
+        ("section 4.2", False),
+        ("section 3; constants ours", False),
+        ("abstract, in words; ours as a comparison", False),
+        ("ours", True),
+        ("ours, an analogue of the data model on real images", True),
+        ("derived here from theorem 2.12", True),
+        ("Kalimeris et al. 2019, by stages: ours", True),
+    ],
+)
+def test_only_a_claim_of_the_paper_speaks_of_the_paper_s_number(source, ours):
+    assert (reported(source, None) == OURS) == ours
+    assert reported(source, NOT_PUBLISHED) == reported(source, None)  # of a record of an earlier version
+    assert reported(source, "0.97") == "0.97"
 
 
 def test_a_claim_cannot_be_changed():

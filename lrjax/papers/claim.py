@@ -4,6 +4,7 @@ A claim can come out negative. `judge` keeps every verdict it gets, and `table` 
 """
 
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -26,6 +27,7 @@ VERDICTS = ("supported", "contradicted", "inconclusive")  # of a check that coul
 NOT_JUDGED = "not judged"  # it could not have: what it needs is not there
 SHOWN = (*VERDICTS, NOT_JUDGED)
 NOT_PUBLISHED = "not published in a form we could read"
+OURS = "not a claim of the paper"
 
 _ANSI = {
     "supported": "\x1b[1;32m",
@@ -105,6 +107,23 @@ def claim_of(
     return Claim(id, paper, experiments, statement, source, expected, check, paper_reports)
 
 
+def reported(source: str, paper_reports: str | None) -> str:
+    """What stands under "paper reports": its number, that it has none we could read, or that the claim is not its own.
+
+    Args:
+        source: of a claim; one of ours, or derived here, begins or ends with these words.
+        paper_reports: the paper's number, where there is one; that it is not known, in a record of an earlier version.
+
+    Example:
+        >>> [reported(source, None) for source in ("section 4.2", "derived here from the paper's model")]
+        ['not published in a form we could read', 'not a claim of the paper']
+    """
+    if paper_reports not in (None, NOT_PUBLISHED):
+        return paper_reports
+    ours = re.match(r"(ours|derived here|implied)\b", source) or source.endswith(": ours")
+    return OURS if ours else NOT_PUBLISHED
+
+
 def judge(claims: Iterable[Claim], run: RunResult) -> list[dict[str, Any]]:
     """Decide every claim that this run's experiment can decide.
 
@@ -166,7 +185,7 @@ def _entry(claim: Claim, experiment: str, run: RunResult) -> dict[str, Any]:
         "verdict": verdict,
         "measured": measured,
         "expected": claim.expected,
-        "paper_reports": NOT_PUBLISHED if claim.paper_reports is None else claim.paper_reports,
+        "paper_reports": reported(claim.source, claim.paper_reports),
         "command": run.status.get("command"),
         "wall_time_s": run.status.get("wall_time_s"),
         "version": run.status.get("version"),

@@ -6,7 +6,7 @@ Works from the files of a run alone: figures are redrawn and claims judged again
 import json
 import os
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,9 +16,10 @@ from lrjax.experiment.config.load import SCALES
 from lrjax.experiment.rundir.files import damaged, is_plain, own_folder, write_atomic
 from lrjax.experiment.rundir.lanes import without_missing
 from lrjax.experiment.rundir.locks import undisturbed
-from lrjax.experiment.rundir.metrics import RunResult, finite, load_run
+from lrjax.experiment.rundir.metrics import CHANGED, RunResult, finite, load_run
 from lrjax.papers.claim import judge
 from lrjax.report.lane_table import Table
+from lrjax.report.own import belongs, paper_for, unregistered
 from lrjax.report.page import Picture, render
 
 
@@ -42,7 +43,7 @@ def write_report(workdir: str | os.PathLike[str], *, refresh: int | None = None)
         The judged claims, see `lrjax.papers.claim.judge`.
 
     Raises:
-        LrjaxError: `workdir` is missing, holds no run or a run of an unknown paper, or cannot be written to.
+        LrjaxError: `workdir` is missing, holds no run, or cannot be written to.
 
     Example:
         >>> write_report("no/such/directory")
@@ -68,13 +69,10 @@ def report(workdir: str | os.PathLike[str], *, refresh: int | None = None) -> Ju
         raise LrjaxError(f"there is no directory {workdir}; name the workdir that a run printed.")
     if not (workdir / "config.json").is_file():
         raise LrjaxError(f"{workdir} holds no run (it has no config.json); name the workdir that a run printed.")
-    # Imported here, so that a wrong path is answered before jax and the papers are loaded.
-    from lrjax.papers import PAPERS
-
     plugins.load()
     with undisturbed(workdir) as alone:
         run = load_run(workdir)
-        paper = _paper_of(run, PAPERS)
+        paper = _paper_of(run)
         if alone and run.status.get("state") == "running":
             run = run._replace(status=run.status | {"state": "killed"})
         try:
@@ -96,7 +94,7 @@ def report(workdir: str | os.PathLike[str], *, refresh: int | None = None) -> Ju
             ) from error
 
 
-def _paper_of(run: RunResult, papers: Mapping[str, Any]) -> Any:
+def _paper_of(run: RunResult) -> Any:
     paper, experiment, scale = (run.config.get(key) for key in ("paper", "experiment", "scale"))
     path = run.workdir / "config.json"
     if not isinstance(paper, str) or not isinstance(experiment, str) or scale not in SCALES:
@@ -105,13 +103,9 @@ def _paper_of(run: RunResult, papers: Mapping[str, Any]) -> Any:
             f"paper {paper!r}, experiment {experiment!r}, scale {scale!r}",
             "restore it from another copy of the run",
         )
-    if paper not in papers:
-        known = ", ".join(sorted(papers))
-        raise LrjaxError(
-            f"{run.workdir} is a run of the paper {paper!r}; known are {known}. A paper of a config file is judged by running "
-            "python -m lrjax.main --config=FILE again."
-        )
-    return papers[paper]
+    if paper and not belongs(run.config) and CHANGED in run.gaps:  # a damaged name is no experiment of one's own
+        damaged(path, f"{paper}: {experiment} is not what ran", "restore it from another copy of the run")
+    return paper_for(run.config, run.workdir)
 
 
 def notices(run: RunResult) -> list[str]:
@@ -132,6 +126,7 @@ def notices(run: RunResult) -> list[str]:
     }
     gaps, missing = getattr(run, "gaps", ()), getattr(run, "missing", {})
     found = [words.get(state, f"This run is not finished (state: {state})"), *(f"Damaged: {gap}" for gap in gaps)]
+    found.append(unregistered(getattr(run, "config", {})) or "")
     if missing:
         few = "; ".join(list(missing.values())[:FEW])
         more = f"; and {len(missing) - FEW} more" if len(missing) > FEW else ""
@@ -158,7 +153,7 @@ def write_files(run: RunResult, paper: Any, workdir: Path, refresh: int | None =
     from lrjax.plots.svg import svg
 
     figures = own_folder(workdir / "figures")
-    entries = judge(paper.CLAIMS, run)
+    entries = judge(paper.CLAIMS, run) or list(getattr(paper, "stored", ()))
     write_atomic(workdir / "claims.json", json.dumps(entries, indent=2, allow_nan=False) + "\n")
     if hasattr(paper, "observations"):
         seen = json.dumps(finite(_observed(paper, run)), indent=1, allow_nan=False)

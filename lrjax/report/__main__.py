@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lrjax.errors import LrjaxError, check
+from lrjax.experiment.config.load import read_spec
 from lrjax.papers.claim import print_table
 from lrjax.report import Judged, report
 from lrjax.report.collection import is_collection, write_collection
@@ -23,11 +24,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--refresh", type=int, metavar="SECONDS", help="write the page of a run again until it has ended"
     )
+    parser.add_argument(
+        "--config", metavar="FILE", help="a config file of your own that registers the run's paper, to judge by it"
+    )
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
     flags = parser.parse_args(argv)
     workdir = flags.workdirs[0]
     try:
         check(flags.refresh is None or flags.refresh > 0, f"--refresh is in seconds, 1 or more, not {flags.refresh}")
+        if flags.config:
+            read_spec(flags.config)
         if len(flags.workdirs) > 1:
             print(f"report: {write_comparison(flags.workdirs, Path(flags.output))}")
             return 0

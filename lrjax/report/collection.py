@@ -1,6 +1,7 @@
 """report.html of a sweep: the runs of a folder on one page, with what each set, how it ended, its claims and its figures."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,9 +49,14 @@ def read_runs(folder: Path) -> list[Run]:
     """
     planned = read_jobs(folder)
     if planned is None:
-        names = sorted(path.parent.name for path in folder.glob("*/config.json"))
+        names = sorted((path.parent.name for path in folder.glob("*/config.json")), key=_by_number)
         planned = {name: {"values": values} for name, values in zip(names, _differences(folder, names), strict=True)}
     return [_read(folder / name, entry) for name, entry in planned.items()]
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    """Sorts width-8 before width-20."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def read_jobs(folder: Path) -> dict[str, dict[str, Any]] | None:

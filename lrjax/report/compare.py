@@ -9,8 +9,8 @@ from lrjax.experiment.config.canonical import flatten
 from lrjax.experiment.rundir.files import write_atomic
 from lrjax.experiment.rundir.metrics import RunResult, load_run
 from lrjax.papers.claim import claims_in
-from lrjax.report.curves import packed, title_of
-from lrjax.report.lane_table import Table, ends_of, lines_of, name_of, settings_of, spread, word
+from lrjax.report.curves import packed
+from lrjax.report.lane_table import Table, end_title, ends_of, lines_of, name_of, settings_of, spread, word
 from lrjax.report.page import filled
 
 MOST_RUNS = 40
@@ -62,7 +62,7 @@ def end_values(runs: Sequence[Compared]) -> Table:
         for setting, members in groups.items():
             told = [spread([member[name] for member in members if name in member]) for name in names]
             rows.append([one.name, setting, len(members), *told])
-    return Table(["run", "setting", "lanes", *map(title_of, names)], rows)
+    return Table(["run", "setting", "lanes", *map(end_title, names)], rows)
 
 
 def claims_beside(runs: Sequence[Compared]) -> list[dict[str, Any]]:

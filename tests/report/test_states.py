@@ -292,27 +292,6 @@ def test_a_collection_shows_a_damaged_run_as_such(run):
     assert "status.json is damaged" in page
 
 
-def test_no_other_process_starts_over_while_a_report_is_written(run):
-    with workdirs.undisturbed(run) as alone:
-        assert alone
-        with pytest.raises(LrjaxError, match="another process"):
-            workdirs.start_over(run)
-    assert (run / "config.json").exists()
-
-
-def test_a_run_by_lrjax_run_says_how_to_make_it_again(tmp_path):
-    lrjax.run(load_config("configs/benign_osc.py:E1,scale=smoke", {"steps": 300}), tmp_path / "run")
-    write_report(tmp_path / "run")
-    page = (tmp_path / "run" / "report.html").read_text()
-    assert "lrjax.load_config(&#39;configs/benign_osc.py:E1,scale=smoke&#39;, {&#39;steps&#39;: 300})" in page
-
-
-def test_changed_sources_do_not_stand_under_a_clean_commit(run):
-    changed_status(run, commit="abc1234", changed=True)
-    write_report(run)
-    assert "abc1234, with changed sources" in (run / "report.html").read_text()
-
-
 @pytest.mark.slow
 def test_30_damaged_run_directories_give_a_report_or_one_sentence(tmp_path):
     assert corruption.faults(30, 1, tmp_path) == []

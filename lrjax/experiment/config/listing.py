@@ -27,11 +27,11 @@ def list_experiments(config: str | None = None) -> list[dict[str, str]]:
     folder = next((f for f in config_folders() if f.is_dir()), None)
     if folder is None:
         raise LrjaxError("found no configs folder; run from a checkout of lrjax or reinstall the package")
-    return [row for path in sorted(folder.glob("*.py")) for row in _table(path, f"configs/{path.name}")]
+    return [row for path in sorted(folder.glob("*.py")) for row in rows_of_file(path, f"configs/{path.name}")]
 
 
-def _table(path: Path, name: str) -> list[dict[str, str]]:
-    """The rows of the table in a config file's header."""
+def rows_of_file(path: Path, name: str) -> list[dict[str, str]]:
+    """The rows of the table in a config file's header, see `list_experiments`; the file is read, not run."""
     lines = (ast.get_docstring(ast.parse(path.read_text())) or "").splitlines()
     rows = []
     for line in lines:
@@ -46,7 +46,7 @@ def _of_file(config: str) -> list[dict[str, str]]:
     """The experiments of one file: those of its table, then others, by the first line of their functions' docstrings."""
     name = config.partition(".py")[0] + ".py"
     module, _, _ = read_spec(name)
-    rows = [row for row in _table(find_config(name), name) if row["experiment"] in module.EXPERIMENTS]
+    rows = [row for row in rows_of_file(find_config(name), name) if row["experiment"] in module.EXPERIMENTS]
     told = {row["experiment"] for row in rows}
     paper = ((module.__doc__ or "").strip().splitlines() or [Path(name).name])[0].rstrip(".")
     for experiment, make in module.EXPERIMENTS.items():
