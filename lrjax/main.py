@@ -78,6 +78,14 @@ def own_line(error: BaseException) -> str | None:
     return found
 
 
+def sentence(error: Exception) -> str:
+    """What is said of an error: its own sentence, or its first line with the user's line or the way to see where."""
+    if isinstance(error, LrjaxError):
+        return str(error)
+    first, where = f"{type(error).__name__}: {error}".split("\n")[0], own_line(error)
+    return f"{where}: {first}" if where else f"{first}; run again with --debug to see where"
+
+
 def shown(path: Path) -> Path:
     """A path as one reads it: from the working directory, where the file lies below it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
@@ -109,10 +117,7 @@ def main(arguments: Sequence[str] | None = None, *, program: str = PROGRAM, alon
     except Exception as error:
         if "--debug" in arguments:
             raise
-        first = f"{type(error).__name__}: {error}".split("\n")[0]
-        where = own_line(error)
-        unforeseen = f"{where}: {first}" if where else f"{first}; run again with --debug to see where"
-        print(f"error: {error if isinstance(error, LrjaxError) else unforeseen}", file=sys.stderr)
+        print(f"error: {sentence(error)}", file=sys.stderr)
         return 1
 
 
