@@ -71,7 +71,8 @@ def test_the_overview_fits_a_screen_and_has_every_command(capsys):
         (["sweep", CLEAR, "--traget=print"], "error: cannot read '--traget=print'"),
         (["data", "lits"], "error: write lrjax data list"),
         (["data", "list", "--debgu"], "error: unrecognized arguments: --debgu"),
-        (["data", "prepare", "mnist"], "error: "),
+        (["data", "prepare"], "error: name the data set: lrjax data prepare cifar10"),
+        (["data", "prepare", "mnist"], "error: lrjax prepares no 'mnist'"),
         (["completion", "fish"], "error: "),
     ],
 )
