@@ -22,8 +22,11 @@ def parse(arguments: Sequence[str], program: str = PROGRAM) -> tuple[argparse.Na
     parser.add_argument("--config", help="FILE.py[:EXPERIMENT][,scale=smoke|small|paper]")
     parser.add_argument("--workdir", help="run directory; default: runs/<config>-<experiment>-<scale>-<fingerprint>")
     parser.add_argument("--list", action="store_true", help="show every experiment (with --config=FILE.py, its own)")
-    whats = "show shapes, parameters, memory, steps, FLOPs and an estimated time; no data. --dry_run=shapes compiles nothing"
-    parser.add_argument("--dry_run", nargs="?", const="compiled", choices=("compiled", "shapes"), help=whats)
+    whats = (
+        "show shapes, memory, FLOPs and an estimated time, in half a minute; =compiled takes its time, =shapes no time"
+    )
+    ways = ("limited", "compiled", "shapes")
+    parser.add_argument("--dry_run", nargs="?", const=ways[0], choices=ways, help=whats)
     parser.add_argument("--fresh", action="store_true", help="start over instead of resuming or showing a finished run")
     parser.add_argument("--plain_process", action="store_true", help="no large pages, no compiled programs on disk")
     parser.add_argument(

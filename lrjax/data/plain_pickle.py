@@ -13,7 +13,8 @@ class _Named:
     """Stands in for an array or a data type of numpy, which trust what a pickle tells them about memory."""
 
     def __init__(self, *arguments: Any) -> None:
-        self.arguments, self.state = arguments, ()
+        self.arguments = arguments
+        self.state: Any = ()
 
     def __setstate__(self, state: Any) -> None:
         self.state = state

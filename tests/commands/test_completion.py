@@ -5,6 +5,7 @@ import pty
 import re
 import select
 import shutil
+import subprocess
 import time
 
 import pytest
@@ -22,10 +23,13 @@ def completed(shell, typed, folder):
         pytest.skip(f"{shell} is not installed")
     (folder / "script").write_text(completion.script(shell))
     (folder / "here").mkdir(exist_ok=True)
-    process, terminal = pty.fork()
-    if process == 0:
-        os.chdir(folder / "here")
-        os.execvpe(shell, [shell, *SHELLS[shell]], os.environ | {"TERM": "dumb", "ZDOTDIR": str(folder)})
+    terminal, other = pty.openpty()  # not pty.fork, which JAX warns of
+    process = subprocess.Popen(
+        [shell, *SHELLS[shell]],
+        stdin=other, stdout=other, stderr=other, start_new_session=True, cwd=folder / "here",
+        env=os.environ | {"TERM": "dumb", "ZDOTDIR": str(folder)},
+    )  # fmt: skip
+    os.close(other)
     said, end = "", time.monotonic() + 30
     try:
         os.write(terminal, f"source ../script; {SHOWS}\n{typed}\t\n".encode())
@@ -33,8 +37,9 @@ def completed(shell, typed, folder):
             if select.select([terminal], [], [], 0.1)[0]:
                 said += os.read(terminal, 1 << 16).decode()
     finally:
-        os.close(terminal)  # which ends the shell
-        os.waitpid(process, 0)
+        process.kill()
+        process.wait()
+        os.close(terminal)
     found = re.search(r"((?:<[^>]*>)+)\r*\nending", said)
     return re.findall("<([^>]*)>", found[1]) if found else said
 
