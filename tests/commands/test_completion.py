@@ -1,5 +1,6 @@
 """What a shell completes: typed into bash and zsh themselves, at a terminal."""
 
+import functools
 import os
 import pty
 import re
@@ -12,6 +13,7 @@ import pytest
 
 from lrjax.commands import COMMANDS, completion
 
+script_of = functools.cache(completion.script)
 SHELLS = {"bash": ["--norc", "--noprofile", "-i"], "zsh": ["-f", "-i"]}
 # In place of the command: what it would be given.
 SHOWS = "lrjax() { printf '<%s>' \"$@\"; printf '\\nend%s\\n' ing; }"
@@ -21,7 +23,7 @@ def completed(shell, typed, folder):
     """The words of a command after the tabulator key at its end."""
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed")
-    (folder / "script").write_text(completion.script(shell))
+    (folder / "script").write_text(script_of(shell))
     (folder / "here").mkdir(exist_ok=True)
     terminal, other = pty.openpty()  # not pty.fork, which JAX warns of
     process = subprocess.Popen(
