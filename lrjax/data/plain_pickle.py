@@ -47,7 +47,7 @@ def load(content: bytes) -> Any:
         LrjaxError: it asks for anything else. A damaged one raises an exception of any kind.
 
     Example:
-        >>> load(pickle.dumps({b"labels": [1, 2]}, protocol=2))
-        {b'labels': [1, 2]}
+        >>> load(pickle.dumps({"labels": [1, 2]}, protocol=2))
+        {'labels': [1, 2]}
     """
     return _Plain(io.BytesIO(content), encoding="bytes").load()
