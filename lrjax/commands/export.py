@@ -19,7 +19,8 @@ def main(arguments: Sequence[str], *, alone: bool) -> int:
     parser = argparse.ArgumentParser(prog="lrjax export", description=__doc__, allow_abbrev=False)
     parser.error = refuse
     parser.add_argument("run", metavar="RUN", nargs="?", help="directory of a run; it is only read")
-    parser.add_argument("--format", default="csv", help="csv (default), parquet or npz")
+    one_of = "{" + ",".join(FORMATS) + "}"
+    parser.add_argument("--format", default="csv", metavar=one_of, help="default: csv")
     parser.add_argument("--table", help="metrics, lanes, step or a probe's name; default: all of them")
     parser.add_argument("--out", help="folder to write to, made if missing; default: RUN-tables beside the run")
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")

@@ -19,14 +19,13 @@ from lrjax.experiment.config.load import load_config
 from lrjax.experiment.config.overrides import apply_overrides, parse_value
 from lrjax.experiment.config.reach import exceptions
 from lrjax.experiment.loop import longer, process
-from lrjax.experiment.loop.dry_run import describe
 from lrjax.experiment.loop.stopping import INTERRUPTED, Preempted, handled
 from lrjax.experiment.loop.sweep import Group, expand, points
 from lrjax.experiment.rundir import workdirs
 from lrjax.experiment.rundir.sinks import named
 from lrjax.papers.claim import claims_in, print_table
 from lrjax.probes.run import run
-from lrjax.report import write_report
+from lrjax.report import dry_run, write_report
 from lrjax.report.own import paper_for, unregistered
 
 PREEMPTED = 75
@@ -71,7 +70,10 @@ def start(flags: argparse.Namespace, overrides: dict[str, Any]) -> int:
         devices = process.spread_over_cores(config.threads, len(points(config)))
         print(process.settings(process.keep_compiled_programs(), threads, devices), file=sys.stderr)
     if flags.dry_run:  # after the settings of the process, in which it measures
-        print(describe(config, compiled=flags.dry_run == "compiled"), *(f"note: {note}" for note in notes), sep="\n")
+        source = [f"--{name}={value}" for name, value in (("from", flags.source), ("steps", flags.steps)) if value]
+        words = source if flags.source else command_of(flags.config, overrides)[3:]
+        words += ["--plain_process"] if flags.plain_process else []
+        print(dry_run.answer(config, words, notes, flags.dry_run))
         return 0
     if flags.source:
         words = ["lrjax", "run", f"--from={flags.source}", *([f"--steps={flags.steps}"] if flags.steps else [])]

@@ -36,7 +36,8 @@ def find_config(path: str) -> Path:
     for candidate in [Path(path), *(folder / Path(path).name for folder in packaged)]:
         if candidate.is_file():
             return candidate
-    known = sorted({p.name for f in config_folders() if f.is_dir() for p in f.glob("*.py")} - {"common.py"})
+    folders = [Path(path).parent, *config_folders()]
+    known = sorted({p.name for f in folders if f.is_dir() for p in f.glob("*.py")} - {"common.py"})
     raise LrjaxError(f"there is no config file {path!r}; {nearest(Path(path).name, known)}")
 
 
@@ -85,6 +86,19 @@ def load_config(spec: str, overrides: Mapping[str, Any] | None = None) -> Config
     return config
 
 
+def read_file(path: str) -> types.ModuleType:
+    """A config file as a module.
+
+    Raises:
+        LrjaxError: there is no such file, or it has no experiments.
+    """
+    plugins.load()
+    module = _load_module(find_config(path))
+    check(hasattr(module, "EXPERIMENTS"), f"{path} defines no EXPERIMENTS; name a config file of a paper")
+    check(bool(module.EXPERIMENTS), f"{path} has no experiment; write one into its EXPERIMENTS")
+    return module
+
+
 def read_spec(spec: str) -> tuple[types.ModuleType, str, str]:
     """`FILE[:EXPERIMENT][,scale=SCALE]` -> (the file as a module, experiment, scale).
 
@@ -98,10 +112,8 @@ def read_spec(spec: str) -> tuple[types.ModuleType, str, str]:
     match = re.fullmatch(r"(.+?\.py)(?:[:,](.*))?", spec)
     check(match is not None, f"cannot read --config={spec}; write FILE.py[:EXPERIMENT][,scale=SCALE]")
     path, argument = match.group(1), match.group(2) or ""  # pyright: ignore[reportOptionalMemberAccess]
-    plugins.load()
-    module = _load_module(find_config(path))
-    check(hasattr(module, "EXPERIMENTS"), f"{path} defines no EXPERIMENTS; name a config file of a paper")
-    experiment, scale = module.DEFAULT, "small"
+    module = read_file(path)
+    experiment, scale = getattr(module, "DEFAULT", ""), "small"
     for part in filter(None, argument.split(",")):
         key, equals, value = part.partition("=")
         if not equals:
@@ -112,6 +124,7 @@ def read_spec(spec: str) -> tuple[types.ModuleType, str, str]:
             raise LrjaxError(f"cannot read {part!r} in --config={spec}; write FILE[:EXPERIMENT][,scale=SCALE]")
     check(scale in SCALES, f"unknown scale {scale!r}; {nearest(scale, SCALES)}")
     known = module.EXPERIMENTS
+    check(bool(experiment), f"{path} has no DEFAULT; write {path}:EXPERIMENT; valid names: {', '.join(known)}")
     check(experiment in known, f"unknown experiment {experiment!r} in {path}; {nearest(experiment, known)}")
     return module, experiment, scale
 

@@ -84,7 +84,10 @@ def apply_overrides(config: Config, overrides: Mapping[str, Any]) -> Config:
             with config.optimizer.unlocked():
                 config.optimizer[leaf] = value
             continue
-        if not isinstance(node, ConfigDict) or leaf not in node or isinstance(node[leaf], ConfigDict):
+        group = node.get(leaf) if isinstance(node, ConfigDict) else None
+        if isinstance(group, ConfigDict) and (value is None or isinstance(value, Mapping)):
+            raise LrjaxError(_one_by_one(dotted, list(group)))
+        if not isinstance(node, ConfigDict) or leaf not in node or isinstance(group, ConfigDict):
             names = [name for name in flatten(config) if name != f"sweep.{dotted}" and not name.startswith("arms.")]
             raise LrjaxError(f"unknown config key {dotted!r}; {suggestion(dotted, names + _arguments(config))}")
         if value is None and _may_be_none(node, leaf):
@@ -93,6 +96,13 @@ def apply_overrides(config: Config, overrides: Mapping[str, Any]) -> Config:
         value = _coerce(dotted, value, node.get_type(leaf))
         replace(node, leaf, value)
     return config
+
+
+def _one_by_one(group: str, names: list[str]) -> str:
+    """The sentence on a group of keys that was given as a whole."""
+    removed = f", or take one out by --config.{group}.{names[0]}=None" if names and group in OPEN else ""
+    named = f"; it has {', '.join(names)}" if names else ""
+    return f"{group} is a group of keys, which are set one by one, --config.{group}.NAME=VALUE{removed}{named}"
 
 
 def _arguments(config: Config) -> list[str]:
