@@ -6,7 +6,8 @@ Works from the files of a run alone: figures are redrawn and claims judged again
 import json
 import os
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,38 +74,61 @@ def report(workdir: str | os.PathLike[str], *, refresh: int | None = None) -> Ju
 
     plugins.load()
     with undisturbed(workdir) as alone:
-        run = load_run(workdir)
+        run = as_it_stands(load_run(workdir), alone)
         paper = _paper_of(run, PAPERS)
-        if alone and run.status.get("state") == "running":
-            run = run._replace(status=run.status | {"state": "killed"})
         try:
             again = refresh if run.status.get("state") == "running" else None
-            return Judged(write_files(run, paper, workdir, again), notices(run), run.status.get("state", "unknown"))
+            with readable(run):
+                entries = write_files(run, paper, workdir, again)
+            return Judged(entries, notices(run), run.status.get("state", "unknown"))
         except OSError as error:
             raise LrjaxError(
                 f"the report could not be written into {workdir} ({error.strerror or error}); free disk space or correct the "
                 f"permissions, then run: python -m lrjax.report {workdir}"
             ) from error
-        except (KeyError, TypeError, AttributeError, IndexError) as error:
-            if isinstance(error.__cause__, LrjaxError):
-                raise
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            raise LrjaxError(
-                f"{workdir}/config.json and status.json do not hold what this version of lrjax reads of a run "
-                f"({type(error).__name__}: {error}, in {Path(place.filename).name}:{place.lineno}); judge it with the version "
-                f"that made it ({run.status.get('version')})"
-            ) from error
 
 
-def _paper_of(run: RunResult, papers: Mapping[str, Any]) -> Any:
+def as_it_stands(run: RunResult, alone: bool) -> RunResult:
+    """The run, killed where it calls itself running and no other process has it open (`alone`)."""
+    if alone and run.status.get("state") == "running":
+        return run._replace(status=run.status | {"state": "killed"})
+    return run
+
+
+@contextmanager
+def readable(run: RunResult) -> Iterator[None]:
+    """Makes one sentence of what goes wrong in reading a run whose config or status is of another shape."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        if isinstance(error.__cause__, LrjaxError):
+            raise
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise LrjaxError(
+            f"{run.workdir}/config.json and status.json do not hold what this version of lrjax reads of a run "
+            f"({type(error).__name__}: {error}, in {Path(place.filename).name}:{place.lineno}); judge it with the version "
+            f"that made it ({run.status.get('version')})"
+        ) from error
+
+
+def check_config(run: RunResult) -> None:
+    """Refuses a config.json that names no experiment.
+
+    Raises:
+        LrjaxError: it is damaged.
+    """
     paper, experiment, scale = (run.config.get(key) for key in ("paper", "experiment", "scale"))
-    path = run.workdir / "config.json"
     if not isinstance(paper, str) or not isinstance(experiment, str) or scale not in SCALES:
         damaged(
-            path,
+            run.workdir / "config.json",
             f"paper {paper!r}, experiment {experiment!r}, scale {scale!r}",
             "restore it from another copy of the run",
         )
+
+
+def _paper_of(run: RunResult, papers: Mapping[str, Any]) -> Any:
+    check_config(run)
+    paper = run.config["paper"]
     if paper not in papers:
         known = ", ".join(sorted(papers))
         raise LrjaxError(
