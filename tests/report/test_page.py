@@ -268,3 +268,21 @@ def test_a_curve_that_is_thinned_ends_at_its_last_value():
     assert (x[-1], shown[-1]) == (1000, y[-1])
     assert np.all(np.diff(x) > 0)
     assert {shown.min(), shown.max()} == {y.min(), y.max()}
+
+
+def broken(*_, **__):
+    raise ValueError("Data cannot be log-scaled")
+
+
+def test_what_cannot_be_drawn_of_a_diverged_run_is_said_and_of_a_whole_one_a_fault(run, paper, tmp_path):
+    paper.figures = lambda run: [*draw(run), Drawn("empty", "", "", SimpleNamespace(axes=[], savefig=broken))]
+    write_files(run, paper, tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert "The figure empty could not be drawn of a run that is not whole (ValueError)" in page
+    assert "Accuracy against e" in page
+    paper.figures = broken
+    write_files(run, paper, tmp_path)
+    assert "The figures of the paper could not be drawn" in (tmp_path / "report.html").read_text()
+    run.lanes[1]["diverged_at"] = None
+    with pytest.raises(ValueError, match="log-scaled"):
+        write_files(run, paper, tmp_path)
