@@ -10,6 +10,7 @@ from lrjax import commands
 from lrjax.errors import LrjaxError
 from lrjax.experiment.rundir.checkpoint import Checkpoints
 from lrjax.experiment.rundir.metrics import load_run
+from lrjax.posthoc.checkpoints import open_run
 from lrjax.report import write_report
 from lrjax.report.collection import write_collection
 from lrjax.report.compare import write_comparison
@@ -118,13 +119,21 @@ def lose_a_checkpoint_s_record(run):
     return "meta/metadata is missing"
 
 
+def change_a_lane(run):
+    lanes = json.loads((run / "status.json").read_text())["lanes"]
+    lanes[0]["config"]["data.sigma_p"] = 3.0
+    changed(run / "status.json", lanes=lanes)
+    return "the lanes in status.json are not those that the run wrote"
+
+
 def kill(run):
     changed(run / "status.json", state="running")
     return "This run was killed"
 
 
 DAMAGE = (
-    lose_arrays, lose_rows, change_a_number, change_the_config, change_a_checkpoint, lose_a_checkpoint_s_record, kill,
+    lose_arrays, lose_rows, change_a_number, change_the_config, change_a_lane, change_a_checkpoint,
+    lose_a_checkpoint_s_record, kill,
 )  # fmt: skip
 
 
@@ -169,7 +178,7 @@ def test_a_row_that_is_none_of_this_run_is_left_out_and_said(case, pair, capsys)
     lines[place] = json.dumps(json.loads(lines[place]) | BAD_ROWS[case])
     path.write_text("\n".join(lines) + "\n")
     run = load_run(pair / "bad")
-    assert run.gaps[0] == f"metrics.jsonl has 1 lines that are no rows, the first is line {place + 1}"
+    assert run.gaps[0] == f"metrics.jsonl has a line that is no row: line {place + 1}"
     assert len(run.metrics) == len(lines) - 1
     assert commands.main(["export", str(pair / "bad"), "--table=metrics", f"--out={pair / 'tables'}"]) == 0
 
@@ -178,7 +187,7 @@ def test_a_row_that_is_none_of_this_run_is_left_out_and_said(case, pair, capsys)
 def test_a_lane_that_contradicts_its_config_is_refused(key, value, pair):
     path = pair / "bad" / "status.json"
     lanes = json.loads(path.read_text())["lanes"]
-    changed(path, lanes=[lanes[0] | {key: value}, *lanes[1:]])
+    changed(path, lanes=[lanes[0] | {key: value}, *lanes[1:]], seal=None)
     with pytest.raises(LrjaxError, match=rf"bad/status.json is damaged \(lane 0 has .*{key}={value}, and its config"):
         load_run(pair / "bad")
 
@@ -186,7 +195,7 @@ def test_a_lane_that_contradicts_its_config_is_refused(key, value, pair):
 def test_a_lane_ended_as_its_checkpoint_says_and_another_word_of_status_is_said(pair):
     path = pair / "bad" / "status.json"
     lanes = json.loads(path.read_text())["lanes"]
-    changed(path, lanes=[lanes[0] | {"diverged_at": 7}, *lanes[1:]])
+    changed(path, lanes=[lanes[0] | {"diverged_at": 7}, *lanes[1:]], seal=None)
     run = load_run(pair / "bad")
     assert run.gaps == ("status.json has another diverged_at of lane 0 than ckpt",)
     assert run.lanes == load_run(pair / "good").lanes
@@ -218,6 +227,40 @@ def test_a_folder_makes_claims_that_are_lost_again_or_says_so(pair):
     page = write_collection(pair).read_text()
     assert (pair / "bad" / "claims.json").exists()
     assert "good/claims.json is missing" in page
+
+
+@pytest.mark.parametrize("content", ["garbage", "{}", "[3]", '[{"verdict": "true"}]', "null"])
+def test_a_folder_names_claims_that_are_damaged_and_shows_the_rest(content, pair):
+    (pair / "bad" / "claims.json").write_text(content)
+    page = write_collection(pair).read_text()
+    assert "bad/claims.json is damaged" in page
+    assert "inconclusive" in page
+
+
+def test_a_folder_has_no_report_written_into_a_run_that_is_a_link(pair, tmp_path_factory):
+    (pair / "bad" / "report.html").unlink()
+    folder = tmp_path_factory.mktemp("sweep")
+    (folder / "one").symlink_to(pair / "bad")
+    write_collection(folder)
+    assert not (pair / "bad" / "report.html").exists()
+
+
+def test_a_folder_shows_a_damaged_run_as_such(pair):
+    (pair / "bad" / "status.json").write_text("[]")
+    page = write_collection(pair).read_text()
+    assert "1 damaged" in page
+    assert "status.json is damaged" in page
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("status.json", "[]"), ("status.json", "{}"), ("status.json", '{"lanes": [], "blocks": [[7]]}'),
+     ("config.json", "null"), ("config.json", '{"probes": 3}'), ("config.json", "{")],
+)  # fmt: skip
+def test_curvature_of_a_damaged_run_is_refused_by_the_name_of_the_file(name, content, pair):
+    (pair / "bad" / name).write_text(content)
+    with pytest.raises(LrjaxError, match=f"bad.*{name} is"):
+        open_run(pair / "bad")
 
 
 def test_a_comparison_only_reads_the_runs(pair):

@@ -26,11 +26,12 @@ from lrjax.experiment.rundir.files import (
 )
 from lrjax.experiment.rundir.loading import assembled
 from lrjax.experiment.rundir.pieces import NAME, checksum, piece_name, require
-from lrjax.experiment.rundir.records import check_lanes, check_status
+from lrjax.experiment.rundir.records import check_lanes, check_status, lanes_seal
 from lrjax.experiment.rundir.rows import read_rows
 from lrjax.experiment.rundir.sinks import SINKS, Sink
 
 CHANGED = "config.json is not the config that this run was made with"
+OTHER_LANES = "the lanes in status.json are not those that the run wrote"
 
 
 class RunResult(NamedTuple):
@@ -88,8 +89,10 @@ def finite(value: Any) -> Any:
 
 
 def write_status(workdir: Path, status: Mapping[str, Any]) -> None:
-    """Replaces status.json."""
-    write_atomic(workdir / "status.json", json.dumps(finite(status), indent=1) + "\n")
+    """Replaces status.json; a checksum of its lanes and blocks goes with them."""
+    content = finite(status)
+    content |= {"seal": lanes_seal(content)} if "lanes" in content else {}
+    write_atomic(workdir / "status.json", json.dumps(content, indent=1) + "\n")
 
 
 def read_status(workdir: Path) -> dict[str, Any] | None:
@@ -244,11 +247,11 @@ def load_run(workdir: str | Path) -> RunResult:
         raise LrjaxError(f"{workdir} holds no run of lrjax (no config.json); give the --workdir of a run") from error
     found = assembled(workdir, status)
     rows = read_rows(workdir, status)
-    missing, gaps = found.missing, [*found.gaps, *rows.gaps]
-    if status.get("config") not in (None, fingerprint(config)):
-        gaps.append(CHANGED)
-        missing = dict.fromkeys(range(len(found.lanes)), CHANGED) | missing
-    else:
+    other = [CHANGED] if status.get("config") not in (None, fingerprint(config)) else []
+    other += [OTHER_LANES] if status.get("seal") not in (None, lanes_seal(status)) else []
+    if not other:
         check_lanes(workdir / "status.json", found.lanes, config)
+    missing = dict.fromkeys(range(len(found.lanes)), other[0]) | dict(found.missing) if other else found.missing
+    gaps = [*other, *found.gaps, *rows.gaps]
     known = status | {"lanes": found.lanes}
     return RunResult(rows.rows, found.arrays, known, workdir, config, found.lanes, missing, tuple(gaps))

@@ -46,6 +46,7 @@ OF_STATUS = {  # key -> what it may be, where it is there
     "versions": lambda value: isinstance(value, dict) and all(isinstance(item, str) for item in value.values()),
     "bytes": _whole,
     "rows": lambda value: value is None or _whole(value, 0, 1 << 32),
+    "seal": lambda value: value is None or _whole(value, 0, 1 << 32),
     "arrays": lambda value: isinstance(value, list) and all(valid(account) is not None for account in value),
 }
 OF_LANE = {
@@ -126,6 +127,21 @@ def check_lanes(path: Path, lanes: list[Record], config: Mapping[str, Any]) -> N
                 damaged(path, f"lane {lane['lane']} has {key}={value}, and its config {own[key]}")
 
 
+def seal_of(content: Any) -> int:
+    """A checksum of what JSON holds, the same before it is written and after it is read.
+
+    Example:
+        >>> seal_of({"a": (1, 2), "b": None}) == seal_of({"b": None, "a": [1, 2]})
+        True
+    """
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
+
+
+def lanes_seal(status: Mapping[str, Any]) -> int:
+    """The checksum of the lanes and blocks of status.json, which `seal` there states."""
+    return seal_of([status.get("lanes"), status.get("blocks")])
+
+
 def sealed(record: Mapping[str, Any]) -> Record:
     """The record of a checkpoint with a checksum of its own, so that a changed one is seen.
 
@@ -134,7 +150,7 @@ def sealed(record: Mapping[str, Any]) -> Record:
         True
     """
     plain = {key: value for key, value in record.items() if key != "seal"}
-    return plain | {"seal": zlib.crc32(json.dumps(plain, sort_keys=True).encode())}
+    return plain | {"seal": seal_of(plain)}
 
 
 def _read_meta(path: Path) -> Record:

@@ -70,7 +70,8 @@ def read_rows(workdir: Path, status: Mapping[str, Any] = MappingProxyType({})) -
                 rows.append(_row(line, status.get("lanes")))
         except ValueError:
             bad.append(number)
-    gaps = [f"metrics.jsonl has {len(bad)} lines that are no rows, the first is line {bad[0]}"] if bad else []
+    what = "a line that is no row" if len(bad) == 1 else f"{len(bad)} lines that are no rows, the first"
+    gaps = [f"metrics.jsonl has {what}: line {bad[0]}"] if bad else []
     if len(content) < size:
         gaps.append(f"metrics.jsonl has {len(content)} bytes of the {size} that the run wrote")
     elif not gaps and status.get("rows") not in (None, zlib.crc32(content)):
