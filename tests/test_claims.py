@@ -96,6 +96,18 @@ def test_a_fault_in_a_check_is_not_hidden(run):
         judge([claim(lambda run: run.config["no_such_array"])], run)
 
 
+def test_a_check_that_fails_on_a_diverged_lane_is_not_judged():
+    def check(run):
+        raise KeyError("step/loss")
+
+    claims = [Claim("c1", "p", ("E2",), "Loss falls.", "eq. 1", "ratio < 1", check)]
+    run = SimpleNamespace(config={"experiment": "E2"}, status={}, lanes=[{"lane": 0, "diverged_at": 42}])
+    (entry,) = judge(claims, run)
+    assert entry["measured"] == "not judged: lane 0 diverged at step 42 (KeyError in the check)"
+    with pytest.raises(KeyError):
+        judge(claims, SimpleNamespace(config={"experiment": "E2"}, status={}, lanes=[{"lane": 0, "diverged_at": None}]))
+
+
 @pytest.mark.parametrize("verdict", ["Supported", "true", "", None])
 def test_an_unknown_verdict_is_refused(run, verdict):
     with pytest.raises(ValueError, match="c1.*verdict is one of"):

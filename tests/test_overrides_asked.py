@@ -32,7 +32,7 @@ def lanes_of(spec, settings):
 
 # What is asked, the key, and the values that it has in each arm.
 ASKED = {
-    "an arm of one's own": (CLEAR, [ONE, "arms.mine.e=0.7"], "e", {"main": [0.5, 1.25], "mine": [0.7]} | BOTH),
+    "an arm of one's own": (CLEAR, [ONE, "arms.mine={'e': 0.7}"], "e", {"main": [0.5, 1.25], "mine": [0.7]} | BOTH),
     "a whole arm": (CLEAR, [ONE, "arms.small_rate={'e': 0.3}"], "e", {"main": [0.5, 1.25], "small_rate": [0.3]}),
     "an axis in an arm": (CLEAR, [ONE, "arms.small_rate.sweep.e=(0.1, 0.3)"], "e", {"small_rate": [0.1, 0.3]}),
     "a list": (CLEAR, [ONE, "sweep.e=[0.5, 0.7]"], "e", {"main": [0.5, 0.7]} | BOTH),
@@ -95,7 +95,7 @@ REFUSED = {
     "words": (CLEAR, ["steps=three epochs"], "steps='three epochs' is no duration"),
     "a tuple in an arm": (L3, ["arms.decay.optimizer.learning_rate=(0.1, 0.2)"], "must be of type float"),
     "a wrong key in a whole arm": (CLEAR, ["arms.small_rate={'stepz': 3}"], "did you mean 'steps'?"),
-    "an arm that is a number": (CLEAR, ["arms.small_rate=3"], "is no set of keys; write arms.small_rate.KEY=VALUE"),
+    "an arm that is a number": (CLEAR, ["arms.small_rate=3"], "is no set of keys; write arms.small_rate={'KEY': VALUE}"),
     "all arms": (CLEAR, ["arms=None"], "--config.arms.NAME=VALUE, or take one out by --config.arms."),
     "all axes": (CLEAR, ["sweep={'e': (0.3, 0.5)}"], "sweep is a group of keys, which are set one by one"),
     "a whole optimizer": (CLEAR, ["optimizer={'name': 'sgd'}"], "optimizer is a group of keys, which are set one by one"),

@@ -273,7 +273,7 @@ def layout(mesh: Mesh, lanes_per_device: int, batch_size: int, normalised: int =
     )
 
 
-def described(devices: Iterable[jax.Device]) -> str:
+def described(devices: Iterable[Any]) -> str:
     """Devices in words, for whoever reads afterwards how long a run took; a CPU by the cores that this process may use.
 
     Args:

@@ -136,7 +136,8 @@ def judge(claims: Iterable[Claim], run: RunResult) -> list[dict[str, Any]]:
         command, wall_time_s, version, scale: an entry of `claims.json`. A check that raises `NotMeasured` gives
         "inconclusive" and the reason as what was measured, and so does scale=smoke. A check that raises `NotJudged`, as by
         reading a lane that is not whole, gives "not judged" and the reason; of a run that lacks something, so does one that
-        fails or finds nothing measured. Any other exception propagates.
+        fails or finds nothing measured, and of a run in which a lane diverged one that fails. Any other exception
+        propagates.
 
     Raises:
         ValueError: a check returned a verdict that is not in `SHOWN`.
@@ -165,9 +166,11 @@ def _decide(claim: Claim, run: RunResult) -> Finding:
             return Finding("inconclusive", f"not measured: {reason}")
         return Finding(NOT_JUDGED, f"not judged: {reason}; {lacks}")
     except Exception as error:
-        if lacks is None:
+        ended = next((lane for lane in getattr(run, "lanes", ()) if lane.get("diverged_at") is not None), None)
+        if lacks is None and ended is None:
             raise  # a fault in the check
-        return Finding(NOT_JUDGED, f"not judged: {lacks} ({type(error).__name__} in the check)")
+        why = lacks or f"lane {ended['lane']} diverged at step {ended['diverged_at']}"  # pyright: ignore[reportOptionalSubscript]
+        return Finding(NOT_JUDGED, f"not judged: {why} ({type(error).__name__} in the check)")
 
 
 def _entry(claim: Claim, experiment: str, run: RunResult) -> dict[str, Any]:

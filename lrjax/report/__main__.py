@@ -40,7 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if flags.config:
             read_spec(flags.config)
         if len(flags.workdirs) > 1:
-            print(f"report: {write_comparison(flags.workdirs, Path(flags.output))}")
+            page, notes = write_comparison(flags.workdirs, Path(flags.output))
+            print(*(f"note: {sentence}" for sentence in notes), sep="\n", end="\n" * bool(notes), file=sys.stderr)
+            print(f"report: {page}")
             return 0
         if is_collection(Path(workdir)):
             print(f"report: {write_collection(Path(workdir))}")

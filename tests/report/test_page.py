@@ -257,3 +257,21 @@ def test_a_wrong_directory_is_answered_in_one_sentence_and_status_1(tmp_path, ca
         assert str(path) in err
         assert err.count("\n") == 1
         assert not out
+
+
+def broken(*_, **__):
+    raise ValueError("Data cannot be log-scaled")
+
+
+def test_what_cannot_be_drawn_of_a_diverged_run_is_said_and_of_a_whole_one_a_fault(run, paper, tmp_path):
+    paper.figures = lambda run: [*draw(run), Drawn("empty", "", "", SimpleNamespace(axes=[], savefig=broken))]
+    write_files(run, paper, tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert "The figure empty could not be drawn of a run that is not whole (ValueError)" in page
+    assert "Accuracy against e" in page
+    paper.figures = broken
+    write_files(run, paper, tmp_path)
+    assert "The figures of the paper could not be drawn" in (tmp_path / "report.html").read_text()
+    run.lanes[1]["diverged_at"] = None
+    with pytest.raises(ValueError, match="log-scaled"):
+        write_files(run, paper, tmp_path)

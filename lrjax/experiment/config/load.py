@@ -15,7 +15,7 @@ from lrjax.errors import LrjaxError, check, nearest
 from lrjax.experiment.config import plugins, reach
 from lrjax.experiment.config.axes import replaced
 from lrjax.experiment.config.canonical import Config, flatten
-from lrjax.experiment.config.overrides import _set_open, apply_overrides
+from lrjax.experiment.config.overrides import _set_open, apply_overrides, spelled_out
 
 SCALES = ("smoke", "small", "paper")
 
@@ -58,10 +58,11 @@ def load_config(spec: str, overrides: Mapping[str, Any] | None = None) -> Config
     Args:
         spec: for example `"configs/benign_osc.py:E2,scale=smoke"`. Without an experiment the file's default is taken,
             without a scale `small`.
-        overrides: dotted key -> value, for example `{"seed": 3, "sweep.e": (1.1, 1.25)}`. Keys under `sweep`, `arms`
-            and `probes` may be new; all others must exist and keep their type (an int may stand for a float). A value
-            for a key that the experiment sweeps takes the place of that axis. All of them reach every lane, arms included,
-            or are refused (`lrjax.experiment.config.reach`).
+        overrides: dotted key -> value, for example `{"seed": 3, "sweep.e": (1.1, 1.25)}`. Keys under `sweep` and
+            `probes` may be new, and an arm that is given whole (`{"arms.wide": {"model.width": 64}}`); all others must
+            exist and keep their type (an int may stand for a float). A value for a key that the experiment sweeps takes
+            the place of that axis. All of them reach every lane, arms included, or are refused
+            (`lrjax.experiment.config.reach`).
 
     Returns:
         A locked ConfigDict.
@@ -79,7 +80,7 @@ def load_config(spec: str, overrides: Mapping[str, Any] | None = None) -> Config
     config = module.EXPERIMENTS[experiment](scale)
     config.experiment, config.scale = experiment, scale
     config.lock()
-    overrides, design = overrides or {}, reach.design_of(config)
+    overrides, design = spelled_out(overrides or {}), reach.design_of(config)
     apply_overrides(config, overrides)
     _unsweep(config, overrides)
     reach.settle(config, overrides, design)

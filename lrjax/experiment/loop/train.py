@@ -163,6 +163,7 @@ def _run_groups(
                 "bytes": writer.offset,
                 "arrays": [writer.account.get(number, {}) for number in range(len(jobs))],
             }
+            account |= {} if state == "running" else {"rows": writer.checksum_of_rows()}
             told = {"error": error} if error else {}
             write_status(workdir, status | account | told | {"state": state, "wall_time_s": round(clock(), 2)})
 
