@@ -178,7 +178,9 @@ def switched(scale: str) -> Config:
         change = dict(name="step_decay", milestones=(at,), factor=factor)
         return dict(config.arms[arm].to_dict(), schedule=change, start=dict(arm=arm, at=at))
 
-    config.arms = group(dict(large=dict(optimizer=dict(learning_rate=0.1)), small=dict(optimizer=dict(learning_rate=0.01))))
+    config.arms = group(
+        dict(large=dict(optimizer=dict(learning_rate=0.1)), small=dict(optimizer=dict(learning_rate=0.01)))
+    )
     config.arms.large_then_small = group(then("large", late, 0.1))
     config.arms.small_then_large = group(then("small", late, 10.0))
     config.arms.small_early = group(then("small", early, 10.0))

@@ -8,6 +8,7 @@ import json
 import re
 import shlex
 import shutil
+import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -101,6 +102,15 @@ def _with_jax(flags: argparse.Namespace) -> str:
     return f"python -m pip install --quiet {shlex.quote(JAX.format(extra=extra))}" if extra else ""
 
 
+def _is_checkout(folder: Path) -> bool:
+    """Whether a folder is a checkout of lrjax: what pip would install from another is another project."""
+    try:
+        project = tomllib.loads((folder / "pyproject.toml").read_text()).get("project", {})
+    except (OSError, ValueError):
+        return False
+    return project.get("name") == "lrjax"
+
+
 def slurm(jobs: Sequence[Job], flags: argparse.Namespace) -> Submission:
     """One array; a task queues itself again before its time limit."""
     cases = [f"{number}) command=({shlex.join(job.command)}) ;;" for number, job in enumerate(jobs)]
@@ -131,6 +141,11 @@ def tpu_vm(jobs: Sequence[Job], flags: argparse.Namespace) -> Submission:
 def skypilot(jobs: Sequence[Job], flags: argparse.Namespace) -> Submission:
     """A managed job each; SkyPilot takes it up again on another machine."""
     files, extra = {}, extra_of(flags)
+    check(
+        bool(flags.setup) or _is_checkout(Path()),
+        "--target=skypilot sends this folder and installs it, and it is no checkout of lrjax; start it in one, or give "
+        "--setup, the command that installs lrjax, such as --setup='pip install URL-OF-A-WHEEL'",
+    )
     install = f'pip install -e ".[{extra}]"' if extra else "pip install -e ."
     for job in jobs:
         files[f"{_short(job)}.yaml"] = _filled(

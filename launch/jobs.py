@@ -20,6 +20,7 @@ from lrjax.errors import LrjaxError, check, refuse
 from lrjax.experiment.config.load import read_spec
 from lrjax.experiment.config.overrides import parse_value
 from lrjax.experiment.rundir.files import write_atomic
+from lrjax.main import sentence
 
 from . import local  # not by its name: in the wheel the folder is lrjax/_launch
 from .clusters import EXTRAS, TARGETS, submission
@@ -46,6 +47,7 @@ def parse(
     add("--points_per_job", type=int, default=0, help="points of a job at most; default: all that share a program")
     add("--attempts", type=int, default=20, help="starts of a job at most, where each is preempted or killed")
     add("--plain_process", action="store_true", help="given to every job, see lrjax.main")
+    add("--debug", action="store_true", help="show the stack trace of an error")
     add("--setup", help="a shell command before the job, in place of what installs the extra; skypilot: once a machine")
     add("--extra", choices=EXTRAS, help="JAX for: cuda12, cuda13, tpu, none; default: what the accelerator needs")
     add("--hosts", type=int, default=1, help="hosts of a job: slurm, skypilot, kubernetes")
@@ -210,10 +212,13 @@ def start(arguments: Sequence[str], program: str = PROGRAM) -> int:
 
 def main(arguments: Sequence[str] | None = None, *, program: str = PROGRAM) -> int:
     """Exit status: 0 all jobs done or submitted, 75 stopped (run the same command again), 1 with what failed on stderr."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        return start(sys.argv[1:] if arguments is None else list(arguments), program)
-    except LrjaxError as error:
-        print(f"error: {error}", file=sys.stderr)
+        return start(arguments, program)
+    except Exception as error:
+        if "--debug" in arguments:
+            raise
+        print(f"error: {sentence(error)}", file=sys.stderr)
         return 1
 
 

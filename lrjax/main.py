@@ -22,8 +22,11 @@ def parse(arguments: Sequence[str], program: str = PROGRAM) -> tuple[argparse.Na
     parser.add_argument("--config", help="FILE.py[:EXPERIMENT][,scale=smoke|small|paper]")
     parser.add_argument("--workdir", help="run directory; default: runs/<config>-<experiment>-<scale>-<fingerprint>")
     parser.add_argument("--list", action="store_true", help="show every experiment (with --config=FILE.py, its own)")
-    whats = "show shapes, parameters, memory, steps, FLOPs and an estimated time; no data. --dry_run=shapes compiles nothing"
-    parser.add_argument("--dry_run", nargs="?", const="compiled", choices=("compiled", "shapes"), help=whats)
+    whats = (
+        "show shapes, memory, FLOPs and an estimated time, in half a minute; =compiled takes its time, =shapes no time"
+    )
+    ways = ("limited", "compiled", "shapes")
+    parser.add_argument("--dry_run", nargs="?", const=ways[0], choices=ways, help=whats)
     parser.add_argument("--fresh", action="store_true", help="start over instead of resuming or showing a finished run")
     parser.add_argument("--plain_process", action="store_true", help="no large pages, no compiled programs on disk")
     parser.add_argument(
@@ -78,6 +81,14 @@ def own_line(error: BaseException) -> str | None:
     return found
 
 
+def sentence(error: Exception) -> str:
+    """What is said of an error: its own sentence, or its first line with the user's line or the way to see where."""
+    if isinstance(error, LrjaxError):
+        return str(error)
+    first, where = f"{type(error).__name__}: {error}".split("\n")[0], own_line(error)
+    return f"{where}: {first}" if where else f"{first}; run again with --debug to see where"
+
+
 def shown(path: Path) -> Path:
     """A path as one reads it: from the working directory, where the file lies below it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
@@ -109,10 +120,7 @@ def main(arguments: Sequence[str] | None = None, *, program: str = PROGRAM, alon
     except Exception as error:
         if "--debug" in arguments:
             raise
-        first = f"{type(error).__name__}: {error}".split("\n")[0]
-        where = own_line(error)
-        unforeseen = f"{where}: {first}" if where else f"{first}; run again with --debug to see where"
-        print(f"error: {error if isinstance(error, LrjaxError) else unforeseen}", file=sys.stderr)
+        print(f"error: {sentence(error)}", file=sys.stderr)
         return 1
 
 

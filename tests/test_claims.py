@@ -3,7 +3,19 @@ from types import SimpleNamespace
 
 import pytest
 
-from lrjax.papers.claim import NOT_PUBLISHED, VERDICTS, Claim, Finding, NotMeasured, judge, print_table, summary, table
+from lrjax.papers.claim import (
+    NOT_PUBLISHED,
+    OURS,
+    VERDICTS,
+    Claim,
+    Finding,
+    NotMeasured,
+    judge,
+    print_table,
+    reported,
+    summary,
+    table,
+)
 
 
 def claim(check, **changes):
@@ -86,6 +98,18 @@ def test_a_fault_in_a_check_is_not_hidden(run):
         judge([claim(lambda run: run.config["no_such_array"])], run)
 
 
+def test_a_check_that_fails_on_a_diverged_lane_is_not_judged():
+    def check(run):
+        raise KeyError("step/loss")
+
+    claims = [Claim("c1", "p", ("E2",), "Loss falls.", "eq. 1", "ratio < 1", check)]
+    run = SimpleNamespace(config={"experiment": "E2"}, status={}, lanes=[{"lane": 0, "diverged_at": 42}])
+    (entry,) = judge(claims, run)
+    assert entry["measured"] == "not judged: lane 0 diverged at step 42 (KeyError in the check)"
+    with pytest.raises(KeyError):
+        judge(claims, SimpleNamespace(config={"experiment": "E2"}, status={}, lanes=[{"lane": 0, "diverged_at": None}]))
+
+
 @pytest.mark.parametrize("verdict", ["Supported", "true", "", None])
 def test_an_unknown_verdict_is_refused(run, verdict):
     with pytest.raises(ValueError, match="c1.*verdict is one of"):
@@ -95,6 +119,24 @@ def test_an_unknown_verdict_is_refused(run, verdict):
 def test_a_number_missing_in_the_paper_is_said_in_words(run):
     (entry,) = judge([claim(finds("supported"))], run)
     assert entry["paper_reports"] == NOT_PUBLISHED == "not published in a form we could read"
+
+
+@pytest.mark.parametrize(
+    ("source", "ours"),
+    [
+        ("section 4.2", False),
+        ("section 3; constants ours", False),
+        ("abstract, in words; ours as a comparison", False),
+        ("ours", True),
+        ("ours, an analogue of the data model on real images", True),
+        ("derived here from theorem 2.12", True),
+        ("Kalimeris et al. 2019, by stages: ours", True),
+    ],
+)
+def test_only_a_claim_of_the_paper_speaks_of_the_paper_s_number(source, ours):
+    assert (reported(source, None) == OURS) == ours
+    assert reported(source, NOT_PUBLISHED) == reported(source, None)  # of a record of an earlier version
+    assert reported(source, "0.97") == "0.97"
 
 
 def test_a_claim_cannot_be_changed():

@@ -33,7 +33,7 @@ def every_dict(config):
         {},
         {"sweep.data.kn": (1.0, 4.0)},
         {"probes.features": 500},
-        {"arms.new.model.width": 4},
+        {"arms.new": {"model.width": 4}},
         {"optimizer.nesterov": True},
     ],
 )

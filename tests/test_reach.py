@@ -85,6 +85,19 @@ def test_an_arm_that_is_taken_out_is_not_in_the_way():
     assert {lane.config.optimizer.learning_rate for lane in lanes_of(L3, rest)} == {0.2}
 
 
+@pytest.mark.parametrize("key", ["constnat_0.optimizer.learning_rate", "constant_3.sweep.seed", "constant0.steps"])
+def test_a_key_of_an_arm_that_the_experiment_lacks_makes_no_arm_of_it(key):
+    with pytest.raises(LrjaxError, match="there is no arm 'const.*did you mean 'constant_.*constant_0, constant_1"):
+        load_config(L3, {f"arms.{key}": 1})
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_an_arm_that_is_given_whole_is_a_new_one(order):
+    given = [("arms.wide", {"model.width": 64, "optimizer": {"learning_rate": 0.3}}), ("arms.wide.seed", 5)]
+    wide = [lane.config for lane in lanes_of(L3, dict(given[::order])) if lane.arm == "wide"]
+    assert {(own.model.width, own.optimizer.learning_rate, own.seed) for own in wide} == {(64, 0.3, 5)}
+
+
 @pytest.mark.parametrize("order", [1, -1])
 def test_an_arm_that_is_taken_out_stays_out_in_whichever_order_its_keys_are_given(order):
     given = [("arms.small_rate", None), ("arms.small_rate.e", 0.3)]

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from lrjax.errors import LrjaxError, check, nearest, refuse
+from lrjax.errors import check, nearest, refuse
 
 
 class Command(NamedTuple):
@@ -22,11 +22,11 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "run": Command("CONFIG [--config.KEY=VALUE]", "train, then judge and report", "lrjax.commands.runs"),
-    "list": Command("[WORD]", "every experiment: claim, scales, run time", "lrjax.commands.listing"),
+    "list": Command("[FILE.py] [WORD]", "the experiments and their claims", "lrjax.commands.listing"),
     "report": Command("RUN", "judge a run again and write its page", "lrjax.commands.reports"),
     "compare": Command("RUN RUN ...", "several runs on one page", "lrjax.commands.compare"),
     "spectra": Command("RUN [--steps=0,100]", "curvature of stored checkpoints", "lrjax.commands.spectra"),
-    "sweep": Command("CONFIG --sweep.KEY='(A, B)'", "a sweep as jobs, here or on a cluster", "lrjax.commands.sweep"),
+    "sweep": Command("CONFIG --sweep.KEY='(A, B)'", "a sweep as jobs, also on clusters", "lrjax.commands.sweep"),
     "export": Command("RUN [--format=csv]", "tables of a run: csv, parquet, npz", "lrjax.commands.export"),
     "data": Command("list|prepare NAME", "data sets at hand; prepare one", "lrjax.commands.data_sets"),
     "completion": Command("bash|zsh", "a script that completes this command", "lrjax.commands.completion"),
@@ -44,14 +44,14 @@ def overview() -> str:
     rows = [f"  lrjax {f'{name} {command.usage}':{width}}  {command.summary}" for name, command in COMMANDS.items()]
     return "\n".join(
         [
-            "What does the learning rate do to a network? Four papers, one set of instruments.",
+            "What does the learning rate do to a network? Four papers, one set of tools.",
             "",
             *rows,
             "",
             "For example:  lrjax run configs/benign_osc.py:E2,scale=smoke --config.seed=3",
             "",
             "  lrjax COMMAND --help   flags of a command        lrjax --version   versions",
-            "  Exit status: 0 done, 75 preempted (the same command goes on), 1 failed, with one sentence.",
+            "  Exit status: 0 done; 75 preempted, the same command goes on; 1 failed.",
         ]
     )
 
@@ -103,8 +103,9 @@ def guarded(function: Callable[[], int], debug: bool) -> int:
     except Exception as error:
         if debug:
             raise
-        first = f"{type(error).__name__}: {error}".split("\n")[0] + "; run again with --debug to see where"
-        said = error if isinstance(error, LrjaxError) else first
+        from lrjax.main import sentence
+
+        said = sentence(error)
         print(f"{painted('error:', '31', sys.stderr)} {said}", file=sys.stderr)
         return 1
 

@@ -12,7 +12,7 @@ PREPARED = ("cifar10",)
 USED = {
     "cifar10": "lrjax data prepare cifar10",
     "imdb_reviews": "prepared by tensorflow_datasets, in array_record format",
-    "tiny_imagenet32": "Tiny ImageNet at 32x32: a folder of your own, as docs/howto/experiments.md says",
+    "tiny_imagenet32": "Tiny ImageNet at 32x32: a folder of images of your own; a run without it says how",
 }
 
 
@@ -34,7 +34,8 @@ def main(arguments: Sequence[str], *, alone: bool) -> int:
         check(flags.name is None, "lrjax data list takes no name; --data_dir says where to look")
         print(listing(folder))
         return 0
-    check(flags.name in PREPARED, f"lrjax prepares no {flags.name!r}; {nearest(flags.name or '', PREPARED)}")
+    check(flags.name is not None, "name the data set: lrjax data prepare cifar10")
+    check(flags.name in PREPARED, f"lrjax prepares no {flags.name!r}; {nearest(flags.name, PREPARED)}")
     made = prepare(folder, Path(flags.source).expanduser() if flags.source else None)
     print(f"{made} is ready; runs find it by --config.data_dir={folder}, or by TFDS_DATA_DIR={folder}")
     return 0

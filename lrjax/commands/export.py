@@ -3,6 +3,7 @@
 import argparse
 import csv
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +20,8 @@ def main(arguments: Sequence[str], *, alone: bool) -> int:
     parser = argparse.ArgumentParser(prog="lrjax export", description=__doc__, allow_abbrev=False)
     parser.error = refuse
     parser.add_argument("run", metavar="RUN", nargs="?", help="directory of a run; it is only read")
-    parser.add_argument("--format", default="csv", help="csv (default), parquet or npz")
+    one_of = "{" + ",".join(FORMATS) + "}"
+    parser.add_argument("--format", default="csv", metavar=one_of, help="default: csv")
     parser.add_argument("--table", help="metrics, lanes, step or a probe's name; default: all of them")
     parser.add_argument("--out", help="folder to write to, made if missing; default: RUN-tables beside the run")
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
@@ -31,18 +33,23 @@ def main(arguments: Sequence[str], *, alone: bool) -> int:
 
 def _export(workdir: Path, form: str, table: str | None, out: str | None) -> int:
     from lrjax.experiment.rundir.frames import columns, left_out, tables
+    from lrjax.experiment.rundir.locks import is_free
     from lrjax.experiment.rundir.metrics import load_run
+    from lrjax.report import as_it_stands, notices, readable
 
     check(workdir.is_dir(), f"there is no directory {workdir}; name the workdir that a run printed")
-    run = load_run(workdir)
+    run = as_it_stands(load_run(workdir), is_free(workdir))
+    for sentence in notices(run):
+        print(f"note: {sentence}", file=sys.stderr)
     folder = Path(out) if out else workdir.resolve().with_name(f"{workdir.resolve().name}-tables")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LrjaxError(f"cannot write to {folder} ({error.strerror}); give another --out") from error
     for name in [table] if table else tables(run):
-        content = columns(run, name, WIDEST[form])
-        for array, size in left_out(run, name, WIDEST[form]).items():
+        with readable(run):
+            content, wide = columns(run, name, WIDEST[form]), left_out(run, name, WIDEST[form])
+        for array, size in wide.items():
             print(f"note: {array} has {size} numbers a measurement, too many for columns of {form}; run.arrays has it")
         if content:
             path = folder / f"{name}.{form}"

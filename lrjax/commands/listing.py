@@ -1,4 +1,4 @@
-"""`lrjax list [WORD]`: every experiment of the configs; loads no JAX."""
+"""`lrjax list [FILE.py] [WORD]`: every experiment of the configs, or of one file, also of one's own; loads no JAX."""
 
 import argparse
 import re
@@ -8,15 +8,24 @@ from lrjax.commands import painted
 from lrjax.errors import check, refuse
 from lrjax.experiment.config.listing import experiments
 
+IS_FILE = re.compile(r"\.py([:,]|$)")
+
 
 def main(arguments: Sequence[str], *, alone: bool) -> int:
-    """Prints the experiments, or those whose lines hold a word."""
-    parser = argparse.ArgumentParser(prog="lrjax list", description="Every experiment: claim, scales, run time.")
+    """Prints the experiments, or those of a config file, or those whose lines hold a word."""
+    about = "Every experiment: claim, scales, run time."
+    parser = argparse.ArgumentParser(prog="lrjax list", description=about, allow_abbrev=False)
     parser.error = refuse
-    parser.add_argument("word", nargs="?", help="only experiments that mention it, such as E2 or sharpness")
+    parser.add_argument("word", nargs="*", help="a config file, also of your own; a word, such as E2 or sharpness")
+    parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
     flags = parser.parse_args(arguments)
-    shown = matching(experiments(), flags.word) if flags.word else experiments()
-    check(bool(shown), f"no experiment mentions {flags.word!r}; lrjax list shows all of them")
+    files = [word for word in flags.word if IS_FILE.search(word)]
+    words = [word for word in flags.word if word not in files]
+    check(len(files) < 2 and len(words) < 2, f"give one file and one word at most, not {' '.join(flags.word)}")
+    shown = experiments(*files)
+    if words:
+        shown = matching(shown, words[0])
+        check(bool(shown), f"no experiment mentions {words[0]!r}; {' '.join(['lrjax list', *files])} shows all of them")
     for line in shown.splitlines():
         print(painted(line, "1") if line and not line.startswith(" ") else line)
     return 0

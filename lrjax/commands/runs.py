@@ -7,7 +7,7 @@ from lrjax import main as program
 
 def main(arguments: Sequence[str], *, alone: bool) -> int:
     """Runs an experiment; see `lrjax.main.main`."""
-    return program.main(first_as("config", arguments), program="lrjax run", alone=alone)
+    return program.main(first_as("config", arguments), program="lrjax run CONFIG", alone=alone)
 
 
 def first_as(flag: str, arguments: Sequence[str]) -> list[str]:

@@ -9,4 +9,4 @@ def main(arguments: Sequence[str], *, alone: bool) -> int:
     """Measures the curvature of a run's checkpoints; see `lrjax.posthoc.__main__`."""
     from lrjax.posthoc.__main__ import main as posthoc
 
-    return posthoc(first_as("workdir", arguments), program="lrjax spectra")
+    return posthoc(first_as("workdir", arguments), program="lrjax spectra RUN")

@@ -13,7 +13,7 @@ from lrjax.errors import check
 
 def main(arguments: Sequence[str], *, alone: bool) -> int:
     """Runs or submits the jobs of a sweep; see `launch.jobs`."""
-    return launcher().main(first_as("config", arguments), program="lrjax sweep")
+    return launcher().main(first_as("config", arguments), program="lrjax sweep CONFIG")
 
 
 def launcher() -> Any:

@@ -8,7 +8,6 @@ import hashlib
 import io
 import json
 import os
-import pickle
 import shutil
 import tarfile
 import tempfile
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lrjax.data import plain_pickle
 from lrjax.errors import LrjaxError, check
 
 VERSION = "3.0.2"
@@ -48,17 +48,6 @@ PYTHON = Archive(
     "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce", 170_498_071,
 )  # fmt: skip
 ARCHIVES = [BINARY, PYTHON]
-
-
-class _Arrays(pickle.Unpickler):
-    """Reads a pickle of numbers: it makes numpy arrays and plain containers, and refuses to import anything else."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-            return lambda kind, shape, code: np.ndarray(shape, code)
-        if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
-            return getattr(np, name)
-        raise LrjaxError(f"a batch of the archive asks for {module}.{name}, which no array needs; it is not read")
 
 
 def recognised(path: Path) -> Archive:
@@ -116,11 +105,16 @@ def batch(archive: Archive, content: bytes) -> tuple[np.ndarray, np.ndarray]:
         labels, flat = rows[:, 0], rows[:, 1:]
     else:
         try:
-            stored = _Arrays(io.BytesIO(content), encoding="bytes").load()
-            labels, flat = np.array(stored[b"labels"], np.uint8), np.asarray(stored[b"data"], np.uint8)
-        except (pickle.UnpicklingError, KeyError, TypeError, EOFError, IndexError, AttributeError) as error:
-            raise LrjaxError(f"a batch of the archive cannot be read ({error}); fetch the archive again") from error
-    right = flat.shape == (len(labels), PIXELS) and (len(labels) == 0 or labels.max() < len(LABELS))
+            stored = plain_pickle.load(content)
+            labels, flat = np.array(stored[b"labels"], np.uint8), stored[b"data"].array()
+        except LrjaxError:
+            raise
+        except Exception as error:  # of any kind, where the pickle is damaged
+            first = f"{type(error).__name__}: {error}".split("\n")[0]
+            raise LrjaxError(f"a batch of the archive cannot be read ({first}); fetch the archive again") from error
+    right = (
+        labels.ndim == 1 and flat.shape == (len(labels), PIXELS) and (len(labels) == 0 or labels.max() < len(LABELS))
+    )
     check(right, "a batch of the archive holds no CIFAR-10 images; fetch the archive again")
     return flat.reshape(-1, CHANNELS, EDGE, EDGE).transpose(0, 2, 3, 1), labels
 

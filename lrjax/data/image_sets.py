@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from lrjax.data.dataset import Dataset, Stream
-from lrjax.data.images import generator, prepared_folder, standardise, statistics
+from lrjax.data.images import generator, prepared_folder, quiet_tfds, standardise, statistics
 from lrjax.data.streaming import threaded
 from lrjax.errors import LrjaxError, check
 
@@ -69,8 +69,7 @@ def _chosen(labels: np.ndarray | int, data: Any, split: str) -> np.ndarray:
 @functools.lru_cache(maxsize=8)
 def _labels(folder: Path, split: str) -> np.ndarray:
     """The labels of a split, without decoding an image, a few thousand records in memory at a time."""
-    import tensorflow_datasets as tfds
-
+    tfds = quiet_tfds()
     builder: Any = tfds.builder_from_directory(folder)
     undecoded = builder.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
     parts = [range(at, min(at + 4096, len(undecoded))) for at in range(0, len(undecoded), 4096)]
@@ -83,8 +82,7 @@ def tfds_split(data: Any, data_dir: str, split: str) -> Split:
     Raises:
         LrjaxError: it is not there; the message has the command that prepares it.
     """
-    import tensorflow_datasets as tfds
-
+    tfds = quiet_tfds()
     folder = prepared_folder(data["source"], data_dir)
     builder: Any = tfds.builder_from_directory(folder)
     stored = data["test_split"] if split == "test" else data["train_split"]

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import logging
 import os
 import shlex
 from pathlib import Path
@@ -32,6 +33,21 @@ def generator(seed: int, purpose: str) -> np.random.Generator:
         True
     """
     return np.random.default_rng([seed, *purpose.encode()])
+
+
+def quiet_tfds() -> Any:
+    """tensorflow_datasets without its advice to install OpenCV: Pillow, which lrjax brings, decodes these images.
+
+    Imported where it is used: it takes half a second, and a dry run does not need it.
+    """
+    import tensorflow_datasets
+
+    logging.getLogger("absl").addFilter(_is_no_advice)
+    return tensorflow_datasets
+
+
+def _is_no_advice(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("OpenCV is not installed")
 
 
 def prepared_folder(name: str, data_dir: str | os.PathLike | None) -> Path:
@@ -116,8 +132,7 @@ def read_split(
     Raises:
         LrjaxError: if the split has fewer images than `count`.
     """
-    import tensorflow_datasets as tfds  # Half a second, and not needed by a dry run.
-
+    tfds = quiet_tfds()
     builder: Any = tfds.builder_from_directory(folder)
     source = builder.as_data_source(split=split)
     order = generator(seed, f"subset of {split}").permutation(len(source))

@@ -5,7 +5,9 @@ same shape and place on any number of devices, so a lane's numbers do not depend
 batch of one lane may be split along "data"; XLA then adds the all-reduce of its gradient.
 """
 
-from collections.abc import Callable
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -269,3 +271,25 @@ def layout(mesh: Mesh, lanes_per_device: int, batch_size: int, normalised: int =
         f"lane{'s' if lanes_per_device > 1 else ''}, and {batch_size // mesh.shape[DATA]} of a lane's {batch_size} examples "
         f"a step{statistics}"
     )
+
+
+def described(devices: Iterable[Any]) -> str:
+    """Devices in words, for whoever reads afterwards how long a run took; a CPU by the cores that this process may use.
+
+    Args:
+        devices: some of `jax.devices()`; those that simulate several on one CPU count once.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> gpu = SimpleNamespace(platform="gpu", device_kind="NVIDIA H200", process_index=0)
+        >>> described([gpu, gpu])
+        '2 x NVIDIA H200'
+    """
+    used = list(devices)
+    processes = len({device.process_index for device in used})
+    kinds = Counter(device.device_kind for device in used if device.platform != "cpu")
+    parts = [f"{count} x {kind}" for kind, count in kinds.items()]
+    if any(device.platform == "cpu" for device in used):
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        parts.append(f"CPU: {cores} core{'s' if cores > 1 else ''}")
+    return ", ".join(parts) + (f" ({processes} processes)" if processes > 1 else "")

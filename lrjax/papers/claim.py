@@ -4,6 +4,7 @@ A claim can come out negative. `judge` keeps every verdict it gets, and `table` 
 """
 
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -28,6 +29,7 @@ NOT_JUDGED = "not judged"  # it could not have: what it needs is not there
 SHOWN = (*VERDICTS, NOT_JUDGED)
 NOT_PUBLISHED = "not published in a form we could read"
 ORIGINS = ("paper", "implied", "ours")  # the statement stands there, follows from its formulas, or is of this library
+OURS = "not a claim of the paper"
 
 _ANSI = {
     "supported": "\x1b[1;32m",
@@ -114,6 +116,26 @@ def claim_of(
     return Claim(id, paper, experiments, statement, source, expected, check, paper_reports, tuple(premises), origin)
 
 
+def reported(source: str, paper_reports: str | None, origin: str | None = None) -> str:
+    """What stands under "paper reports": its number, that it has none we could read, or that the claim is not its own.
+
+    Args:
+        source: of a claim; one of ours, or derived here, begins or ends with these words.
+        paper_reports: the paper's number, where there is one; that it is not known, in a record of an earlier version.
+        origin: one of `ORIGINS`; None in a record of an earlier version, which goes by the words of its source.
+
+    Example:
+        >>> [reported(source, None) for source in ("section 4.2", "derived here from the paper's model")]
+        ['not published in a form we could read', 'not a claim of the paper']
+    """
+    if paper_reports not in (None, NOT_PUBLISHED):
+        return paper_reports
+    if origin is not None:
+        return NOT_PUBLISHED if origin == "paper" else OURS
+    ours = re.match(r"(ours|derived here|implied)\b", source) or source.endswith(": ours")
+    return OURS if ours else NOT_PUBLISHED
+
+
 def judge(claims: Iterable[Claim], run: RunResult) -> list[dict[str, Any]]:
     """Decide every claim that this run's experiment can decide.
 
@@ -126,8 +148,9 @@ def judge(claims: Iterable[Claim], run: RunResult) -> list[dict[str, Any]]:
         expected, paper_reports, command, wall_time_s, version, scale: an entry of `claims.json`. Premises are evaluated
         first, all of them; one that does not hold gives "not judged" with its number, and the check is not asked. So does
         scale=smoke, and a check that raises `NotJudged`, as by reading a lane that is not whole; of a run that lacks
-        something, so does a check that fails or finds nothing measured. A check that raises `NotMeasured` gives
-        "inconclusive" and the reason as what was measured. Any other exception propagates.
+        something, so does a check that fails or finds nothing measured, and of a run in which a lane diverged one that
+        fails. A check that raises `NotMeasured` gives "inconclusive" and the reason as what was measured. Any other
+        exception propagates.
 
     Raises:
         ValueError: a check returned a verdict that is not in `SHOWN`.
@@ -168,9 +191,11 @@ def _decide(claim: Claim, run: RunResult) -> Finding:
             return Finding("inconclusive", f"not measured: {reason}")
         return Finding(NOT_JUDGED, f"not judged: {reason}; {lacks}")
     except Exception as error:
-        if lacks is None:
+        ended = next((lane for lane in getattr(run, "lanes", ()) if lane.get("diverged_at") is not None), None)
+        if lacks is None and ended is None:
             raise  # a fault in the check
-        return Finding(NOT_JUDGED, f"not judged: {lacks} ({type(error).__name__} in the check)")
+        why = lacks or f"lane {ended['lane']} diverged at step {ended['diverged_at']}"  # pyright: ignore[reportOptionalSubscript]
+        return Finding(NOT_JUDGED, f"not judged: {why} ({type(error).__name__} in the check)")
 
 
 def _entry(claim: Claim, experiment: str, run: RunResult) -> dict[str, Any]:
@@ -191,7 +216,7 @@ def _entry(claim: Claim, experiment: str, run: RunResult) -> dict[str, Any]:
         "premises": premises,
         "measured": measured,
         "expected": claim.expected,
-        "paper_reports": NOT_PUBLISHED if claim.paper_reports is None else claim.paper_reports,
+        "paper_reports": reported(claim.source, claim.paper_reports, claim.origin),
         "command": run.status.get("command"),
         "wall_time_s": run.status.get("wall_time_s"),
         "version": run.status.get("version"),

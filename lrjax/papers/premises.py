@@ -353,7 +353,7 @@ def instrument(name: str, tolerance: float, select: Selector = every_lane, sampl
         found = []
         for lane, arrays in _chosen(run, select):
             values = np.asarray(arrays.get(name, ()), np.float64)
-            values = values.reshape(len(values), -1)[:, :1]
+            values = values.reshape(len(values), -1)[:, :1] if values.size else values
             values = values[np.isfinite(values)]
             if values.size < samples:
                 return Held(False, f"{values.size} measurements in {_label(lane)}; {samples} are asked for")

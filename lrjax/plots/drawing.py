@@ -5,6 +5,7 @@ scales them down. pyplot is not used: it keeps global state.
 """
 
 import io
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -99,6 +100,8 @@ def envelope(x: ArrayLike, y: ArrayLike, most: int = MOST_POINTS) -> tuple[NDArr
 
 def plain_log(axis: Axes) -> None:
     """A log y axis with numbers written out, at 1, 2, 5 where the range is narrow; call it when all is drawn."""
+    if not math.isfinite(axis.yaxis.get_minpos()):
+        return  # nothing on it is positive: `settle_scales`
     axis.set_yscale("log")
     low, high = axis.get_ylim()
     axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 50 * low else (1.0,)))
@@ -121,9 +124,31 @@ def legend_below(fig: figure.Figure, columns: int) -> None:
         fig.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns, columnspacing=1.0)
 
 
+def settle_scales(fig: figure.Figure) -> None:
+    """Makes a log axis on which nothing is positive, as where every lane diverged at once, a linear one.
+
+    matplotlib refuses to draw such an axis.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> axis = Figure().subplots()
+        >>> _ = axis.set_yscale("log"), axis.plot([1, 2], [0, 0])
+        >>> settle_scales(axis.figure)
+        >>> axis.get_yscale()
+        'linear'
+    """
+    for axis in fig.axes:
+        # Not by the limits: to ask for them is to scale the axis.
+        if axis.get_xscale() == "log" and not math.isfinite(axis.xaxis.get_minpos()):
+            axis.set_xscale("linear")
+        if axis.get_yscale() == "log" and not math.isfinite(axis.yaxis.get_minpos()):
+            axis.set_yscale("linear")
+
+
 def png(fig: figure.Figure) -> bytes:
     """A figure as a PNG file; the same data gives the same bytes."""
     buffer = io.BytesIO()
+    settle_scales(fig)
     # Without the Software field, which names the version of matplotlib.
     fig.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight", facecolor="white", metadata={"Software": None})
     return buffer.getvalue()

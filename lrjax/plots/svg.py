@@ -11,6 +11,8 @@ import matplotlib
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
+from lrjax.plots.drawing import settle_scales
+
 DARK_CARD, DARK_INK = "#1d2024", "#e7e9eb"
 LEAST_CONTRAST = 4.0  # of a line against the dark card; WCAG asks 3 of graphics
 MOST_COLOURS = 24  # more are a colour map, whose order must stay
@@ -34,6 +36,7 @@ def svg(fig: Figure, name: str, *, most: int = MOST_BYTES) -> bytes | None:
         True
     """
     buffer = io.StringIO()
+    settle_scales(fig)
     # Glyphs as paths: a browser's own font would be wider or narrower than what the layout was made for.
     with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "path", "path.simplify_threshold": 0.3}):
         fig.savefig(

@@ -12,12 +12,14 @@ from ml_collections import ConfigDict
 from lrjax import data
 from lrjax.devices import parallel
 from lrjax.errors import LrjaxError, check
-from lrjax.experiment.config.canonical import Config, freeze, to_json, tuples
+from lrjax.experiment.config.canonical import Config, fingerprint, freeze, to_json, tuples
 from lrjax.experiment.config.overrides import apply_overrides
 from lrjax.experiment.loop import sweep
 from lrjax.experiment.loop.block import Block
 from lrjax.experiment.rundir.checkpoint import fitted, read, stored_steps
-from lrjax.experiment.rundir.metrics import read_status
+from lrjax.experiment.rundir.files import read_json
+from lrjax.experiment.rundir.metrics import CHANGED, read_status
+from lrjax.experiment.rundir.records import check_status
 from lrjax.experiment.step.train_step import TrainState
 
 KEEP = "train with --config.keep_checkpoints=all to keep every checkpoint"
@@ -76,28 +78,33 @@ def open_run(workdir: str | Path, overrides: Mapping[str, Any] | None = None) ->
         overrides: dotted config key -> value, for `spectra.*` and `data_dir`.
 
     Raises:
-        LrjaxError: it holds no run, one of another version, or an override is wrong.
+        LrjaxError: it holds no run, a damaged one, one of another version, or an override is wrong.
     """
     workdir = Path(workdir)
     check(workdir.is_dir(), f"there is no directory {workdir}; give the --workdir of a run")
     status = read_status(workdir)
     try:
-        content = json.loads((workdir / "config.json").read_text())
-    except (OSError, ValueError):
+        content = read_json(workdir / "config.json", dict, "restore it from another copy of the run")
+    except FileNotFoundError:
         content = None
-    if status is None or not isinstance(content, dict):
+    if status is None or content is None:
         raise LrjaxError(
             f"{workdir} holds no run of lrjax (no status.json or config.json); give the --workdir of a run"
         )
+    if "lanes" in status or not isinstance(status.get("blocks"), list):
+        check_status(workdir / "status.json", status)
+    check(status.get("config") in (None, fingerprint(content)), f"{workdir}: {CHANGED}; restore it from another copy")
     try:
         # The probe is what makes the settings be checked.
         config = ConfigDict(tuples(content) | {"probes": content["probes"] | {"spectrum": "end"}})
         apply_overrides(config, overrides or {})
         own = {"probes": dict.fromkeys(content["probes"], 0), "spectra": content["spectra"]}
         return Stored(workdir, config, status, sweep.expand(config), own)
-    except (AttributeError, KeyError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         made = status.get("version")
-        raise LrjaxError(f"{workdir} was made by another lrjax ({made}): its config has no {error}") from error
+        raise LrjaxError(
+            f"{workdir} was made by another lrjax ({made}): its config.json is of another shape ({error})"
+        ) from error
 
 
 def lanes_of(stored: Stored, wanted: Sequence[int] | None) -> list[int]:

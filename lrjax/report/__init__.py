@@ -6,7 +6,8 @@ Works from the files of a run alone: figures are redrawn and claims judged again
 import json
 import os
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,9 +17,10 @@ from lrjax.experiment.config.load import SCALES
 from lrjax.experiment.rundir.files import damaged, is_plain, own_folder, write_atomic
 from lrjax.experiment.rundir.lanes import without_missing
 from lrjax.experiment.rundir.locks import undisturbed
-from lrjax.experiment.rundir.metrics import RunResult, finite, load_run
+from lrjax.experiment.rundir.metrics import CHANGED, RunResult, finite, load_run
 from lrjax.papers.claim import judge
 from lrjax.report.lane_table import Table
+from lrjax.report.own import belongs, paper_for, unregistered
 from lrjax.report.page import Picture, render
 
 
@@ -42,7 +44,7 @@ def write_report(workdir: str | os.PathLike[str], *, refresh: int | None = None)
         The judged claims, see `lrjax.papers.claim.judge`.
 
     Raises:
-        LrjaxError: `workdir` is missing, holds no run or a run of an unknown paper, or cannot be written to.
+        LrjaxError: `workdir` is missing, holds no run, or cannot be written to.
 
     Example:
         >>> write_report("no/such/directory")
@@ -68,50 +70,68 @@ def report(workdir: str | os.PathLike[str], *, refresh: int | None = None) -> Ju
         raise LrjaxError(f"there is no directory {workdir}; name the workdir that a run printed.")
     if not (workdir / "config.json").is_file():
         raise LrjaxError(f"{workdir} holds no run (it has no config.json); name the workdir that a run printed.")
-    # Imported here, so that a wrong path is answered before jax and the papers are loaded.
-    from lrjax.papers import PAPERS
-
     plugins.load()
     with undisturbed(workdir) as alone:
-        run = load_run(workdir)
-        paper = _paper_of(run, PAPERS)
-        if alone and run.status.get("state") == "running":
-            run = run._replace(status=run.status | {"state": "killed"})
+        run = as_it_stands(load_run(workdir), alone)
+        paper = _paper_of(run)
         try:
             again = refresh if run.status.get("state") == "running" else None
-            return Judged(write_files(run, paper, workdir, again), notices(run), run.status.get("state", "unknown"))
+            with readable(run):
+                return _written(run, paper, workdir, again)
         except OSError as error:
             raise LrjaxError(
                 f"the report could not be written into {workdir} ({error.strerror or error}); free disk space or correct the "
                 f"permissions, then run: python -m lrjax.report {workdir}"
             ) from error
-        except (KeyError, TypeError, AttributeError, IndexError) as error:
-            if isinstance(error.__cause__, LrjaxError):
-                raise
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            raise LrjaxError(
-                f"{workdir}/config.json and status.json do not hold what this version of lrjax reads of a run "
-                f"({type(error).__name__}: {error}, in {Path(place.filename).name}:{place.lineno}); judge it with the version "
-                f"that made it ({run.status.get('version')})"
-            ) from error
 
 
-def _paper_of(run: RunResult, papers: Mapping[str, Any]) -> Any:
+def as_it_stands(run: RunResult, alone: bool) -> RunResult:
+    """The run, killed where it calls itself running and no other process has it open (`alone`)."""
+    if alone and run.status.get("state") == "running":
+        return run._replace(status=run.status | {"state": "killed"})
+    return run
+
+
+@contextmanager
+def readable(run: RunResult) -> Iterator[None]:
+    """Makes one sentence of what goes wrong in reading a run whose config or status is of another shape."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        if isinstance(error.__cause__, LrjaxError):
+            raise
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise LrjaxError(
+            f"{run.workdir}/config.json and status.json do not hold what this version of lrjax reads of a run "
+            f"({type(error).__name__}: {error}, in {Path(place.filename).name}:{place.lineno}); judge it with the version "
+            f"that made it ({run.status.get('version')})"
+        ) from error
+
+
+def check_config(run: RunResult) -> None:
+    """Refuses a config.json that names no experiment.
+
+    Raises:
+        LrjaxError: it is damaged.
+    """
     paper, experiment, scale = (run.config.get(key) for key in ("paper", "experiment", "scale"))
-    path = run.workdir / "config.json"
     if not isinstance(paper, str) or not isinstance(experiment, str) or scale not in SCALES:
         damaged(
-            path,
+            run.workdir / "config.json",
             f"paper {paper!r}, experiment {experiment!r}, scale {scale!r}",
             "restore it from another copy of the run",
         )
-    if paper not in papers:
-        known = ", ".join(sorted(papers))
-        raise LrjaxError(
-            f"{run.workdir} is a run of the paper {paper!r}; known are {known}. A paper of a config file is judged by running "
-            "python -m lrjax.main --config=FILE again."
+    if paper and not belongs(run.config) and CHANGED in run.gaps:  # a damaged name is no experiment of one's own
+        damaged(
+            run.workdir / "config.json",
+            f"{paper}: {experiment} is not what ran",
+            "restore it from another copy of the run",
         )
-    return papers[paper]
+
+
+def _paper_of(run: RunResult) -> Any:
+    check_config(run)
+    return paper_for(run.config, run.workdir)
 
 
 def notices(run: RunResult) -> list[str]:
@@ -132,11 +152,13 @@ def notices(run: RunResult) -> list[str]:
     }
     gaps, missing = getattr(run, "gaps", ()), getattr(run, "missing", {})
     found = [words.get(state, f"This run is not finished (state: {state})"), *(f"Damaged: {gap}" for gap in gaps)]
+    found.append(unregistered(getattr(run, "config", {})) or "")
     if missing:
         few = "; ".join(list(missing.values())[:FEW])
         more = f"; and {len(missing) - FEW} more" if len(missing) > FEW else ""
         found.append(
-            f"{len(missing)} of {len(run.lanes)} lanes are not whole, and claims that need them not judged: {few}{more}"
+            f"{len(missing)} of {len(run.lanes)} lanes {'is' if len(missing) == 1 else 'are'} not whole, and claims that need "
+            f"{'it' if len(missing) == 1 else 'them'} not judged: {few}{more}"
         )
     return [sentence for sentence in found if sentence]
 
@@ -154,29 +176,54 @@ def write_files(run: RunResult, paper: Any, workdir: Path, refresh: int | None =
     Returns:
         The judged claims.
     """
-    from lrjax.plots.drawing import png
-    from lrjax.plots.svg import svg
+    return _written(run, paper, workdir, refresh).entries
 
-    figures = own_folder(workdir / "figures")
-    entries = judge(paper.CLAIMS, run)
+
+def _written(run: RunResult, paper: Any, workdir: Path, refresh: int | None) -> Judged:
+    """Writes the files of a report; what could not be drawn of a run that is not whole is said beside what it lacks."""
+    own_folder(workdir / "figures")
+    entries = judge(paper.CLAIMS, run) or list(getattr(paper, "stored", ()))
     write_atomic(workdir / "claims.json", json.dumps(entries, indent=2, allow_nan=False) + "\n")
     if hasattr(paper, "observations"):
         seen = json.dumps(finite(_observed(paper, run)), indent=1, allow_nan=False)
         write_atomic(workdir / "observations.json", seen + "\n")
-    pictures = []
-    for figure in [*_drawn(paper.figures, run), *_drawn(_curvature, run)]:
-        if not is_plain(figure.name):
-            raise LrjaxError(
-                f"the figure {figure.name!r} cannot be a file of its own in {figures}; name it without a /"
-            )
-        drawn, vector = png(figure.fig), svg(figure.fig, figure.name)
-        table = getattr(figure, "table", None)
-        picture = Picture(figure.name, figure.title, figure.caption, drawn, vector, table and Table(*table))
-        write_atomic(figures / f"{picture.name}.png", picture.png)
-        pictures.append(picture)
-    page = render(run, entries, pictures, paper=paper, notices=notices(run), refresh=refresh)
+    pictures, lost = _pictures(run, paper)
+    for picture in pictures:
+        write_atomic(workdir / "figures" / f"{picture.name}.png", picture.png)
+    told = notices(run) + lost
+    page = render(run, entries, pictures, paper=paper, notices=told, refresh=refresh)
     write_atomic(workdir / "report.html", page)
-    return entries
+    return Judged(entries, told, run.status.get("state", "unknown"))
+
+
+def _pictures(run: RunResult, paper: Any) -> tuple[list[Picture], list[str]]:
+    """The figures of a run, and which could not be drawn, a sentence each; of a whole run that is a fault, and raises."""
+    pictures, lost = [], []
+
+    def tried(make: Callable[[], Any], what: str) -> Any:
+        try:
+            return make()
+        except Exception as error:
+            if _is_whole(run) or isinstance(error, LrjaxError):
+                raise
+            lost.append(f"{what} could not be drawn of a run that is not whole ({type(error).__name__})")
+            return []
+
+    for draw, what in ((paper.figures, "The figures of the paper"), (_curvature, "The figures of curvature")):
+        for figure in tried(lambda draw=draw: draw(run), what):
+            picture = tried(lambda figure=figure: _picture(figure), f"The figure {figure.name}")
+            pictures += [picture] if picture else []
+    return pictures, lost
+
+
+def _picture(figure: Any) -> Picture:
+    from lrjax.plots.drawing import png
+    from lrjax.plots.svg import svg
+
+    if not is_plain(figure.name):
+        raise LrjaxError(f"the figure {figure.name!r} cannot be a file of its own in figures; name it without a /")
+    drawn, vector, table = png(figure.fig), svg(figure.fig, figure.name), getattr(figure, "table", None)
+    return Picture(figure.name, figure.title, figure.caption, drawn, vector, table and Table(*table))
 
 
 def _observed(paper: Any, run: RunResult) -> list[dict[str, Any]]:
@@ -188,17 +235,10 @@ def _observed(paper: Any, run: RunResult) -> list[dict[str, Any]]:
         return [{"problem": f"{type(error).__name__}: the run is not whole"}]
 
 
-def _drawn(draw: Callable[[RunResult], list[Any]], run: RunResult) -> list[Any]:
-    try:
-        return draw(run)
-    except Exception:
-        if _is_whole(run):
-            raise
-        return []
-
-
 def _is_whole(run: RunResult) -> bool:
-    return not getattr(run, "missing", ()) and not getattr(run, "gaps", ())
+    """Whether its lanes have all that they should: none lacks a file, or ended before its last step."""
+    diverged = any(lane.get("diverged_at") is not None for lane in run.lanes)
+    return not diverged and not getattr(run, "missing", ()) and not getattr(run, "gaps", ())
 
 
 def _curvature(run: RunResult) -> list[Any]:

@@ -6,7 +6,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from lrjax.errors import LrjaxError, check
+from lrjax.errors import LrjaxError, check, refuse
+from lrjax.experiment.config.load import read_spec
 from lrjax.papers.claim import print_table
 from lrjax.report import Judged, report
 from lrjax.report.collection import is_collection, write_collection
@@ -15,7 +16,7 @@ from lrjax.report.compare import write_comparison
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the report of a run directory and print its claims, or of a folder of runs; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m lrjax.report", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m lrjax.report", description=__doc__, allow_abbrev=False)
     parser.add_argument(
         "workdirs", nargs="+", metavar="WORKDIR", help="a run, a sweep's folder, or several runs to compare"
     )
@@ -23,13 +24,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--refresh", type=int, metavar="SECONDS", help="write the page of a run again until it has ended"
     )
+    parser.add_argument(
+        "--config", metavar="FILE", help="a config file of your own that registers the run's paper, to judge by it"
+    )
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
-    flags = parser.parse_args(argv)
+    parser.error = refuse  # one sentence and status 1
+    try:
+        flags = parser.parse_args(argv)
+    except LrjaxError as error:
+        print(f"error: {error}; --help lists the flags", file=sys.stderr)
+        return 1
     workdir = flags.workdirs[0]
     try:
         check(flags.refresh is None or flags.refresh > 0, f"--refresh is in seconds, 1 or more, not {flags.refresh}")
+        if flags.config:
+            read_spec(flags.config)
         if len(flags.workdirs) > 1:
-            print(f"report: {write_comparison(flags.workdirs, Path(flags.output))}")
+            page, notes = write_comparison(flags.workdirs, Path(flags.output))
+            print(*(f"note: {sentence}" for sentence in notes), sep="\n", end="\n" * bool(notes), file=sys.stderr)
+            print(f"report: {page}")
             return 0
         if is_collection(Path(workdir)):
             print(f"report: {write_collection(Path(workdir))}")

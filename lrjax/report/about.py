@@ -2,17 +2,22 @@
 
 import ast
 import re
+from datetime import UTC, datetime
 from functools import cache
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from lrjax.errors import LrjaxError
-from lrjax.experiment.config.listing import list_experiments
 from lrjax.experiment.config.load import config_folders
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.report.lane_table import word
+from lrjax.report.own import belongs, rows_of
 
 _MANY = 6
+SCALES = {
+    "smoke": "seconds: too short to judge",
+    "small": "for two CPU cores: smaller than the paper's",
+    "paper": "the paper's own size",
+}
 
 
 class Paper(NamedTuple):
@@ -55,18 +60,6 @@ def _claim_of_paper(name: str) -> str | None:
     return None
 
 
-@cache
-def _claim_of_experiment(paper: str, experiment: str) -> str | None:
-    try:
-        rows = list_experiments()
-    except LrjaxError:
-        return None
-    for row in rows:
-        if row["config"] == f"configs/{paper}.py" and row["experiment"] == experiment:
-            return row["claim"]
-    return None
-
-
 def what_is_tested(run: RunResult) -> list[str]:
     """What a run tests and how, in up to three sentences, from the header of its config file and its own config.
 
@@ -79,12 +72,11 @@ def what_is_tested(run: RunResult) -> list[str]:
     """
     paper, experiment = str(run.config.get("paper")), str(run.config.get("experiment"))
     sentences = []
-    claim = _claim_of_paper(paper)
-    if claim:
-        sentences.append(f"The paper: {claim}")
-    row = _claim_of_experiment(paper, experiment)
-    if row:
-        sentences.append(f"This experiment, {experiment}: {row.rstrip('.')}.")
+    if belongs(run.config):
+        claim = _claim_of_paper(paper)
+        rows = [row["claim"] for row in rows_of(paper) if row["experiment"] == experiment]
+        sentences += [f"The paper: {claim}"] if claim else []
+        sentences += [f"This experiment, {experiment}: {claim.rstrip('.')}." for claim in rows[:1]]
     return [*sentences, _how(run)]
 
 
@@ -92,8 +84,9 @@ def _how(run: RunResult) -> str:
     lanes = run.lanes
     arms, seeds = (list(dict.fromkeys(lane.get(key) for lane in lanes)) for key in ("arm", "seed"))
     parts = [f"How: {len(lanes)} training{'s' if len(lanes) != 1 else ''}"]
-    counts = [f"{len(arms)} arms" if len(arms) > 1 else "", f"{len(seeds)} seeds" if len(seeds) > 1 else ""]
-    if any(counts):
+    counts = [f"{len(arms)} arms" if len(arms) > 1 else "", f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}"]
+
+    if len(lanes) > 1:
         parts.append(f" ({', '.join(filter(None, counts))})")
     named = {key: _name(run.config.get(key)) for key in ("model", "data")}
     parts += [f" of {named['model']}" if named["model"] else "", f" on {named['data']}" if named["data"] else ""]
@@ -116,6 +109,14 @@ def _listed(values: list[Any]) -> str:
     return ", ".join(map(word, values[:-1])) + (" and " if values[1:] else "") + word(values[-1])
 
 
+def _minute(started: str | None) -> str | None:
+    """An ISO time as a reader likes it: 2026-11-27 13:40 UTC."""
+    try:
+        return started and f"{datetime.fromisoformat(started).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    except (ValueError, OverflowError):
+        return started
+
+
 def facts(run: RunResult) -> dict[str, str]:
     """Date, device and versions, as far as the run's records have them.
 
@@ -126,14 +127,14 @@ def facts(run: RunResult) -> dict[str, str]:
     """
     status = run.status
     found: dict[str, Any] = {
-        "date": status.get("started"),
+        "date": _minute(status.get("started")),
         "device": status.get("device"),
         "lrjax": status.get("version"),
     }
     if status.get("commit"):
         found["commit"] = f"{status['commit'][:12]}{', with changed sources' if status.get('changed') else ''}"
     if status.get("code"):
-        found["sources"] = status["code"]
+        found["digest of sources"] = status["code"]
     versions = status.get("versions")
     found |= versions if isinstance(versions, dict) else {}
     return {key: str(value) for key, value in found.items() if value is not None}

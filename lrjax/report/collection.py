@@ -1,6 +1,8 @@
 """report.html of a sweep: the runs of a folder on one page, with what each set, how it ended, its claims and its figures."""
 
 import json
+import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,7 +37,12 @@ class Run(NamedTuple):
 
 def is_collection(folder: Path) -> bool:
     """Whether a folder contains runs, rather than being one."""
-    return not (folder / "config.json").exists() and ((folder / JOBS).exists() or any(folder.glob("*/config.json")))
+    return not (folder / "config.json").exists() and ((folder / JOBS).exists() or bool(_begun(folder)))
+
+
+def _begun(folder: Path) -> list[str]:
+    """The folders that are runs, also those that have lost a file."""
+    return sorted({path.parent.name for name in ("config.json", "status.json") for path in folder.glob(f"*/{name}")})
 
 
 def read_runs(folder: Path) -> list[Run]:
@@ -48,9 +55,14 @@ def read_runs(folder: Path) -> list[Run]:
     """
     planned = read_jobs(folder)
     if planned is None:
-        names = sorted(path.parent.name for path in folder.glob("*/config.json"))
+        names = sorted(_begun(folder), key=_by_number)
         planned = {name: {"values": values} for name, values in zip(names, _differences(folder, names), strict=True)}
     return [_read(folder / name, entry) for name, entry in planned.items()]
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    """Sorts width-8 before width-20."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def read_jobs(folder: Path) -> dict[str, dict[str, Any]] | None:
@@ -86,6 +98,17 @@ def _differences(folder: Path, names: Sequence[str]) -> list[dict[str, Any]]:
     return [{key: config[key] for key in differ if key in config} for config in flat]
 
 
+def _check_files(workdir: Path, status: dict[str, Any]) -> None:
+    """Refuses a run that has begun and lost its config or status."""
+    remedy = "restore it from another copy of the run"
+    begun = bool(status) or any((workdir / name).exists() for name in ("ckpt", "claims.json", "report.html"))
+    check(bool(status) or not begun, f"{workdir}/status.json is missing; {remedy}")
+    try:
+        read_json(workdir / "config.json", dict, remedy)
+    except FileNotFoundError:  # a planned run that has not begun
+        check(not begun, f"{workdir}/config.json is missing; {remedy}")
+
+
 def _read(workdir: Path, entry: dict[str, Any]) -> Run:
     status, notes = {}, []
     try:
@@ -93,16 +116,17 @@ def _read(workdir: Path, entry: dict[str, Any]) -> Run:
         for key, fits in OF_STATUS.items():
             if key in status and not fits(status[key]):
                 damaged(workdir / "status.json", f"{key} is {str(status[key])[:40]!r}")
+        _check_files(workdir, status)
+        written = all((workdir / name).exists() for name in ("report.html", "claims.json"))
         # A link leads to a folder that is not this one's to write to.
-        if status.get("state") == "done" and not (workdir / "report.html").exists() and not workdir.is_symlink():
+        if status.get("state") == "done" and not written and not workdir.is_symlink():
             write_report(workdir)
     except LrjaxError as error:
         notes.append(str(error))
     claims = claims_in(workdir / "claims.json")
-    if claims is None and (workdir / "claims.json").exists():
-        notes.append(
-            f"{workdir.name}/claims.json is damaged or a link; python -m lrjax.report {workdir} writes it again"
-        )
+    if claims is None and (os.path.lexists(workdir / "claims.json") or (workdir / "report.html").exists()):
+        lost = "damaged or a link" if os.path.lexists(workdir / "claims.json") else "missing"
+        notes.append(f"{workdir.name}/claims.json is {lost}; python -m lrjax.report {workdir} writes it again")
     figures = workdir / "figures"
     return Run(
         name=workdir.name,
@@ -145,14 +169,16 @@ def write_collection(folder: Path) -> Path:
 
 def _compared(folder: Path, runs: Sequence[Run]) -> dict[str, Any] | None:
     """The comparison of the runs that have lanes; of a sweep that is too large for a page, of the first."""
-    begun = []
-    for run in (run for run in runs if run.state != "new" and not run.notice):
+    begun, unread = [], {}
+    for run in (run for run in runs if run.state != "new"):
+        if len(begun) == MOST_RUNS:
+            break
         try:
-            if "lanes" in (read_status(folder / run.name) or {}) and len(begun) < MOST_RUNS:
-                begun.append(read(folder / run.name, run.name))
-        except LrjaxError:  # its own report says what is damaged
-            continue
-    return compared(begun) if len(begun) > 1 else None
+            if "lanes" in (read_status(folder / run.name) or {}):
+                begun.append(read(folder / run.name, run.name, judged=False))
+        except LrjaxError as error:
+            unread[run.name] = str(error)
+    return compared(begun, unread) if begun and len(begun) + len(unread) > 1 else None
 
 
 def render(title: str, runs: Sequence[Run], comparison: dict[str, Any] | None = None) -> str:
@@ -176,6 +202,7 @@ def render(title: str, runs: Sequence[Run], comparison: dict[str, Any] | None = 
         "judged": judged,
         "commands": "\n".join(run.command for run in runs if run.command),
         "comparison": comparison,
+        "most": comparison is not None and len(comparison["names"]) == MOST_RUNS,
         "interactive": comparison is not None,
     }
     return filled("collection.html", context)

@@ -1,16 +1,22 @@
 """Several runs on one page: curves over each other, differing keys, end values by setting, claims side by side."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from lrjax.errors import LrjaxError, check
+from lrjax.experiment.config import plugins
 from lrjax.experiment.config.canonical import flatten
 from lrjax.experiment.rundir.files import write_atomic
+from lrjax.experiment.rundir.locks import is_free
 from lrjax.experiment.rundir.metrics import RunResult, load_run
-from lrjax.papers.claim import claims_in
-from lrjax.report.curves import packed, title_of
-from lrjax.report.lane_table import Table, ends_of, lines_of, name_of, settings_of, spread, word
+from lrjax.papers.claim import claims_in, judge
+from lrjax.report import as_it_stands, check_config, notices, readable
+from lrjax.report.curves import packed
+from lrjax.report.lane_table import Table, end_title, ends_of, lines_of, name_of, settings_of, spread, word
+from lrjax.report.own import paper_for
 from lrjax.report.page import filled
 
 MOST_RUNS = 40
@@ -18,27 +24,40 @@ MARK = '<meta name="generator" content="lrjax">'
 
 
 class Compared(NamedTuple):
-    """A run of a comparison: its name on the page, its files, and its judged claims."""
+    """A run of a comparison: its name on the page, its files, its judged claims, and what it lacks, a sentence each."""
 
     name: str
     run: RunResult
     claims: list[dict[str, Any]]
+    notices: Sequence[str] = ()
 
 
-def read(folder: Path, name: str) -> Compared:
-    """A run directory with its claims.json, where it has one.
+def read(folder: Path, name: str, *, judged: bool = True) -> Compared:
+    """A run directory, in whatever state, with its claims as its files decide them now.
+
+    Args:
+        folder: the run directory; it is only read.
+        name: on the page.
+        judged: with claims. Those of a paper that is not known here are taken from claims.json.
 
     Raises:
-        LrjaxError: it holds no run, or claims.json is damaged.
+        LrjaxError: it holds no run, or config.json or status.json is damaged.
     """
-    run = load_run(folder)
-    path = folder / "claims.json"
-    claims = claims_in(path)
-    check(
-        claims is not None or not path.exists(),
-        f"{path} is damaged or a link; write it again by: python -m lrjax.report {folder}",
-    )
-    return Compared(name, run, claims or [])
+    run = as_it_stands(load_run(folder), is_free(folder))
+    check_config(run)
+    told, claims = notices(run), []
+    with readable(run):
+        lines_of(run)  # what cannot be drawn is said of this run, before it is put beside others
+        ends_of(run)
+        paper = paper_for(run.config, folder) if judged else None
+        if paper is not None and paper.CLAIMS:
+            claims = judge(paper.CLAIMS, run)
+        elif judged:
+            path = folder / "claims.json"
+            claims = claims_in(path) or []
+            if not claims and path.exists():
+                told.append(f"Damaged: {path} is damaged or a link; the command of the run writes it again")
+    return Compared(name, run, claims, told)
 
 
 def differences(runs: Sequence[Compared]) -> Table:
@@ -62,7 +81,7 @@ def end_values(runs: Sequence[Compared]) -> Table:
         for setting, members in groups.items():
             told = [spread([member[name] for member in members if name in member]) for name in names]
             rows.append([one.name, setting, len(members), *told])
-    return Table(["run", "setting", "lanes", *map(title_of, names)], rows)
+    return Table(["run", "setting", "lanes", *map(end_title, names)], rows)
 
 
 def claims_beside(runs: Sequence[Compared]) -> list[dict[str, Any]]:
@@ -80,8 +99,12 @@ def claims_beside(runs: Sequence[Compared]) -> list[dict[str, Any]]:
     ]
 
 
-def compared(runs: Sequence[Compared]) -> dict[str, Any]:
+def compared(runs: Sequence[Compared], unread: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
     """What the templates need of a comparison.
+
+    Args:
+        runs: those that could be read.
+        unread: name -> why the run could not.
 
     Example:
         >>> compared([])["claims"]
@@ -89,6 +112,11 @@ def compared(runs: Sequence[Compared]) -> dict[str, Any]:
     """
     return {
         "names": [one.name for one in runs],
+        "asked": [*(one.name for one in runs), *unread],
+        "notes": [
+            *(f"{one.name}: {sentence}" for one in runs for sentence in one.notices),
+            *(f"{name} is not compared: {why}" for name, why in unread.items()),
+        ],
         "curves": packed([line for one in runs for line in lines_of(one.run, f"{one.name}: ")]),
         "differences": differences(runs),
         "ends": end_values(runs),
@@ -97,15 +125,22 @@ def compared(runs: Sequence[Compared]) -> dict[str, Any]:
     }
 
 
-def write_comparison(folders: Sequence[str | Path], target: Path) -> Path:
-    """Writes one page that compares runs.
+class Comparison(NamedTuple):
+    """What was written: the page, and what its runs lack, a sentence each."""
+
+    page: Path
+    notes: list[str]
+
+
+def write_comparison(folders: Sequence[str | Path], target: Path) -> Comparison:
+    """Writes one page that compares runs; one that cannot be read is named on it, with the reason.
 
     Args:
-        folders: run directories, two or more.
+        folders: run directories, two or more, in any state.
         target: the page; an existing file is replaced only if it is a page of lrjax.
 
     Raises:
-        LrjaxError: too few or too many runs, one holds no run, or `target` is another file.
+        LrjaxError: too few or too many runs, a folder is no run's, none can be read, or `target` is another file.
 
     Example:
         >>> write_comparison(["one"], Path("page.html"))
@@ -120,7 +155,7 @@ def write_comparison(folders: Sequence[str | Path], target: Path) -> Path:
     paths = [Path(folder) for folder in folders]
     for path in paths:
         check(
-            (path / "config.json").is_file(),
+            any(os.path.lexists(path / name) for name in ("config.json", "status.json")),
             f"{path} holds no run (it has no config.json); name the workdir that a run printed.",
         )
     if target.is_symlink() or (target.exists() and MARK not in target.read_text(errors="replace")[:2000]):
@@ -128,7 +163,14 @@ def write_comparison(folders: Sequence[str | Path], target: Path) -> Path:
     names = [path.resolve().name for path in paths]
     if len(set(names)) < len(names):
         names = [f"{number}. {name}" for number, name in enumerate(names, 1)]
-    runs = [read(path, name) for path, name in zip(paths, names, strict=True)]
-    context = compared(runs) | {"title": f"Comparison of {len(runs)} runs"}
+    plugins.load()
+    runs, unread = [], {}
+    for path, name in zip(paths, names, strict=True):
+        try:
+            runs.append(read(path, name))
+        except LrjaxError as error:
+            unread[name] = str(error)
+    check(bool(runs), next(iter(unread.values()), ""))
+    context = compared(runs, unread) | {"title": f"Comparison of {len(paths)} runs"}
     write_atomic(target, filled("compare.html", context))
-    return target
+    return Comparison(target, list(context["notes"]))

@@ -1,7 +1,7 @@
 """The curves of a page: what lanes recorded, thinned and packed as JSON for the chart in the browser."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 MOST_POINTS = 800  # of a curve: as many as a wide screen has pixels for
 FEWEST_POINTS = 40
+FEW_POINTS = 150  # of a noisy curve, which is shown by means
+TALL, MANY = 0.3, 0.05  # a curve is noisy where more than so many of its stretches cover that much of its range
 BUDGET = 180_000  # numbers on a page, about 1.3 MB of text
 TITLES = {"step/loss": "Loss", "step/accuracy": "Training accuracy", "step/learning_rate": "Learning rate"}
 Grid = NDArray[Any]
@@ -67,6 +69,38 @@ def thinned(y: NDArray[Any], most: int) -> tuple[Grid, NDArray[Any]]:
     return np.append(x, y.size - 1), np.array([*kept, y[-1]])
 
 
+def averaged(y: NDArray[Any], most: int) -> tuple[Grid, NDArray[Any]]:
+    """The mean of each of at most `FEW_POINTS` stretches, at its last step.
+
+    Example:
+        >>> x, y = averaged(np.arange(600) % 2, 800)
+        >>> x[:3].tolist(), y[:3].tolist()
+        ([3, 7, 11], [0.5, 0.5, 0.5])
+    """
+    count = min(most, FEW_POINTS)
+    if y.size <= count:
+        return np.arange(y.size), y
+    edges = np.linspace(0, y.size, count + 1).astype(int)
+    return edges[1:] - 1, np.add.reduceat(y.astype(np.float64), edges[:-1]) / np.diff(edges)
+
+
+def is_noisy(y: NDArray[Any]) -> bool:
+    """Whether a curve would be a block of colour, as the loss of single examples is: many of its short stretches are tall.
+
+    Example:
+        >>> is_noisy(np.arange(9000) % 2), is_noisy(np.arange(9000))
+        (True, False)
+    """
+    y = y[np.isfinite(y)]
+    if y.size <= MOST_POINTS:
+        return False
+    if y.min() > 0 and y.max() > 100 * y.min():  # the page shows it on a logarithmic axis
+        y = np.log(y)
+    edges = np.linspace(0, y.size, min(y.size // 8, MOST_POINTS // 2) + 1).astype(int)[:-1]
+    ranges = np.maximum.reduceat(y, edges) - np.minimum.reduceat(y, edges)
+    return bool(np.mean(ranges > TALL * np.ptp(y)) > MANY)
+
+
 def packed(lines: Sequence[Line]) -> dict[str, Any] | None:
     """What the chart needs, ready for `as_json`; None where there is no curve.
 
@@ -74,7 +108,8 @@ def packed(lines: Sequence[Line]) -> dict[str, Any] | None:
         lines: the lanes.
 
     Returns:
-        lanes (name, setting as a number), grids (lists of steps), charts (key, title, curves of lane, grid, values), most
+        lanes (name, setting as a number), grids (lists of steps), charts (key, title, whether its curves are means, as those
+        of noisy numbers are, curves of lane, grid, values), most
         (points a curve), left_out (names of curves for which there is no room).
     """
     names = names_of(lines)
@@ -86,7 +121,15 @@ def packed(lines: Sequence[Line]) -> dict[str, Any] | None:
         return None
     most = int(np.clip(BUDGET // sum(counts[name] for name in shown), FEWEST_POINTS, MOST_POINTS))
     grids: dict[tuple[float, ...], int] = {}
-    charts = [{"key": name, "title": title_of(name), "curves": _curves(lines, name, most, grids)} for name in shown]
+    charts = []
+    for name in shown:
+        # A few that are noisy cover the others. A rate is never noise.
+        measured = name.startswith("step/") and name != "step/learning_rate"
+        noisy = [is_noisy(line.arrays[name]) for line in lines if measured and name in line.arrays]
+        mean = sum(noisy) > len(noisy) / 10
+        title = f"{title_of(name)} (means)" if mean else title_of(name)
+        curves = _curves(lines, name, averaged if mean else thinned, most, grids)
+        charts.append({"key": name, "title": title, "mean": mean, "curves": curves})
     settings = {setting: n for n, setting in enumerate(dict.fromkeys(line.setting for line in lines))}
     lanes = [{"name": line.name, "setting": settings[line.setting]} for line in lines]
     return {
@@ -106,7 +149,13 @@ def title_of(name: str) -> str:
     return TITLES.get(name, key if stream == "step" else f"{stream}: {key}")
 
 
-def _curves(lines: Sequence[Line], name: str, most: int, grids: dict[tuple[float, ...], int]) -> list[dict[str, Any]]:
+def _curves(
+    lines: Sequence[Line],
+    name: str,
+    thin: Callable[[NDArray[Any], int], tuple[Grid, NDArray[Any]]],
+    most: int,
+    grids: dict[tuple[float, ...], int],
+) -> list[dict[str, Any]]:
     stream = name.split("/")[0]
     curves = []
     for lane, line in enumerate(lines):
@@ -114,10 +163,10 @@ def _curves(lines: Sequence[Line], name: str, most: int, grids: dict[tuple[float
         if y is None or not y.size:
             continue
         if stream == "step":
-            x, values = thinned(y, most)
+            x, values = thin(y, most)
         else:
             steps = line.arrays[f"{stream}/step"][: y.size]
-            place, values = thinned(y[: steps.size], most)
+            place, values = thin(y[: steps.size], most)
             x = steps[place]
         grid = grids.setdefault(tuple(x.tolist()), len(grids))
         curves.append({"lane": lane, "x": grid, "y": [_short(value) for value in values.tolist()]})

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lrjax.experiment.config.canonical import flatten
 from lrjax.experiment.rundir.lanes import lane_config
@@ -13,6 +14,7 @@ from lrjax.report.curves import Line, names_of, title_of
 
 MOST_ENDS = 8
 MOST_SETTINGS = 8
+LAST = 0.05  # of a lane's steps: a single step says little, least of all one of a single example
 _DERIVED = ("data.sigma_p", "rule.every")  # follow from keys that are shown
 
 
@@ -97,14 +99,43 @@ def _telling(run: RunResult, settings: Sequence[Mapping[str, Any]]) -> list[str]
     def kinds(keys: Sequence[str]) -> int:
         return len({name_of({key: own[key] for key in keys}) for own in settings})
 
+    if brief == ["arm"] and "optimizer.learning_rate" in every:  # what a reader wants to know of an arm first
+        brief = [*brief, "optimizer.learning_rate"]
     return brief if kinds(brief) == kinds(every) else every
 
 
+def end_of(name: str, values: NDArray[Any]) -> float | None:
+    """Where a curve ended: of one with a number a step, the mean over the last 5 % of its steps; of a probe's, the last.
+
+    None where it has no end: the lane diverged, or nothing is recorded.
+
+    Example:
+        >>> end_of("step/loss", np.arange(100.0)), end_of("probe/x", np.arange(100.0))
+        (97.0, 99.0)
+    """
+    count = math.ceil(LAST * len(values)) if name.startswith("step/") else 1
+    end = float(np.mean(values[-count:])) if len(values) else math.nan
+    return end if math.isfinite(end) else None
+
+
+def end_title(name: str) -> str:
+    r"""The heading over the end values of a curve.
+
+    Example:
+        >>> end_title("step/loss"), end_title("test_accuracy/weak")
+        ('Loss, mean of last 5\xa0%', 'test accuracy: weak')
+    """
+    if not name.startswith("step/"):
+        return title_of(name)
+    return f"{title_of(name)}, mean of last {LAST * 100:.0f}\N{NO-BREAK SPACE}%"
+
+
 def ends_of(run: RunResult) -> tuple[list[str], list[dict[str, float]]]:
-    """Which curves have an end value, and that of each lane: the last number recorded."""
+    """Which curves have an end value, and that of each lane, see `end_of`."""
     lines = [Line("", "", arrays) for arrays in run.arrays]
     names = [name for name in names_of(lines) if name != "step/learning_rate"][:MOST_ENDS]
-    ends = [{name: float(arrays[name][-1]) for name in names if len(arrays.get(name, ()))} for arrays in run.arrays]
+    found = [{name: end_of(name, arrays[name]) for name in names if name in arrays} for arrays in run.arrays]
+    ends = [{name: end for name, end in own.items() if end is not None} for own in found]
     return names, ends + [{} for _ in run.lanes[len(ends) :]]
 
 
@@ -113,7 +144,7 @@ def lane_table(run: RunResult) -> Table:
     settings, (names, ends) = settings_of(run), ends_of(run)
     keys = list(settings[0]) if settings else []
     headings = ["Lane", *(key.split(".")[-1].replace("_", " ") for key in keys), "seed", "steps"]
-    headings += [*(title_of(name) for name in names), "diverged at"]
+    headings += [*(end_title(name) for name in names), "diverged at"]
     rows = []
     for lane, own, last in zip(run.lanes, settings, ends, strict=True):
         cells = [lane.get("lane"), *own.values(), lane.get("seed"), lane.get("stopped_at", lane.get("steps"))]

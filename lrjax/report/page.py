@@ -15,9 +15,10 @@ from markupsafe import Markup
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.claim import SHOWN, summary
 from lrjax.report import about
-from lrjax.report.again import command_of_run
+from lrjax.report.again import again_of
 from lrjax.report.curves import as_json, packed
 from lrjax.report.lane_table import Table, lane_table, lines_of, word
+from lrjax.report.own import title_of_run
 from lrjax.report.typeset import typeset
 
 _MANY_LANES = 12
@@ -65,13 +66,13 @@ def render(
         >>> "<h1>benign_osc: E1</h1>" in render(run, [], [])
         True
     """
-    names = {picture.name for picture in pictures}
-    title = f"{run.config.get('paper')}: {run.config.get('experiment')}"
+    names, paper_of_run = {picture.name for picture in pictures}, about.paper_of(paper)
     context = {
-        "title": title,
+        "title": title_of_run(run),
         "summary": summary(entries),
         "state": run.status.get("state", "unknown"),
-        "status": run.status | {"command": command_of_run(run)},
+        "status": run.status,
+        "again": again_of(run),
         "notices": notices,
         "config": run.config,
         "config_json": json.dumps(run.config, indent=2, sort_keys=True, default=str),
@@ -81,7 +82,8 @@ def render(
         "entries": entries,
         "pictures": pictures,
         "note": getattr(paper, "NOTE", None),
-        "paper": about.paper_of(paper),
+        "paper": paper_of_run,
+        "scale": about.SCALES.get(run.config.get("scale") or "") if paper_of_run else None,
         "tested": about.what_is_tested(run),
         "facts": about.facts(run),
         "shown_in": {claim: name for claim, name in getattr(paper, "SHOWN_IN", {}).items() if name in names},

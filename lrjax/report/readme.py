@@ -15,7 +15,7 @@ from typing import Any
 
 from lrjax.errors import LrjaxError
 from lrjax.experiment.config.listing import list_experiments
-from lrjax.papers.claim import SHOWN, VERDICTS
+from lrjax.papers.claim import SHOWN, reported
 from lrjax.report.page import duration
 
 START = "<!-- results:start -->"
@@ -67,10 +67,10 @@ def summary_table(results: Path) -> str:
 
     Example:
         >>> print(summary_table(Path("no/such/directory")).splitlines()[0])
-        | Paper | Supported | Contradicted | Inconclusive | Default experiment | Every claim |
+        | Paper | Supported | Contradicted | Inconclusive | Not judged | Default experiment | Every claim |
     """
     rows: list[tuple[str, ...]] = [
-        ("Paper", *(verdict.capitalize() for verdict in VERDICTS), "Default experiment", "Every claim")
+        ("Paper", *(verdict.capitalize() for verdict in SHOWN), "Default experiment", "Every claim")
     ]
     rows.append(("---",) * len(rows[0]))
     for paper, entries in claims_of(results).items():
@@ -79,7 +79,7 @@ def summary_table(results: Path) -> str:
         linked = f"[{title}](https://arxiv.org/abs/{ARXIV[paper]})" if paper in ARXIV else title
         command = f"`python -m lrjax.main --config=configs/{paper}.py`"
         place = f"[results](docs/results.md#{title.lower().replace(' ', '-')})"
-        rows.append((linked, *(str(counts[verdict]) for verdict in VERDICTS), command, place))
+        rows.append((linked, *(str(counts[verdict]) for verdict in SHOWN), command, place))
     return _table(rows)
 
 
@@ -147,7 +147,7 @@ def _load(path: Path) -> list[dict[str, Any]]:
     for entry in entries:
         if entry["verdict"] not in SHOWN:
             raise LrjaxError(
-                f"{path}: claim {entry['id']!r} has the verdict {entry['verdict']!r}; it must be {_either(VERDICTS)}."
+                f"{path}: claim {entry['id']!r} has the verdict {entry['verdict']!r}; it must be {_either(SHOWN)}."
             )
         if path.stem != f"{entry['paper']}-{entry['experiment']}":
             raise LrjaxError(
@@ -168,9 +168,10 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 def _row(entry: dict[str, Any]) -> tuple[str, ...]:
     command = f"`{_line(entry['command'])}`" if entry["command"] else ""
     took = duration(entry["wall_time_s"]) + (f" ({entry['scale']})" if entry["scale"] else "")
-    texts = (entry["statement"], entry["measured"], entry["paper_reports"], entry["verdict"], took)
-    claim, ours, reported, verdict, took = map(_cell, texts)
-    return claim, command, ours, reported, verdict, took
+    paper = reported(entry.get("source", ""), entry["paper_reports"])
+    texts = (entry["statement"], entry["measured"], paper, entry["verdict"], took)
+    claim, ours, paper, verdict, took = map(_cell, texts)
+    return claim, command, ours, paper, verdict, took
 
 
 def _line(text: str) -> str:

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from lrjax.devices import hosts
-from lrjax.errors import check, nearest
+from lrjax.errors import check
 from lrjax.experiment.config import plugins
 from lrjax.experiment.config.canonical import Config
 from lrjax.experiment.config.listing import experiments
@@ -19,15 +19,14 @@ from lrjax.experiment.config.load import load_config
 from lrjax.experiment.config.overrides import apply_overrides, parse_value
 from lrjax.experiment.config.reach import exceptions
 from lrjax.experiment.loop import longer, process
-from lrjax.experiment.loop.dry_run import describe
 from lrjax.experiment.loop.stopping import INTERRUPTED, Preempted, handled
 from lrjax.experiment.loop.sweep import Group, expand, points
 from lrjax.experiment.rundir import workdirs
 from lrjax.experiment.rundir.sinks import named
-from lrjax.papers import PAPERS
 from lrjax.papers.claim import claims_in, print_table
 from lrjax.probes.run import run
-from lrjax.report import write_report
+from lrjax.report import dry_run, write_report
+from lrjax.report.own import paper_for, unregistered
 
 PREEMPTED = 75
 
@@ -71,7 +70,10 @@ def start(flags: argparse.Namespace, overrides: dict[str, Any]) -> int:
         devices = process.spread_over_cores(config.threads, len(points(config)))
         print(process.settings(process.keep_compiled_programs(), threads, devices), file=sys.stderr)
     if flags.dry_run:  # after the settings of the process, in which it measures
-        print(describe(config, compiled=flags.dry_run == "compiled"), *(f"note: {note}" for note in notes), sep="\n")
+        source = [f"--{name}={value}" for name, value in (("from", flags.source), ("steps", flags.steps)) if value]
+        words = source if flags.source else command_of(flags.config, overrides)[3:]
+        words += ["--plain_process"] if flags.plain_process else []
+        print(dry_run.answer(config, words, notes, flags.dry_run))
         return 0
     if flags.source:
         words = ["lrjax", "run", f"--from={flags.source}", *([f"--steps={flags.steps}"] if flags.steps else [])]
@@ -103,7 +105,7 @@ def _continued(flags: argparse.Namespace, overrides: Mapping[str, Any]) -> Confi
     plugins.load()
     config = longer.stored_config(Path(flags.source))
     check(
-        config.paper in PAPERS,
+        unregistered(config) is None,
         f"{flags.source} is a run of {config.paper!r}, a paper of a config file of your own, which is read by the command "
         "that began the run; give that again, with --config",
     )
@@ -145,7 +147,7 @@ def run_and_report(
     Raises:
         LrjaxError: see `lrjax.run`.
     """
-    check(config.paper in PAPERS, f"unknown paper {config.paper!r}; {nearest(config.paper, PAPERS)}")
+    notes = [*notes, *filter(None, [unregistered(config)])]
     groups = expand(config)
     with ExitStack() as stack:  # no other process begins there before the report is written
         hosts.agreed(lambda: stack.enter_context(workdirs.held(workdir, config, fresh=fresh)))
@@ -155,7 +157,6 @@ def run_and_report(
 
 
 def _run_and_report(config: Config, groups: list[Group], workdir: Path, command: str, watch: Mapping[str, Any]) -> int:
-    paper = PAPERS[config.paper]
     status = hosts.agreed(lambda: workdirs.inspect(workdir, config)) or {}
     done = status.get("state") == "done"
     change = workdirs.code_change(status) if status else None
@@ -169,7 +170,7 @@ def _run_and_report(config: Config, groups: list[Group], workdir: Path, command:
         else:
             verb = "going on with" if (workdir / "ckpt").is_dir() else "running"
             if hosts.writes():
-                print(f"{paper.before(groups)}\n{verb} {workdir}".lstrip(), flush=True)
+                print(f"{paper_for(config).before(groups)}\n{verb} {workdir}".lstrip(), flush=True)
             run(config, workdir, quiet=False, command=command, **watch)
     except (Preempted, KeyboardInterrupt) as error:
         reason = INTERRUPTED if isinstance(error, KeyboardInterrupt) else error

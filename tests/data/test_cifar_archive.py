@@ -107,6 +107,29 @@ def test_a_pickle_that_asks_for_more_than_arrays_is_not_run(tmp_path):
     assert not (tmp_path / "written").exists()
 
 
+def test_a_damaged_pickle_gives_a_sentence_and_never_memory_of_the_process():
+    whole, random = python2([1, 2, 3], np.zeros((3, 3072), np.uint8)), np.random.default_rng(0)
+    said = set()
+    for _ in range(2000):
+        damaged = bytearray(whole)
+        for place in random.integers(0, 200, 3):
+            damaged[place] = random.integers(256)
+        try:
+            images, _ = batch(PYTHON, bytes(damaged))
+        except LrjaxError as error:
+            said.add(str(error)[:26])
+        else:
+            assert images.shape == (3, 32, 32, 3)
+    assert {"a batch of the archive can", "a batch of the archive hol", "the pickle asks for numpy."} <= said
+
+
+@pytest.mark.parametrize("kind", [b"S'O8'", b"S'f4'", b"S'u2'"])
+def test_an_array_of_anything_but_bytes_is_refused(kind):
+    whole = python2([1, 2, 3], np.zeros((3, 3072), np.uint8))
+    with pytest.raises(LrjaxError, match="cannot be read"):
+        batch(PYTHON, whole.replace(b"S'u1'", kind))
+
+
 @pytest.mark.parametrize("content", [b"", b"x", b"\x80\x02}.", pickle.dumps([1], protocol=2), b"\x00" * 3074])
 @pytest.mark.parametrize("kind", [BINARY, PYTHON], ids=["binary", "python"])
 def test_a_batch_that_is_none_is_refused(kind, content):

@@ -1,6 +1,7 @@
 """CIFAR-10 from disk: subsets, standardisation, and what happens when it is not there."""
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from lrjax.data.image_sets import image_set
-from lrjax.data.images import cifar10, cifar10_spec, prepared_folder, standardise
+from lrjax.data.images import cifar10, cifar10_spec, prepared_folder, quiet_tfds, standardise
 from lrjax.data.planted import cifar10_planted
 from lrjax.errors import LrjaxError
 from lrjax.experiment.config.load import load_config
@@ -180,3 +181,18 @@ def test_selected_classes_are_renumbered_in_the_given_order():
 def test_more_images_than_there_are_is_refused():
     with pytest.raises(LrjaxError, match="num_test=10001"):
         cifar10(config_of(num_train=2, num_test=10_001))
+
+
+def test_reading_images_gives_no_advice_to_install_another_package():
+    quiet_tfds()
+    quiet_tfds()
+    said, handler = [], logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())
+    logger = logging.getLogger("absl")
+    logger.addHandler(handler)
+    try:
+        for text in ("OpenCV is not installed. We recommend using OpenCV because it is faster", "the disk is slow"):
+            logger.warning(text)
+    finally:
+        logger.removeHandler(handler)
+    assert said == ["the disk is slow"]

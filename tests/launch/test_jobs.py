@@ -6,57 +6,16 @@ import re
 import shlex
 import shutil
 import subprocess
-import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 
-from launch import clusters, jobs
+from launch import jobs
 from launch.clusters import TARGETS
-from tests.runs import REPOSITORY
+from tests.launch.launching import CONFIG, FLAGS, commands_in
 
 GOLDEN = Path(__file__).parent / "golden"
-CONFIG = "--config=tests/launch/sweep_config.py:tiny,scale=smoke"
-FLAGS = {
-    "local": [],
-    "print": [],
-    "slurm": ["--option=--partition=gpu", "--parallel=2", "--setup=module load python", "--hosts=2"],
-    "tpu_vm": ["--tpu=pod", "--zone=us-central2-b"],
-    "skypilot": ["--accelerators=A100:1", "--storage=gs://bucket"],
-    "kubernetes": ["--image=lrjax:1", "--storage=claim", "--resource=nvidia.com/gpu=8", "--node_selector=pool=a100"],
-}
-
-
-@pytest.fixture(autouse=True)
-def _in_the_repository(monkeypatch):
-    monkeypatch.chdir(REPOSITORY)
-
-
-@pytest.fixture(scope="module")
-def planned():
-    """The jobs of the sweep, planned once."""
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.chdir(REPOSITORY)
-        return jobs.jobs_of([CONFIG.removeprefix("--config=")], Path("/runs/mine"), {}, {})
-
-
-@pytest.fixture
-def launch(planned, monkeypatch, capsys):
-    """Runs the command line with these jobs; gives (status, stdout, stderr)."""
-
-    def run(target, *flags, root="/runs/mine"):
-        moved = [
-            job._replace(
-                workdir=Path(root) / job.name, command=(*job.command[:-1], f"--workdir={Path(root) / job.name}")
-            )
-            for job in planned
-        ]
-        monkeypatch.setattr(jobs, "jobs_of", lambda *arguments, **named: moved)
-        status = jobs.main([CONFIG, f"--target={target}", f"--workdir={root}", *FLAGS[target], *flags])
-        return (status, *capsys.readouterr())
-
-    return run
 
 
 def without_fingerprints(text):
@@ -72,24 +31,6 @@ def test_the_dry_run_is_the_golden_one_and_writes_nothing(target, launch, monkey
     assert (status, err) == (0, "")
     assert without_fingerprints(out) == (GOLDEN / f"{target}.txt").read_text()
     assert not Path("/runs/mine").exists()
-
-
-def commands_in(target, text):
-    """The commands of the jobs as the launcher's own program would read them."""
-    if target in ("local", "print"):
-        return [shlex.split(line) for line in text.splitlines()]
-    if target == "slurm":
-        found = re.findall(r"^\d+\) command=\((.*)\) ;;$", text, re.MULTILINE)
-        return [shlex.split(command) for command in found]
-    if target == "tpu_vm":
-        calls = [shlex.split(line)[1] for line in text.splitlines() if line.startswith("run '")]
-        return [shlex.split(call.split(" && ")[-1]) for call in calls]
-    documents = list(yaml.safe_load_all(text))
-    if target == "skypilot":
-        return [shlex.split(document["run"]) for document in documents]
-    pods = [document["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"] for document in documents]
-    words = [pod["containers"][0]["command"] for pod in pods]
-    return [command[command.index("python") :] for command in words]  # behind the shell that installs
 
 
 @pytest.mark.parametrize("target", FLAGS)
@@ -109,65 +50,6 @@ def test_a_skypilot_task_is_recovered_after_a_preemption_and_keeps_its_runs(laun
         assert task["resources"]["job_recovery"]["recover_on_exit_codes"] == [75]
         assert task["file_mounts"] == {"/runs/mine": {"source": "gs://bucket", "mode": "MOUNT"}}
         assert "--workdir=/runs/mine/" in task["run"]
-
-
-def installing(target, text):
-    """What a target runs before each job."""
-    if target == "skypilot":
-        return {document["setup"].strip() for document in yaml.safe_load_all(text)}
-    if target == "tpu_vm":
-        calls = [shlex.split(line)[1] for line in text.splitlines() if line.startswith("run '")]
-        return {call.split(" && ")[-2] for call in calls}
-    pods = [
-        document["spec"]["replicatedJobs"][0]["template"]["spec"]["template"] for document in yaml.safe_load_all(text)
-    ]
-    commands = [pod["spec"]["containers"][0]["command"] for pod in pods]
-    return {command[2].removesuffix(' && exec "$@"') if command[0] == "sh" else "" for command in commands}
-
-
-PIP = "python -m pip install --quiet 'jax[{}]>=0.10,<0.13'"
-
-
-@pytest.mark.parametrize(
-    ("target", "flags", "before"),
-    [
-        ("skypilot", ["--accelerators=A100:1"], 'pip install -e ".[cuda12]"'),
-        ("skypilot", ["--accelerators=H100:8", "--extra=cuda13"], 'pip install -e ".[cuda13]"'),
-        ("skypilot", ["--accelerators=tpu-v5e-8"], 'pip install -e ".[tpu]"'),
-        ("skypilot", ["--extra=none"], "pip install -e ."),
-        ("skypilot", ["--setup=./mine.sh"], "./mine.sh"),
-        ("tpu_vm", [], PIP.format("tpu")),
-        ("kubernetes", ["--resource=nvidia.com/gpu=1"], PIP.format("cuda12")),
-        ("kubernetes", ["--resource=nvidia.com/gpu=1", "--extra=cuda13"], PIP.format("cuda13")),
-        ("kubernetes", ["--setup=true"], "true"),
-    ],
-)
-def test_the_extra_of_the_accelerator_that_an_option_names_is_installed(launch, target, flags, before):
-    assert installing(target, launch(target, "--dry_run", *flags)[1]) == {before}
-
-
-@pytest.mark.parametrize(
-    ("resource", "before"),
-    [("google.com/tpu=4", PIP.format("tpu")), ("cpu=8", ""), ("nvidia.com/gpu=8", PIP.format("cuda12"))],
-)
-def test_a_pod_installs_for_the_resource_that_it_asks_for(planned, resource, before):
-    flags = [
-        "--target=kubernetes",
-        "--image=lrjax:1",
-        "--storage=claim",
-        f"--resource={resource}",
-        "--workdir=/runs/mine",
-    ]
-    parsed, _, _ = jobs.parse([CONFIG, *flags])
-    (text,) = clusters.submission("kubernetes", planned, parsed, dry_run=True).files.values()
-    assert installing("kubernetes", text) == {before}
-
-
-def test_what_is_installed_is_in_the_range_that_the_project_takes():
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    for extra in set(clusters.EXTRAS) - {"none"}:
-        (wanted,) = project["optional-dependencies"][extra]
-        assert wanted.split(";")[0] == clusters.JAX.format(extra=extra)
 
 
 def test_a_jobset_restarts_after_a_preemption_and_fails_with_the_run(launch):
@@ -260,6 +142,7 @@ def test_what_is_submitted_is_what_the_dry_run_shows(target, launch, tmp_path, m
         return subprocess.CompletedProcess(words, 0)
 
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "lrjax"\n')
     monkeypatch.setattr(subprocess, "run", called)
     monkeypatch.setattr(shutil, "which", lambda program: f"/bin/{program}")
     root = str(tmp_path / "mine")

@@ -1,7 +1,7 @@
-"""Pages in a real browser: Playwright over a chromium that is there; without either these tests are skipped."""
+"""Pages in a real browser: nothing cut, zoom, sorting, both widths and both colour schemes."""
 
 import json
-import shutil
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,10 +10,10 @@ import pytest
 from lrjax.papers import break_even
 from lrjax.report.compare import Compared, compared
 from lrjax.report.page import filled, render
+from tests.report.browsing import browser, fits, needs_chromium, opened
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs the dev extra: playwright")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine; apt-get install chromium")
+__all__ = ["browser"]
+pytestmark = needs_chromium
 
 
 def made(seeds=(0, 1)):
@@ -47,30 +47,13 @@ def pages(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-
-
-def opened(browser, path, width=1280, scheme="light"):
-    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    page.said = []
-    page.on("console", lambda message: page.said.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: page.said.append(str(error)))
-    page.on("request", lambda request: page.said.append(request.url) if request.url.startswith("http") else None)
-    page.goto(path.as_uri())
-    page.wait_for_selector("[data-ready=yes]")
-    return page
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("name", ["run.html", "compare.html"])
 def test_a_page_fits_its_window_and_its_console_is_silent(pages, browser, name, width, scheme):
     page = opened(browser, pages / name, width, scheme)
     assert page.said == []
-    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    assert fits(page)
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert background == {"light": "rgb(251, 251, 250)", "dark": "rgb(21, 23, 26)"}[scheme]
     # Nothing outside a box that scrolls is cut.
@@ -130,6 +113,53 @@ def test_a_heading_sorts_numbers_by_size_both_ways(pages, browser):
     head.click()
     assert values() == sorted(values(), reverse=True)
     page.close()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_wide_table_of_lanes_scrolls_in_its_own_box_and_keeps_the_lane_in_sight(pages, browser, width):
+    page = opened(browser, pages / "run.html", width)
+    box = page.locator("#lanes-section .tall")
+    box.evaluate("e => { e.querySelector('thead tr').insertCell().style.minWidth = '100rem'; e.scrollLeft = 500 }")
+    assert box.evaluate("e => e.scrollLeft") > 0
+    assert fits(page)
+    lane = page.locator("#lanes-section tbody td").first.bounding_box()
+    assert lane["x"] >= box.bounding_box()["x"]
+    assert page.locator("#lanes-section th", has_text="mean of last 5\xa0%").count() == 1
+    page.close()
+
+
+def test_claims_side_by_side_are_cards_on_a_phone_each_with_the_name_of_its_run(pages, browser):
+    page = opened(browser, pages / "compare.html", 390)
+    cell = page.locator(".claims tbody td[data-label=a]")
+    assert cell.evaluate("e => getComputedStyle(e, '::before').content") == '"a"'
+    assert cell.bounding_box()["width"] > 300
+    page.close()
+
+
+def test_a_logarithmic_axis_over_thirty_decades_has_a_few_labels(browser, tmp_path):
+    run, _ = made((0,))
+    for arrays in run.arrays:
+        arrays["step/loss"] = np.geomspace(1, 1e-30, 3000)
+    (tmp_path / "run.html").write_text(render(run, [], []))
+    page = opened(browser, tmp_path / "run.html")
+    # The axis is drawn, not written: the splits that uPlot keeps are what it labels.
+    labels = page.evaluate("uPlot.sync('curves').plots[0].axes[1]._values")
+    assert 3 <= len(labels) <= 8
+    assert labels[0] == "1e-30"
+    assert page.locator(".chart[data-key='step/loss'] button.log").get_attribute("aria-pressed") == "true"
+    page.close()
+
+
+def test_formulas_of_captions_and_notes_are_set_and_no_tex_is_left():
+    run, entry = made()
+    paper = SimpleNamespace(NOTE=r"Dashed: $2/\eta$ and lambda*_K; `l2` is $\lambda_H^1$.")
+    html = render(run, [entry], [], paper=paper)
+    section = html[html.index("What is reconstructed") :].split("</section>")[0]
+    assert "$" not in section
+    assert "`" not in section
+    assert "<mn>2</mn><mo>/</mo><mi>η</mi>" in section
+    assert "<msubsup><mi>λ</mi><mi>H</mi><mn>1</mn></msubsup>" in section
+    assert re.search(r"<msup><msub><mi>λ</mi><mi>K</mi></msub><mn>\*</mn></msup>", section)
 
 
 def test_what_a_run_names_is_never_taken_for_a_script():

@@ -5,7 +5,6 @@ from html.parser import HTMLParser
 from types import SimpleNamespace
 from typing import NamedTuple
 
-import numpy as np
 import pytest
 from matplotlib.figure import Figure as Canvas
 
@@ -13,7 +12,6 @@ from lrjax.errors import LrjaxError
 from lrjax.experiment.rundir import metrics
 from lrjax.papers.claim import VERDICTS, Claim, Finding, NotMeasured
 from lrjax.report import __main__, write_files, write_report
-from lrjax.report.curves import thinned
 
 EVIL = "<script>alert('x')</script> & \"q\""
 
@@ -213,7 +211,8 @@ def test_a_note_on_what_is_reconstructed_is_shown_only_if_the_paper_has_one(run,
     assert "reconstructed" not in html
     paper.NOTE = "The values of rho are defaults."
     write_files(run, paper, tmp_path)
-    assert "The values of rho are defaults." in (tmp_path / "report.html").read_text(encoding="utf-8")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "The values of <math><mi>ρ</mi></math> are defaults." in page
 
 
 def test_the_page_is_made_for_phones_and_for_dark_screens(html):
@@ -260,11 +259,19 @@ def test_a_wrong_directory_is_answered_in_one_sentence_and_status_1(tmp_path, ca
         assert not out
 
 
-def test_a_curve_that_is_thinned_ends_at_its_last_value():
-    """Not at the least or the greatest of its last stretch, which would stand under "last values"."""
-    y = np.random.default_rng(0).normal(size=1001)
-    x, shown = thinned(y, 100)
-    assert len(x) == len(shown) <= 100
-    assert (x[-1], shown[-1]) == (1000, y[-1])
-    assert np.all(np.diff(x) > 0)
-    assert {shown.min(), shown.max()} == {y.min(), y.max()}
+def broken(*_, **__):
+    raise ValueError("Data cannot be log-scaled")
+
+
+def test_what_cannot_be_drawn_of_a_diverged_run_is_said_and_of_a_whole_one_a_fault(run, paper, tmp_path):
+    paper.figures = lambda run: [*draw(run), Drawn("empty", "", "", SimpleNamespace(axes=[], savefig=broken))]
+    write_files(run, paper, tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert "The figure empty could not be drawn of a run that is not whole (ValueError)" in page
+    assert "Accuracy against e" in page
+    paper.figures = broken
+    write_files(run, paper, tmp_path)
+    assert "The figures of the paper could not be drawn" in (tmp_path / "report.html").read_text()
+    run.lanes[1]["diverged_at"] = None
+    with pytest.raises(ValueError, match="log-scaled"):
+        write_files(run, paper, tmp_path)

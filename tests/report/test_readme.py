@@ -68,11 +68,13 @@ def test_a_row_holds_claim_command_numbers_verdict_and_wall_time(checkout):
 
 
 def test_the_readme_counts_the_verdicts_of_each_paper_and_links_paper_command_and_claims(checkout):
+    store(checkout, entry(id="prop_7", verdict="not judged"), entry(), entry(id="prop_6", verdict="contradicted"))
     lines = summary_table(checkout / "docs" / "results").splitlines()
+    assert "| Inconclusive | Not judged |" in lines[0]
     assert len(lines) == 2 + len(TITLES)
     assert set(ARXIV) == set(TITLES)
     assert lines[4] == (
-        "| [Benign Oscillation](https://arxiv.org/abs/2310.17074) | 1 | 1 | 0 | "
+        "| [Benign Oscillation](https://arxiv.org/abs/2310.17074) | 1 | 1 | 0 | 1 | "
         "`python -m lrjax.main --config=configs/benign_osc.py` | [results](docs/results.md#benign-oscillation) |"
     )
 
@@ -121,6 +123,12 @@ def test_nothing_is_written_where_one_of_the_files_cannot_be(checkout):
     assert (checkout / "README.md").read_bytes() == before
 
 
+def test_a_claim_of_our_own_is_not_said_to_be_unpublished(tmp_path):
+    store(tmp_path, entry(source="derived here from the paper's model"), entry(source="section 3; constants ours"))
+    shown = [row.split(" | ")[3] for row in rows(tmp_path)]
+    assert shown == ["not a claim of the paper", "not published in a form we could read"]
+
+
 @pytest.mark.parametrize("key", ["statement", "command", "measured", "paper_reports"])
 def test_pipes_and_line_breaks_do_not_break_the_row(tmp_path, key):
     store(tmp_path, entry(**{key: "|v| at\nmost 0.1 |u|"}))
@@ -145,7 +153,7 @@ def test_an_unknown_verdict_is_refused(checkout, capsys):
     assert run(checkout) == 1
     err = capsys.readouterr().err
     assert "'proved'" in err
-    assert "supported, contradicted or inconclusive" in err
+    assert "supported, contradicted, inconclusive or not judged" in err
     assert err.count("\n") == 1
 
 

@@ -17,7 +17,6 @@ from lrjax.experiment.rundir import workdirs
 from lrjax.experiment.rundir.metrics import load_run
 from lrjax.papers.claim import NOT_JUDGED
 from lrjax.report import __main__, write_report
-from lrjax.report.collection import write_collection
 from tests.report import corruption
 from tests.runs import tiny
 
@@ -267,52 +266,9 @@ def test_jobs_of_the_wrong_shape_are_named(content, tmp_path, capsys):
     assert "jobs.json is damaged" in said(tmp_path, capsys)
 
 
-@pytest.mark.parametrize("content", ["garbage", "{}", "[3]", '[{"verdict": "true"}]', "null"])
-def test_a_collection_names_claims_that_are_damaged_and_shows_the_rest(content, run):
-    shutil.copytree(run, run.parent / "other")
-    (run / "claims.json").write_text(content)
-    page = write_collection(run.parent).read_text()
-    assert "run/claims.json is damaged" in page
-    assert "supported" in page
-
-
-def test_a_collection_writes_no_report_into_a_run_that_is_a_link(run, tmp_path):
-    (run / "report.html").unlink()
-    folder = tmp_path / "sweep"
-    folder.mkdir()
-    (folder / "one").symlink_to(run)
-    write_collection(folder)
-    assert not (run / "report.html").exists()
-
-
-def test_a_collection_shows_a_damaged_run_as_such(run):
-    (run / "status.json").write_text("[]")
-    page = write_collection(run.parent).read_text()
-    assert "1 damaged" in page
-    assert "status.json is damaged" in page
-
-
 def test_no_other_process_starts_over_while_a_report_is_written(run):
     with workdirs.undisturbed(run) as alone:
         assert alone
         with pytest.raises(LrjaxError, match="another process"):
             workdirs.start_over(run)
     assert (run / "config.json").exists()
-
-
-def test_a_run_by_lrjax_run_says_how_to_make_it_again(tmp_path):
-    lrjax.run(load_config("configs/benign_osc.py:E1,scale=smoke", {"steps": 300}), tmp_path / "run")
-    write_report(tmp_path / "run")
-    page = (tmp_path / "run" / "report.html").read_text()
-    assert "lrjax.load_config(&#39;configs/benign_osc.py:E1,scale=smoke&#39;, {&#39;steps&#39;: 300})" in page
-
-
-def test_changed_sources_do_not_stand_under_a_clean_commit(run):
-    changed_status(run, commit="abc1234", changed=True)
-    write_report(run)
-    assert "abc1234, with changed sources" in (run / "report.html").read_text()
-
-
-@pytest.mark.slow
-def test_30_damaged_run_directories_give_a_report_or_one_sentence(tmp_path):
-    assert corruption.faults(30, 1, tmp_path) == []

@@ -76,6 +76,14 @@ def test_fresh_is_refused_while_a_report_is_written_and_removes_nothing(begun, c
     assert contents(begun) == before
 
 
+def test_no_other_process_starts_over_while_a_report_is_written(begun):
+    with workdirs.undisturbed(begun) as alone:
+        assert alone
+        with pytest.raises(LrjaxError, match="another process"):
+            workdirs.start_over(begun)
+    assert (begun / "config.json").exists()
+
+
 def test_a_report_is_written_while_the_run_goes_on_but_not_beside_another_report(begun):
     second = workdirs.undisturbed(begun, wait_s=0.1)
     with (

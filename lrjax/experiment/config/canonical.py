@@ -26,6 +26,23 @@ def flatten(config: Mapping[str, Any] | Config, prefix: str = "") -> dict[str, A
     return flat
 
 
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """{dotted key: leaf} -> nested dictionaries, the inverse of `flatten`.
+
+    Example:
+        >>> nested({"optimizer.name": "sgd", "seed": 0})
+        {'optimizer': {'name': 'sgd'}, 'seed': 0}
+    """
+    whole: dict[str, Any] = {}
+    for dotted, value in flat.items():
+        *path, leaf = dotted.split(".")
+        node = whole
+        for part in path:
+            node = node.setdefault(part, {})
+        node[leaf] = value
+    return whole
+
+
 def freeze(content: Mapping[str, Any] | Config) -> Config:
     """A FrozenConfigDict."""
     return FrozenConfigDict(content)

@@ -1,11 +1,11 @@
-"""The table of `python -m lrjax.main --list`."""
+"""The table of `lrjax list` and `python -m lrjax.main --list`."""
 
 import ast
 import textwrap
 from pathlib import Path
 
-from lrjax.errors import LrjaxError, check
-from lrjax.experiment.config.load import config_folders, find_config, read_spec
+from lrjax.errors import LrjaxError
+from lrjax.experiment.config.load import config_folders, find_config, read_file, read_spec
 
 
 def list_experiments(config: str | None = None) -> list[dict[str, str]]:
@@ -15,6 +15,7 @@ def list_experiments(config: str | None = None) -> list[dict[str, str]]:
 
     Args:
         config: one config file, `FILE.py`, of the package or of one's own; its experiments that no table has are listed too.
+            Of `FILE.py:EXPERIMENT` this one alone.
 
     Returns:
         Dicts with `config`, `paper`, `experiment`, `claim`, `scales`, `time`.
@@ -27,11 +28,11 @@ def list_experiments(config: str | None = None) -> list[dict[str, str]]:
     folder = next((f for f in config_folders() if f.is_dir()), None)
     if folder is None:
         raise LrjaxError("found no configs folder; run from a checkout of lrjax or reinstall the package")
-    return [row for path in sorted(folder.glob("*.py")) for row in _table(path, f"configs/{path.name}")]
+    return [row for path in sorted(folder.glob("*.py")) for row in rows_of_file(path, f"configs/{path.name}")]
 
 
-def _table(path: Path, name: str) -> list[dict[str, str]]:
-    """The rows of the table in a config file's header."""
+def rows_of_file(path: Path, name: str) -> list[dict[str, str]]:
+    """The rows of the table in a config file's header, see `list_experiments`; the file is read, not run."""
     lines = (ast.get_docstring(ast.parse(path.read_text())) or "").splitlines()
     rows = []
     for line in lines:
@@ -44,17 +45,18 @@ def _table(path: Path, name: str) -> list[dict[str, str]]:
 
 def _of_file(config: str) -> list[dict[str, str]]:
     """The experiments of one file: those of its table, then others, by the first line of their functions' docstrings."""
-    name = config.partition(".py")[0] + ".py"
-    module, _, _ = read_spec(name)
-    rows = [row for row in _table(find_config(name), name) if row["experiment"] in module.EXPERIMENTS]
+    file, _, chosen = config.partition(".py")
+    name = file + ".py"
+    module = read_file(name)
+    named = read_spec(config)[1] if chosen.startswith(":") else None
+    rows = [row for row in rows_of_file(find_config(name), name) if row["experiment"] in module.EXPERIMENTS]
     told = {row["experiment"] for row in rows}
     paper = ((module.__doc__ or "").strip().splitlines() or [Path(name).name])[0].rstrip(".")
     for experiment, make in module.EXPERIMENTS.items():
         if experiment not in told:
             claim = ((make.__doc__ or "").strip().splitlines() or [""])[0]
             rows.append(dict(config=name, paper=paper, experiment=experiment, claim=claim, scales="", time=""))
-    check(bool(rows), f"{name} has no experiment; write one into its EXPERIMENTS")
-    return rows
+    return [row for row in rows if named in (None, row["experiment"])]
 
 
 def experiments(config: str | None = None) -> str:

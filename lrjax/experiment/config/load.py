@@ -15,7 +15,7 @@ from lrjax.errors import LrjaxError, check, nearest
 from lrjax.experiment.config import plugins, reach
 from lrjax.experiment.config.axes import replaced
 from lrjax.experiment.config.canonical import Config, flatten
-from lrjax.experiment.config.overrides import _set_open, apply_overrides
+from lrjax.experiment.config.overrides import _set_open, apply_overrides, spelled_out
 
 SCALES = ("smoke", "small", "paper")
 
@@ -36,7 +36,8 @@ def find_config(path: str) -> Path:
     for candidate in [Path(path), *(folder / Path(path).name for folder in packaged)]:
         if candidate.is_file():
             return candidate
-    known = sorted({p.name for f in config_folders() if f.is_dir() for p in f.glob("*.py")} - {"common.py"})
+    folders = [Path(path).parent, *config_folders()]
+    known = sorted({p.name for f in folders if f.is_dir() for p in f.glob("*.py")} - {"common.py"})
     raise LrjaxError(f"there is no config file {path!r}; {nearest(Path(path).name, known)}")
 
 
@@ -57,10 +58,11 @@ def load_config(spec: str, overrides: Mapping[str, Any] | None = None) -> Config
     Args:
         spec: for example `"configs/benign_osc.py:E2,scale=smoke"`. Without an experiment the file's default is taken,
             without a scale `small`.
-        overrides: dotted key -> value, for example `{"seed": 3, "sweep.e": (1.1, 1.25)}`. Keys under `sweep`, `arms`
-            and `probes` may be new; all others must exist and keep their type (an int may stand for a float). A value
-            for a key that the experiment sweeps takes the place of that axis. All of them reach every lane, arms included,
-            or are refused (`lrjax.experiment.config.reach`).
+        overrides: dotted key -> value, for example `{"seed": 3, "sweep.e": (1.1, 1.25)}`. Keys under `sweep` and
+            `probes` may be new, and an arm that is given whole (`{"arms.wide": {"model.width": 64}}`); all others must
+            exist and keep their type (an int may stand for a float). A value for a key that the experiment sweeps takes
+            the place of that axis. All of them reach every lane, arms included, or are refused
+            (`lrjax.experiment.config.reach`).
 
     Returns:
         A locked ConfigDict.
@@ -78,11 +80,24 @@ def load_config(spec: str, overrides: Mapping[str, Any] | None = None) -> Config
     config = module.EXPERIMENTS[experiment](scale)
     config.experiment, config.scale = experiment, scale
     config.lock()
-    overrides, design = overrides or {}, reach.design_of(config)
+    overrides, design = spelled_out(overrides or {}), reach.design_of(config)
     apply_overrides(config, overrides)
     _unsweep(config, overrides)
     reach.settle(config, overrides, design)
     return config
+
+
+def read_file(path: str) -> types.ModuleType:
+    """A config file as a module.
+
+    Raises:
+        LrjaxError: there is no such file, or it has no experiments.
+    """
+    plugins.load()
+    module = _load_module(find_config(path))
+    check(hasattr(module, "EXPERIMENTS"), f"{path} defines no EXPERIMENTS; name a config file of a paper")
+    check(bool(module.EXPERIMENTS), f"{path} has no experiment; write one into its EXPERIMENTS")
+    return module
 
 
 def read_spec(spec: str) -> tuple[types.ModuleType, str, str]:
@@ -98,10 +113,8 @@ def read_spec(spec: str) -> tuple[types.ModuleType, str, str]:
     match = re.fullmatch(r"(.+?\.py)(?:[:,](.*))?", spec)
     check(match is not None, f"cannot read --config={spec}; write FILE.py[:EXPERIMENT][,scale=SCALE]")
     path, argument = match.group(1), match.group(2) or ""  # pyright: ignore[reportOptionalMemberAccess]
-    plugins.load()
-    module = _load_module(find_config(path))
-    check(hasattr(module, "EXPERIMENTS"), f"{path} defines no EXPERIMENTS; name a config file of a paper")
-    experiment, scale = module.DEFAULT, "small"
+    module = read_file(path)
+    experiment, scale = getattr(module, "DEFAULT", ""), "small"
     for part in filter(None, argument.split(",")):
         key, equals, value = part.partition("=")
         if not equals:
@@ -112,6 +125,7 @@ def read_spec(spec: str) -> tuple[types.ModuleType, str, str]:
             raise LrjaxError(f"cannot read {part!r} in --config={spec}; write FILE[:EXPERIMENT][,scale=SCALE]")
     check(scale in SCALES, f"unknown scale {scale!r}; {nearest(scale, SCALES)}")
     known = module.EXPERIMENTS
+    check(bool(experiment), f"{path} has no DEFAULT; write {path}:EXPERIMENT; valid names: {', '.join(known)}")
     check(experiment in known, f"unknown experiment {experiment!r} in {path}; {nearest(experiment, known)}")
     return module, experiment, scale
 

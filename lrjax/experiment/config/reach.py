@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from lrjax.errors import LrjaxError, check
 from lrjax.experiment.config.axes import without
-from lrjax.experiment.config.canonical import Config, flatten
+from lrjax.experiment.config.canonical import Config, flatten, nested
 
 Values = dict[str, tuple[Any, ...]]
 NAMED = 4  # arms that a message names
@@ -161,15 +161,9 @@ def _drop(config: Config, arm: str, key: str, *, values: bool = True, axes: bool
     left = without(own, {key}) if axes else own
     if len(kept) + len(own) == len(flat) and left == own:
         return
-    nested: dict[str, Any] = {}
-    for name, value in (kept | {f"sweep.{axis}": points for axis, points in left.items()}).items():
-        *path, leaf = name.split(".")
-        node = nested
-        for part in path:
-            node = node.setdefault(part, {})
-        node[leaf] = value
+    settings = nested(kept | {f"sweep.{axis}": points for axis, points in left.items()})
     with config.unlocked():
-        config.arms[arm] = ConfigDict(nested)
+        config.arms[arm] = ConfigDict(settings)
     config.lock()
 
 

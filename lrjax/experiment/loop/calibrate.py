@@ -52,7 +52,7 @@ def machine_flops() -> float:
     return 2 * EDGE**3 / _fastest(lambda: product(matrix, matrix)) * jax.local_device_count()
 
 
-def timing(group: sweep.Group, found: dict[str, Any], num_lanes: int, speed: float) -> Timing:
+def timing(group: sweep.Group, found: dict[str, Any], num_lanes: int, speed: float, *, tried: bool = True) -> Timing:
     """Times the steps of a group.
 
     Args:
@@ -60,6 +60,7 @@ def timing(group: sweep.Group, found: dict[str, Any], num_lanes: int, speed: flo
         found: what `lrjax.experiment.loop.dry_run.estimate` says of it.
         num_lanes: of the experiment.
         speed: as of `machine_flops`.
+        tried: compile and make some steps where they are short enough.
     """
     static = group.static
     mesh = parallel.make_mesh(static.data_devices, num_lanes, static.batch_size)
@@ -70,7 +71,7 @@ def timing(group: sweep.Group, found: dict[str, Any], num_lanes: int, speed: flo
     guess = found["flops_per_step"] * size / speed  # of a step of a block
     source = data.DATASETS[static.data.name]
     large = (found["state"] + (found["data"] if source.per_lane else 0)) * size > ROOM
-    if guess > BUDGET_S or large or source.stream(group.lanes[0].config) is not None:
+    if not tried or guess > BUDGET_S or large or source.stream(group.lanes[0].config) is not None:
         return Timing(guess * steps, 0, 0.0)
     block = Block(0, group, blocks[0], mesh, None if source.per_lane else parallel.put_shared(_made_up(group), mesh))
     if not source.per_lane:
@@ -123,7 +124,7 @@ def said(timings: list[Timing]) -> str:
         )
     return (
         f"estimated time on this machine: {span(total)} of training steps or more (from FLOPs and the speed of a matrix "
-        f"product, since a step is too long, or too large, to be tried; {rest})"
+        f"product, where no step was tried; {rest})"
     )
 
 

@@ -111,13 +111,14 @@ def _memory(group: sweep.Group, state: int, arrays: int, compiled: bool) -> str:
     return f"{_human(needed, 'B')}, compiled for a {device} ({known}): fits {room}"
 
 
-def describe(config: Config, *, compiled: bool = True) -> str:
+def describe(config: Config, *, compiled: bool = True, timed: bool | None = None) -> str:
     """The text of `--dry_run`: shapes, parameters, memory, steps, estimated FLOPs and time of every group of lanes.
 
     Args:
         config: as from `lrjax.load_config`.
         compiled: compile the step of each group for the memory it takes, which lasts minutes for a deep network, and time
             a few steps on this machine.
+        timed: estimate the time too, where nothing is compiled by FLOPs alone; default: where it is compiled.
 
     Raises:
         LrjaxError: the config is wrong.
@@ -130,13 +131,14 @@ def describe(config: Config, *, compiled: bool = True) -> str:
     """
     lines = [f"{config.paper}:{config.experiment}, scale={config.scale} (dry run: shapes only)"]
     total, groups, timings = 0.0, sweep.expand(config), []
-    speed = calibrate.machine_flops() if compiled else 0.0
+    timed = compiled if timed is None else timed
+    speed = calibrate.machine_flops() if timed else 0.0
     num_lanes = sum(len(group.lanes) for group in groups)
     for group in groups:
         found = estimate(group)
         static = group.static
         total += found["flops"]
-        timings += [calibrate.timing(group, found, num_lanes, speed)] if compiled else []
+        timings += [calibrate.timing(group, found, num_lanes, speed, tried=compiled)] if timed else []
         arms = ", ".join(dict.fromkeys(lane.arm for lane in group.lanes))
         lines += [
             f"\n{static.model.name} on {static.data.name}, engine {static.engine}: {arms}",
@@ -151,4 +153,4 @@ def describe(config: Config, *, compiled: bool = True) -> str:
         lines += [f"    {jax.tree_util.keystr(path)} {shape}" for path, shape in shapes[:40]]
         lines += [f"    ... and {len(shapes) - 40} more arrays"] if len(shapes) > 40 else []
     lines.append(f"\nestimated FLOPs of the experiment: {_human(total, '')} (training steps; probes not counted)")
-    return "\n".join([*lines, *([calibrate.said(timings)] if compiled else [])])
+    return "\n".join([*lines, *([calibrate.said(timings)] if timed else [])])

@@ -16,9 +16,9 @@ from lrjax.experiment.config.durations import due
 from lrjax.experiment.config.overrides import apply_overrides, parse_value
 from lrjax.experiment.loop import sweep
 from lrjax.experiment.rundir import workdirs
-from lrjax.experiment.rundir.checkpoint import read_meta
 from lrjax.experiment.rundir.files import write_atomic
 from lrjax.experiment.rundir.metrics import read_status, write_status
+from lrjax.experiment.rundir.records import read_meta, sealed
 
 # May differ between the lanes of both: schedules are compared as tables, probes by when they measure.
 FREE = ("steps", "schedule.", "l2_schedule.", "probes.", "checkpoint_every", "keep_checkpoints")
@@ -170,14 +170,15 @@ def _copy(source: Path, workdir: Path, config: Config, meta: dict[str, Any], sta
         forks = source / "ckpt" / "block-000-forks"
         if forks.is_dir():
             shutil.copytree(forks, part / "ckpt" / forks.name, symlinks=True)
-        write_atomic(part / block / str(step) / "meta" / "metadata", json.dumps(meta | {"finished": False}))
+        write_atomic(part / block / str(step) / "meta" / "metadata", json.dumps(sealed(meta | {"finished": False})))
         for path in (source / "arrays").glob("block-000-*.npz"):
             if int(path.stem.split("-")[2]) <= step:
                 shutil.copyfile(path, part / "arrays" / path.name)
         with open(source / "metrics.jsonl", "rb") as rows:
             write_atomic(part / "metrics.jsonl", rows.read(meta["offset"]))
         write_atomic(part / "config.json", to_json(config) + "\n")
-        write_status(part, status | {"state": "preempted", "config": fingerprint(config)})
+        kept = {key: value for key, value in status.items() if key not in ("bytes", "rows", "arrays")}  # of the whole
+        write_status(part, kept | {"state": "preempted", "config": fingerprint(config)})
         part.chmod(0o755)
         part.rename(workdir)  # over an empty folder, too
     except OSError as error:

@@ -33,7 +33,8 @@ def points(config: Config) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
     for arm in list(config.arms) or ["main"]:
         settings = config.arms.get(arm, ConfigDict())
         check(
-            isinstance(settings, ConfigDict), f"arms.{arm}={settings!r} is no set of keys; write arms.{arm}.KEY=VALUE"
+            isinstance(settings, ConfigDict),
+            f"arms.{arm}={settings!r} is no set of keys; write arms.{arm}={{'KEY': VALUE}}",
         )
         overrides = flatten(settings)
         own = {key.removeprefix("sweep."): overrides.pop(key) for key in list(overrides) if key.startswith("sweep.")}

@@ -114,6 +114,17 @@ def _earlier(workdir: Path, blocks: list[list[int]]) -> float:
     return max((meta.get("wall_time_s", 0.0) for meta in metas), default=0.0)
 
 
+def _plan(
+    groups: list[sweep.Group], jobs: list[tuple[sweep.Group, list[sweep.Lane], Mesh]], earlier: str | None
+) -> dict[str, Any]:
+    """What status.json says from the start: lanes, blocks, and devices in words; also those that a run was begun on."""
+    records = sorted((lane.record() for group in groups for lane in group.lanes), key=lambda record: record["lane"])
+    device = parallel.described({device for _, _, mesh in jobs for device in mesh.devices.flat})
+    if earlier:
+        device = earlier if earlier.split(", then ")[-1] == device else f"{earlier}, then {device}"
+    return {"lanes": records, "blocks": [[lane.index for lane in members] for _, members, _ in jobs], "device": device}
+
+
 def _say_layout(jobs: list[tuple[sweep.Group, list[sweep.Lane], Mesh]]) -> None:
     layouts = [(mesh, group.static) for group, _, mesh in jobs]
     lines = [
@@ -135,8 +146,8 @@ def _run_groups(
     time_limit: float | None,
 ) -> None:
     jobs = _jobs(groups)
-    records = sorted((lane.record() for group in groups for lane in group.lanes), key=lambda record: record["lane"])
-    status = status | {"lanes": records, "blocks": [[lane.index for lane in members] for _, members, _ in jobs]}
+    status = status | _plan(groups, jobs, status.get("device"))
+    records = status["lanes"]
     folder = workdir / "ckpt"
     earlier = hosts.agreed(lambda: _earlier(workdir, status["blocks"]))
     started = time.monotonic()
@@ -152,6 +163,7 @@ def _run_groups(
                 "bytes": writer.offset,
                 "arrays": [writer.account.get(number, {}) for number in range(len(jobs))],
             }
+            account |= {} if state == "running" else {"rows": writer.checksum_of_rows()}
             told = {"error": error} if error else {}
             write_status(workdir, status | account | told | {"state": state, "wall_time_s": round(clock(), 2)})
 

@@ -14,7 +14,7 @@ import orbax.checkpoint as ocp
 from lrjax.errors import LrjaxError, by_path
 from lrjax.experiment.rundir.files import read_json, refuse_link
 from lrjax.experiment.rundir.pieces import valid
-from lrjax.experiment.rundir.records import read_meta
+from lrjax.experiment.rundir.records import read_meta, sealed
 
 
 def _alone() -> ocp.options.MultiprocessingOptions:
@@ -43,6 +43,8 @@ def _checked(state: Any, meta: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     state = jax.tree.map(np.asarray, state)
     if _checksum(state) != meta["checksum"]:
         raise ValueError("its checksum does not match")
+    if "seal" in meta and meta != sealed(meta):
+        raise ValueError("its record is not the one that was written")
     for key, fits in _META.items():
         if key in meta and not fits(meta[key]):
             raise ValueError(f"its record has the {key} {str(meta[key])[:40]!r}")
@@ -107,7 +109,7 @@ class Checkpoints:
         Raises:
             LrjaxError: the disk is full or not writable; the checkpoints before are untouched.
         """
-        meta = {**meta, "step": step, "checksum": _checksum(state)}
+        meta = sealed({**meta, "step": step, "checksum": _checksum(state)})
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
         try:
             if step in self._open().all_steps():

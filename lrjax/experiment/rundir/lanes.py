@@ -1,6 +1,8 @@
 """The lanes of a finished run: those that recorded an array, those of an arm, how they ended, and the config of each."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
@@ -187,7 +189,13 @@ def lane_config(run: RunResult, lane: Mapping[str, Any]) -> Config:
         stored = {**lane.get("values", {}), **{key: arm[key] for key in arm if not key.startswith("sweep.")}}
     for dotted, value in stored.items():
         whole = _with(whole, dotted.split("."), value)
-    return freeze(whole)
+    return _frozen(json.dumps(whole))
+
+
+@lru_cache(maxsize=4096)
+def _frozen(text: str) -> Config:
+    """Freezing takes far longer than reading, and a check asks for the config of the same lane many times."""
+    return freeze(json.loads(text))
 
 
 def _with(node: Mapping[str, Any], path: list[str], value: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lrjax.experiment.rundir.pieces import read_block, valid
-from lrjax.experiment.rundir.records import ends_of, newest
+from lrjax.experiment.rundir.records import ends_of, lost_meta, newest
 
 Records = list[dict[str, Any]]
 
@@ -102,6 +102,10 @@ def _short(lane: Mapping[str, Any], until: int, begin: int) -> str:
     )
 
 
+def _unlike(lane: Mapping[str, Any], end: Mapping[str, Any]) -> list[str]:
+    return [key for key in end if key in lane and lane[key] != end[key]]
+
+
 def assembled(workdir: Path, status: Mapping[str, Any]) -> Assembled:
     """What a run directory has of each lane.
 
@@ -114,9 +118,14 @@ def assembled(workdir: Path, status: Mapping[str, Any]) -> Assembled:
     missing = {index: f"lane {index} is in no block of status.json" for index in range(len(lanes))}
     gaps, done = [], status.get("state") == "done"
     for number, members in enumerate(status["blocks"]):
-        meta = newest(workdir / "ckpt" / f"block-{number:03d}")
+        folder = workdir / "ckpt" / f"block-{number:03d}"
+        meta = newest(folder)
+        gaps += lost_meta(folder, written=status.get("state") != "running")
         for index, end in ends_of(meta, members).items():
-            lanes[index] = (end | lanes[index]) if done else (lanes[index] | end)
+            gaps += [
+                f"status.json has another {key} of lane {index} than ckpt" for key in _unlike(lanes[index], end) if done
+            ]
+            lanes[index] = (end | lanes[index]) if done and "seal" not in meta else (lanes[index] | end)
         stated = status["arrays"] if done and len(status.get("arrays", ())) == len(status["blocks"]) else None
         account = stated[number] if stated is not None else valid(meta.get("pieces"))
         first: dict[str, Any] = lanes[members[0]].get("start") or {"what": ""}

@@ -14,7 +14,7 @@ from lrjax.errors import LrjaxError, check
 LOCKS = (".lock", ".report.lock")
 IN_USE = "another process is running in"
 REPORT_S = 120.0  # how long one report waits for another one of the same run
-LOOKING_S = 0.2  # how long a run waits for one who looks whether another has the directory (`_is_free`)
+LOOKING_S = 0.2  # how long a run waits for one who looks whether another has the directory (`is_free`)
 
 _held: ContextVar[frozenset[Path]] = ContextVar("held", default=frozenset())  # by `kept`, in this thread
 
@@ -90,19 +90,19 @@ def undisturbed(workdir: Path, wait_s: float = REPORT_S) -> Iterator[bool]:
     try:
         lock = _lock_file(workdir / ".report.lock")
     except OSError:
-        yield _is_free(workdir)
+        yield is_free(workdir)
         return
     try:
         check(
             _take(lock, wait_s), f"another process writes the report of {workdir}; run the same command when it is done"
         )
-        yield _is_free(workdir)
+        yield is_free(workdir)
     finally:
         os.close(lock)
 
 
-def _is_free(workdir: Path) -> bool:
-    """Whether this thread holds a run directory, or nobody."""
+def is_free(workdir: Path) -> bool:
+    """Whether this thread holds a run directory, or nobody: then a run that its status calls running was killed."""
     if workdir.resolve() in _held.get():
         return True
     try:

@@ -6,6 +6,7 @@ Reports, claims and figures work from these files alone; `load_run` reads them b
 import json
 import math
 import os
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -19,19 +20,18 @@ from lrjax.experiment.rundir import frames, summary
 from lrjax.experiment.rundir.files import (
     disk_error,
     own_folder,
-    parsed,
-    read_bytes,
     read_json,
     refuse_link,
     write_atomic,
 )
 from lrjax.experiment.rundir.loading import assembled
 from lrjax.experiment.rundir.pieces import NAME, checksum, piece_name, require
-from lrjax.experiment.rundir.records import check_status
+from lrjax.experiment.rundir.records import check_lanes, check_status, lanes_seal
+from lrjax.experiment.rundir.rows import read_rows
 from lrjax.experiment.rundir.sinks import SINKS, Sink
 
 CHANGED = "config.json is not the config that this run was made with"
-MOST_ROWS = 1 << 31  # bytes of metrics.jsonl
+OTHER_LANES = "the lanes in status.json are not those that the run wrote"
 
 
 class RunResult(NamedTuple):
@@ -89,8 +89,10 @@ def finite(value: Any) -> Any:
 
 
 def write_status(workdir: Path, status: Mapping[str, Any]) -> None:
-    """Replaces status.json."""
-    write_atomic(workdir / "status.json", json.dumps(finite(status), indent=1) + "\n")
+    """Replaces status.json; a checksum of its lanes and blocks goes with them."""
+    content = finite(status)
+    content |= {"seal": lanes_seal(content)} if "lanes" in content else {}
+    write_atomic(workdir / "status.json", json.dumps(content, indent=1) + "\n")
 
 
 def read_status(workdir: Path) -> dict[str, Any] | None:
@@ -169,6 +171,17 @@ class Writer:
         self.offset += len(text)
         self._sinks.send(rows)
 
+    def checksum_of_rows(self) -> int | None:
+        """CRC-32 of metrics.jsonl; None where it cannot be read."""
+        crc = 0
+        try:
+            with open(self._path, "rb") as file:
+                while piece := file.read(1 << 20):
+                    crc = zlib.crc32(piece, crc)
+        except OSError:
+            return None
+        return crc
+
     def collect(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Adds arrays [time, lanes, ...] to the piece that `flush` writes."""
         if self.silent:
@@ -217,52 +230,6 @@ class Writer:
                 path.unlink()
 
 
-class Rows(NamedTuple):
-    """The rows of metrics.jsonl, and what is wrong with the file, a sentence each."""
-
-    rows: list[dict[str, Any]]
-    gaps: tuple[str, ...]
-
-
-def _row(line: bytes) -> dict[str, Any]:
-    row = parsed(line)
-    named = isinstance(row, dict) and type(row.get("lane")) is int and type(row.get("step")) is int
-    if not named or row["lane"] < 0 or row["step"] < 0 or not isinstance(row.get("arm", ""), str):
-        raise ValueError("it is no row")
-    return row
-
-
-def read_rows(workdir: Path, *, finished: bool = False, size: int = 0) -> Rows:
-    """The rows of metrics.jsonl that can be read.
-
-    Args:
-        workdir: a run directory.
-        finished: nothing is being written: a last line without an end is damage, not a row under way.
-        size: bytes that the run says it wrote.
-    """
-    path = workdir / "metrics.jsonl"
-    try:
-        content = read_bytes(path, MOST_ROWS)
-    except FileNotFoundError:
-        return Rows([], ("metrics.jsonl is missing",) if finished else ())
-    except LrjaxError as error:
-        return Rows([], (str(error),))
-    rows, bad = [], []
-    lines = content.split(b"\n")
-    if lines and not finished:
-        lines.pop()  # empty, or a row under way
-    for number, line in enumerate(lines, start=1):
-        try:
-            if line or number < len(lines):
-                rows.append(_row(line))
-        except ValueError:
-            bad.append(number)
-    gaps = [f"metrics.jsonl has {len(bad)} lines that are no rows, the first is line {bad[0]}"] if bad else []
-    if len(content) < size:
-        gaps.append(f"metrics.jsonl has {len(content)} bytes of the {size} that the run wrote")
-    return Rows(rows, tuple(gaps))
-
-
 def load_run(workdir: str | Path) -> RunResult:
     """Reads a run directory in whatever state: what is missing of it is named in `missing` and `gaps`.
 
@@ -279,10 +246,12 @@ def load_run(workdir: str | Path) -> RunResult:
     except FileNotFoundError as error:
         raise LrjaxError(f"{workdir} holds no run of lrjax (no config.json); give the --workdir of a run") from error
     found = assembled(workdir, status)
-    rows = read_rows(workdir, finished=status.get("state") == "done", size=status.get("bytes", 0))
-    missing, gaps = found.missing, [*found.gaps, *rows.gaps]
-    if status.get("config") not in (None, fingerprint(config)):
-        gaps.append(CHANGED)
-        missing = dict.fromkeys(range(len(found.lanes)), CHANGED) | missing
+    rows = read_rows(workdir, status)
+    other = [CHANGED] if status.get("config") not in (None, fingerprint(config)) else []
+    other += [OTHER_LANES] if status.get("seal") not in (None, lanes_seal(status)) else []
+    if not other:
+        check_lanes(workdir / "status.json", found.lanes, config)
+    missing = dict.fromkeys(range(len(found.lanes)), other[0]) | dict(found.missing) if other else found.missing
+    gaps = [*other, *found.gaps, *rows.gaps]
     known = status | {"lanes": found.lanes}
     return RunResult(rows.rows, found.arrays, known, workdir, config, found.lanes, missing, tuple(gaps))

@@ -1,10 +1,14 @@
 """What status.json and the checkpoints say of a run's lanes and blocks, checked before anything relies on it."""
 
+import json
 import math
+import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from lrjax.experiment.config.canonical import flatten
 from lrjax.experiment.rundir.files import damaged, read_json
 from lrjax.experiment.rundir.pieces import valid
 
@@ -16,7 +20,13 @@ def _whole(value: Any, low: int = 0, high: int = MOST_STEPS) -> bool:
     return type(value) is int and low <= value < high
 
 
-def _number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a value of a JSON file is a number that a float can hold.
+
+    Example:
+        >>> is_number(0.1), is_number(10**400), is_number(True), is_number(float("nan"))
+        (True, False, False, False)
+    """
     return type(value) in (int, float) and abs(value) < 1e300 and math.isfinite(value)
 
 
@@ -26,15 +36,20 @@ def _text(value: Any) -> bool:
 
 OF_STATUS = {  # key -> what it may be, where it is there
     "state": lambda value: isinstance(value, str),
-    "wall_time_s": lambda value: value is None or (_number(value) and value >= 0),
+    "wall_time_s": lambda value: value is None or (is_number(value) and value >= 0),
     "command": _text,
     "version": _text,
     "commit": _text,
     "code": _text,
     "config": _text,
     "error": _text,
+    "started": _text,
+    "device": _text,
+    "changed": lambda value: value is None or isinstance(value, bool),
     "versions": lambda value: isinstance(value, dict) and all(isinstance(item, str) for item in value.values()),
     "bytes": _whole,
+    "rows": lambda value: value is None or _whole(value, 0, 1 << 32),
+    "seal": lambda value: value is None or _whole(value, 0, 1 << 32),
     "arrays": lambda value: isinstance(value, list) and all(valid(account) is not None for account in value),
 }
 OF_LANE = {
@@ -42,11 +57,11 @@ OF_LANE = {
     "seed": lambda value: _whole(value, -MOST_STEPS, 1 << 63),
     "values": lambda value: isinstance(value, dict),
     "steps": _whole,
-    "learning_rate": _number,
-    "e": lambda value: value is None or _number(value),
+    "learning_rate": is_number,
+    "e": lambda value: value is None or is_number(value),
     "config": lambda value: isinstance(value, dict),
     "diverged_at": lambda value: value is None or _whole(value),
-    "last_finite_loss": lambda value: value is None or type(value) in (int, float),
+    "last_finite_loss": lambda value: value is None or is_number(value),
     "stopped_at": _whole,
 }
 NEEDED = ("lane", "arm", "seed", "values", "steps")
@@ -92,17 +107,90 @@ def check_status(path: Path, status: Mapping[str, Any]) -> None:
         seen |= set(members)
 
 
+def check_lanes(path: Path, lanes: list[Record], config: Mapping[str, Any]) -> None:
+    """Refuses a status.json in which a lane contradicts its own config.
+
+    Args:
+        path: of status.json, for the message.
+        lanes: checked by `check_status`.
+        config: that the run was made with.
+
+    Raises:
+        LrjaxError: a lane's seed, steps, rate or swept number is another one than its config has.
+    """
+    common = flatten(config)
+    for lane in lanes:
+        if "config" not in lane:  # of an earlier version
+            continue
+        own = common | lane["config"]
+        told = {key: lane[key] for key in ("seed", "steps", "e") if key in lane}
+        told |= {"optimizer.learning_rate": lane["learning_rate"]} if "learning_rate" in lane else {}
+        for key, value in [*told.items(), *lane["values"].items()]:
+            if is_number(value) and is_number(own.get(key)) and value != own[key]:
+                damaged(path, f"lane {lane['lane']} has {key}={value}, and its config {own[key]}")
+
+
+def seal_of(content: Any) -> int:
+    """A checksum of what JSON holds, the same before it is written and after it is read.
+
+    Example:
+        >>> seal_of({"a": (1, 2), "b": None}) == seal_of({"b": None, "a": [1, 2]})
+        True
+    """
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
+
+
+def lanes_seal(status: Mapping[str, Any]) -> int:
+    """The checksum of the lanes and blocks of status.json, which `seal` there states."""
+    return seal_of([status.get("lanes"), status.get("blocks")])
+
+
+def sealed(record: Mapping[str, Any]) -> Record:
+    """The record of a checkpoint with a checksum of its own, so that a changed one is seen.
+
+    Example:
+        >>> sealed({"step": 4}) == sealed(sealed({"step": 4}))
+        True
+    """
+    plain = {key: value for key, value in record.items() if key != "seal"}
+    return plain | {"seal": seal_of(plain)}
+
+
+def _read_meta(path: Path) -> Record:
+    record = read_json(path, dict)
+    if not _whole(record.get("step", 0)) or not is_number(record.get("wall_time_s", 0.0)):
+        damaged(path, "it is no record of a checkpoint")
+    if "seal" in record and record != sealed(record):  # earlier versions wrote none
+        damaged(path, "it is not the record that the run wrote")
+    return record
+
+
 def read_meta(folder: Path) -> list[Record]:
-    """The JSON records of a block's checkpoints, without reading any state; a damaged one is left out."""
+    """The JSON records of a block's checkpoints, without reading any state; a damaged one is left out, see `lost_meta`."""
     records = []
     for path in sorted(folder.glob("*/meta/metadata")):
-        try:
-            record = read_json(path, dict)
-        except (OSError, ValueError):
-            continue
-        if _whole(record.get("step", 0)) and _number(record.get("wall_time_s", 0.0)):
-            records.append(record)
+        with suppress(OSError, ValueError):
+            records.append(_read_meta(path))
     return records
+
+
+def lost_meta(folder: Path, *, written: bool) -> list[str]:
+    """Which records of a block's checkpoints are damaged or missing, a sentence each.
+
+    Args:
+        folder: the checkpoints of a block.
+        written: nobody is writing there: a checkpoint without its record has lost it.
+    """
+    sentences = []
+    for place in sorted(path for path in folder.glob("*") if path.name.isdigit()):
+        path = place / "meta" / "metadata"
+        try:
+            _read_meta(path)
+        except FileNotFoundError:
+            sentences += [f"ckpt/{folder.name}/{place.name}/meta/metadata is missing"] if written else []
+        except (OSError, ValueError) as error:
+            sentences.append(str(error))
+    return sentences
 
 
 def newest(folder: Path) -> Record:

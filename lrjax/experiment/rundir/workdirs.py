@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
@@ -215,4 +216,15 @@ def opened(workdir: Path, config: Config) -> Iterator[dict[str, Any]]:
         if status is not None and status.get("state") == "done":
             yield status
         else:
-            yield code_state() | {"versions": versions(), "state": "running", "config": fingerprint(config)}
+            new = {"versions": versions(), "state": "running", "config": fingerprint(config)}
+            yield code_state() | _begun(status) | new
+
+
+def _begun(status: Mapping[str, Any] | None) -> dict[str, Any]:
+    """When a run was begun, and on which devices: for good, so that going on with it does not make it younger.
+
+    One that an earlier version began has no date, and gets none.
+    """
+    if status is None:
+        return {"started": datetime.now(UTC).isoformat(timespec="seconds")}
+    return {key: status[key] for key in ("started", "device") if key in status}

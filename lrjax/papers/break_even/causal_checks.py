@@ -75,9 +75,13 @@ def apart(name: str) -> Premise:
             raise NotMeasured("no seed is in both unswitched arms")
         gap = mean_of([small[seed] - large[seed] for seed in both])
         clear = min(abs(gap.low), abs(gap.high)) >= APART and gap.low * gap.high > 0
-        return Held(clear, f"ratio of small to large {np.exp(gap.mean):.2f} [{np.exp(gap.low):.2f}, {np.exp(gap.high):.2f}]")
+        return Held(
+            clear, f"ratio of small to large {np.exp(gap.mean):.2f} [{np.exp(gap.low):.2f}, {np.exp(gap.high):.2f}]"
+        )
 
-    return Premise(f"apart({name})", f"unswitched, the two rates' {name} differ by a factor of {np.exp(APART):.1f}", evaluate)
+    return Premise(
+        f"apart({name})", f"unswitched, the two rates' {name} differ by a factor of {np.exp(APART):.1f}", evaluate
+    )
 
 
 def grown(arrays: dict[str, Any]) -> float:
@@ -95,7 +99,9 @@ def _placed(run: RunResult) -> Held:
         for lane, _ in lanes(run, arm):
             at, point = int(lane["start"]["at"]), points[lane["seed"]]
             if (at > point) != (arm in SWITCHED):
-                return Held(False, f"{arm}, seed {lane['seed']}, is switched at step {at}; break-even is at {point:.0f}")
+                return Held(
+                    False, f"{arm}, seed {lane['seed']}, is switched at step {at}; break-even is at {point:.0f}"
+                )
         told.append(f"{arm} at step {at}, break-even at {min(points.values()):.0f} to {max(points.values()):.0f}")
     return Held(True, "; ".join(told))
 

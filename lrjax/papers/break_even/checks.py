@@ -1,10 +1,10 @@
 """Checks of the conjectures: maxima over trajectories, and values at equal training accuracy, by rate, batch and momentum."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lrjax.experiment.rundir.lanes import Lanes, diverged, recorded
 from lrjax.experiment.rundir.metrics import RunResult
@@ -134,13 +134,13 @@ def momentum_order(run: RunResult) -> Finding:
     return finding._replace(measured=f"smoothed maximum of lambda_K by momentum: {finding.measured}")
 
 
-def at_accuracies(arrays: dict[str, Any], name: str, accuracies: Sequence[float]) -> NDArray[np.float64]:
+def at_accuracies(arrays: dict[str, Any], name: str, accuracies: ArrayLike) -> NDArray[np.float64]:
     """A smoothed series where the training accuracy first reaches given values; NaN where it does not.
 
     Example:
         >>> arrays = {"break_even/step": np.arange(3), "break_even/train_accuracy": np.array([0.1, 0.3, 0.5])}
         >>> at_accuracies(arrays | {"break_even/x": np.array([1.0, 3.0, 5.0])}, "break_even/train_accuracy", [0.2, 0.9])
-        array([0.2, nan])
+        array([0.25,  nan])
     """
     accuracy, found = curve(arrays, "train_accuracy"), curve(arrays, name)
     reached = np.maximum.accumulate(accuracy.values)

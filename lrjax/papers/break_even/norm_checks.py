@@ -107,7 +107,9 @@ def _cells(arrays: dict[str, Any]) -> tuple[np.ndarray, list[tuple[int, int]], t
     values = np.asarray(arrays.get("noise_grid/lambda_k1_per_example", np.zeros((0, 0))))
     if not len(values):
         raise NotMeasured("the noise_grid probe was off")
-    pairs = list(zip(arrays["noise_grid/batches"][0].tolist(), arrays["noise_grid/batch_size"][0].tolist(), strict=True))
+    pairs = list(
+        zip(arrays["noise_grid/batches"][0].tolist(), arrays["noise_grid/batch_size"][0].tolist(), strict=True)
+    )
     single = max((pair for pair in pairs if pair[1] == 1), default=None)
     if (25, 128) not in pairs or single is None:
         raise NotMeasured("the noise_grid lacks (25, 128) or single examples")

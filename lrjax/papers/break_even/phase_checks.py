@@ -6,13 +6,12 @@ from typing import Any
 import numpy as np
 
 from lrjax.experiment.rundir.metrics import RunResult
-from lrjax.papers.break_even import detectors
+from lrjax.papers.break_even import detectors, recorded
 from lrjax.papers.break_even.checks import CONTROL, by_rate, grouped, maximum, paired, rate_of, trained
 from lrjax.papers.break_even.recorded import (
     accuracy_at,
     crossing,
     curve,
-    detections,
     mark_of,
     points_of,
     sizes,
@@ -55,7 +54,9 @@ def peak_accuracy(run: RunResult) -> Finding:
         return (top.step - crossed.step) / sizes(run, lane).steps_per_epoch
 
     found = _by_rate(run, distance)
-    seen = [accuracy_at(arrays, detectors.peak(*curve(arrays, "lambda_k1_raw")).step) or 0 for _, arrays in by_rate(run)]
+    seen = [
+        accuracy_at(arrays, detectors.peak(*curve(arrays, "lambda_k1_raw")).step) or 0 for _, arrays in by_rate(run)
+    ]
     told = f"{_told(found, ' epochs after')}; training accuracy at the peaks {min(seen):.2f} to {max(seen):.2f}"
     return Finding(within(*_columns(found), margin=PEAK_EPOCHS), told)
 
@@ -95,7 +96,7 @@ def direct(run: RunResult, lane: dict[str, Any], arrays: dict[str, Any]) -> tupl
     Raises:
         NotMeasured: it was not reached, or from the first measurement on.
     """
-    found = detections(run, lane, arrays)["D1"]
+    found = recorded.direct(run, lane, arrays)
     if found.step is None or found.note:
         raise NotMeasured(f"break-even of eta {rate_of(lane):g}, seed {lane['seed']}: {found.note}")
     return found.step, float(np.interp(found.step, *curve(arrays, "lambda_h1")))
@@ -153,7 +154,9 @@ def parting(run: RunResult) -> Finding:
     """
     lanes = by_rate(run)
     rates = sorted({rate_of(lane) for lane, _ in lanes})
-    control = {(rate_of(lane), lane["seed"]): arrays for lane, arrays in trained(run) if lane["arm"].startswith(CONTROL)}
+    control = {
+        (rate_of(lane), lane["seed"]): arrays for lane, arrays in trained(run) if lane["arm"].startswith(CONTROL)
+    }
     own = {(rate_of(lane), lane["seed"]): arrays for lane, arrays in lanes}
     more, told = [], []
     for small, large in zip(rates, rates[1:], strict=False):
@@ -163,7 +166,9 @@ def parting(run: RunResult) -> Finding:
             steps, points = points_of(arrays)
             above = np.interp(steps, *curve(arrays, "lambda_k1_raw")) > maximum(other, "lambda_k1_raw").smoothed
             if not above.any() or above.all():
-                raise NotMeasured(f"lambda_K of eta {small:g} is {'always' if above.any() else 'never'} above that maximum")
+                raise NotMeasured(
+                    f"lambda_K of eta {small:g} is {'always' if above.any() else 'never'} above that maximum"
+                )
             far, near = (
                 detectors.distances(points, points_of(a)[1]).min(axis=1) + 1e-12 for a in (other, control[small, seed])
             )

@@ -110,7 +110,7 @@ def detections(run: RunResult, lane: dict[str, Any], arrays: dict[str, Any]) -> 
     """Every detector on one lane, in the order of `DETECTORS`; D5 against the lane of the next larger rate and same seed."""
     found = {}
     for name, detect in (
-        ("D1", lambda: _direct(run, lane, arrays)),
+        ("D1", lambda: direct(run, lane, arrays)),
         ("D2 K", lambda: detectors.peak(*curve(arrays, "lambda_k1_raw"))),
         ("D2 H", lambda: detectors.peak(*curve(arrays, "lambda_h1"))),
         ("D3", lambda: detectors.stretch(*curve(arrays, "next_step/alpha_star"))),
@@ -124,7 +124,12 @@ def detections(run: RunResult, lane: dict[str, Any], arrays: dict[str, Any]) -> 
     return found
 
 
-def _direct(run: RunResult, lane: dict[str, Any], arrays: dict[str, Any]) -> Detection:
+def direct(run: RunResult, lane: dict[str, Any], arrays: dict[str, Any]) -> Detection:
+    """D1: when equation 1 is first crossed from below.
+
+    Raises:
+        NotMeasured: the lane has momentum, or the break_even probe was off.
+    """
     if (lane_config(run, lane).optimizer.get("momentum") or 0.0) > 0:
         raise NotMeasured("equation 1 is for SGD without momentum")
     steps, found = stability_of(run, lane, arrays)

@@ -1,4 +1,4 @@
-"""Synthetic runs for the claims on maxima, on equal accuracy, on BatchNorm and on the estimator; see `lrjax.papers.synthetic`."""
+"""Synthetic runs for the claims on maxima, equal accuracy, BatchNorm and the estimator; see `lrjax.papers.synthetic`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -31,7 +31,7 @@ def _ordered(
 
     def draw(effect: float, generator: np.random.Generator) -> RunResult:
         run = blank("break_even", experiment, sweep__seed=SEEDS)
-        ranks = sorted({of(lane) for lane in run.lanes} - {None})
+        ranks = sorted({setting for lane in run.lanes if (setting := of(lane)) is not None})
 
         def arrays(lane: dict[str, Any]) -> dict[str, np.ndarray]:
             setting = of(lane)
@@ -178,9 +178,7 @@ SYNTHETIC: dict[str, Synthetic] = {
     "conjecture_1_batch": _order("lambda_k1_raw", "E3_full", _batch, RATIO),
     "conjecture_2_batch": _order("trace_over_lambda", "E3_full", _batch, 1 / 1.5, SMALL),
     "momentum": _order("lambda_k1_raw", "E8", _momentum, 1 / RATIO),
-    "equal_accuracy": _seeds(
-        _equal_accuracy, "a ratio of 4, seeds 0.15 apart in its logarithm", passes=_untrained
-    ),
+    "equal_accuracy": _seeds(_equal_accuracy, "a ratio of 4, seeds 0.15 apart in its logarithm", passes=_untrained),
     "norm_trains_at_one": _seeds(
         _trains, "training accuracy 0.4 against a divergence, seeds 0.02 apart", learns=_learns_nothing
     ),

@@ -172,9 +172,7 @@ _ORDER, _HOVERS, _STRETCH = _runs("E3", _order), _runs("E3", _hovers), _runs("E2
 _PARTING = _runs("E1", _parting)
 SYNTHETIC: dict[str, Synthetic] = {
     "peak_accuracy": _with_maxima(_PEAK, "a peak at the mark, seeds half an epoch apart", passes=_untrained),
-    "correlated_growth": Synthetic(
-        _GROWTH, "a rise of e^2 with noise of 0.3", _broken(_GROWTH, sampled=_few)
-    ),
+    "correlated_growth": Synthetic(_GROWTH, "a rise of e^2 with noise of 0.3", _broken(_GROWTH, sampled=_few)),
     "break_even_order": Synthetic(
         _ORDER,
         "steps and lambda_H that differ by a factor of 4, seeds 0.15 apart in the logarithm",

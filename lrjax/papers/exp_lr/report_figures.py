@@ -188,6 +188,7 @@ def _twins(arms: Arms) -> tuple[str, list[str]] | None:
 def _distance(arms: Arms, reference: str, others: list[str]) -> Figure:
     fig, axes = canvas(1, 1, height=3.2)
     axis, colours = axes[0, 0], _colours(arms)
+    axis.set(xscale="log", yscale="log")  # before there is data, which may have nothing positive
     for name in others:
         for place, ((_, one), (_, other)) in enumerate(zip(arms[reference], arms[name], strict=True)):
             steps, distance = logit_distance(one, other)
@@ -200,8 +201,6 @@ def _distance(arms: Arms, reference: str, others: list[str]) -> Figure:
     if len(seeds) > 1:
         steps, distance = logit_distance(seeds[0], seeds[1])
         axis.plot(steps[steps > 0], distance[steps > 0], color=GREY, linestyle="--", label="two seeds of one arm")
-    axis.set_yscale("log")
-    axis.set_xscale("log")
     axis.set_xlabel("step")
     axis.set_ylabel("largest difference of logits")
     legend_below(fig, 2)

@@ -15,9 +15,21 @@
   };
   const css = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const short = value => value == null ? "" : value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e6)
-    ? value.toExponential(2) : String(+value.toPrecision(4));
+    ? value.toExponential(2).replace(/\.?0+e/, "e").replace("e+", "e") : String(+value.toPrecision(4));
   const steps = value => Math.abs(value) >= 1e6 ? +(value / 1e6).toPrecision(4) + "M"
     : Math.abs(value) >= 1e3 ? +(value / 1e3).toPrecision(4) + "k" : String(value);
+
+  // Where a logarithmic axis has labels: at 1, 2 and 5 of each decade, at each, or at every so many, about six in all.
+  const decades = (_, __, min, max) => {
+    const low = Math.floor(Math.log10(min)), high = Math.ceil(Math.log10(max));
+    const every = Math.max(1, Math.ceil((high - low) / 6));
+    const found = [];
+    for (let power = low; power <= high; power++) {
+      if (power % every) continue;
+      for (const digit of high - low <= 2 ? [1, 2, 5] : [1]) found.push(+`${digit}e${power}`);
+    }
+    return found.filter(value => value >= min * 0.999 && value <= max * 1.001);
+  };
 
   // Beyond the palette, hues go round by the golden angle; seeds of a setting share its colour and differ in dashes.
   const colour = setting => {
@@ -83,7 +95,7 @@
         }))],
         axes: [
           { ...axis, values: (_, splits) => splits.map(steps), size: 32 },
-          { ...axis, values: (_, splits) => splits.map(value => value == null ? "" : short(value)), size },
+          { ...axis, values: (_, splits) => splits.map(value => value == null ? "" : short(value)), size, ...(slot.log ? { splits: decades, filter: (_, splits) => splits } : {}) },
         ],
         hooks: {
           setCursor: [plot => {
