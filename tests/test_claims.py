@@ -11,11 +11,11 @@ from lrjax.papers.claim import (
     Finding,
     NotMeasured,
     judge,
-    print_table,
     reported,
     summary,
-    table,
 )
+from lrjax.papers.premise import Held, Premise
+from lrjax.papers.terminal import print_table, table
 
 
 def claim(check, **changes):
@@ -198,3 +198,18 @@ def test_a_smoke_run_decides_nothing_but_shows_its_numbers():
     assert smoke["verdict"] == "not judged"
     assert "ratio 2" in smoke["measured"]
     assert small["verdict"] == "contradicted"
+
+
+def test_the_terminal_and_the_page_show_premises_whether_they_hold_or_not(run):
+    good = Premise("seeds(1)", "there is a seed", lambda run: Held(True, "1 seed"))
+    bad = Premise("peaked", "the maximum is past", lambda run: Held(False, "at 95% of the run"))
+    (entry,) = judge([claim(finds("supported"), premises=(good, bad))], run)
+    printed = table([entry])
+    assert "premise   seeds(1) holds: 1 seed" in printed
+    assert "premise   peaked DOES NOT HOLD: at 95% of the run" in printed
+    assert "not judged: peaked does not hold: at 95% of the run" in printed
+
+
+def test_a_claim_that_is_not_the_papers_reports_no_number_of_it(run):
+    entries = judge([claim(finds("supported"), origin=origin) for origin in ("paper", "implied", "ours")], run)
+    assert [entry["paper_reports"] for entry in entries] == [NOT_PUBLISHED, OURS, OURS]

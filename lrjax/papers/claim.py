@@ -1,18 +1,14 @@
-"""Claims: a paper's statements as functions of the run directory, their verdicts, and the table of both.
+"""Claims: a paper's statements as functions of the run directory, their premises and their verdicts.
 
-A claim can come out negative. `judge` keeps every verdict it gets, and `table` prints them all.
+A claim can come out negative: `judge` keeps every verdict it gets.
 """
 
-import os
 import re
-import shutil
-import sys
-import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,7 +18,7 @@ from lrjax.experiment.rundir.lanes import NotJudged as NotJudged
 from lrjax.experiment.rundir.lanes import NotMeasured as NotMeasured
 from lrjax.experiment.rundir.lanes import whole
 from lrjax.experiment.rundir.metrics import RunResult
-from lrjax.papers.premises import Premise, held
+from lrjax.papers.premise import Premise, held
 
 VERDICTS = ("supported", "contradicted", "inconclusive")  # of a check that could decide
 NOT_JUDGED = "not judged"  # it could not have: what it needs is not there
@@ -30,14 +26,6 @@ SHOWN = (*VERDICTS, NOT_JUDGED)
 NOT_PUBLISHED = "not published in a form we could read"
 ORIGINS = ("paper", "implied", "ours")  # the statement stands there, follows from its formulas, or is of this library
 OURS = "not a claim of the paper"
-
-_ANSI = {
-    "supported": "\x1b[1;32m",
-    "contradicted": "\x1b[1;31m",
-    "inconclusive": "\x1b[1;33m",
-    NOT_JUDGED: "\x1b[1;33m",
-}
-_ANSI_END = "\x1b[0m"
 
 
 class Finding(NamedTuple):
@@ -256,54 +244,3 @@ def summary(entries: Sequence[dict[str, Any]]) -> str:
     noun = "claim" if len(entries) == 1 else "claims"
     shown = SHOWN if counts[NOT_JUDGED] else VERDICTS
     return f"{len(entries)} {noun}: " + ", ".join(f"{counts[verdict]} {verdict}" for verdict in shown)
-
-
-def table(entries: Sequence[dict[str, Any]], color: bool = False, width: int = 100) -> str:
-    """Lay out judged claims for a terminal: a block a claim, the verdict first, long text wrapped to `width`.
-
-    Args:
-        entries: what `judge` returned, or the content of a `claims.json`.
-        color: paint the verdict words with ANSI codes; they stay words either way.
-        width: columns of the terminal; less than 40 is taken as 40.
-
-    Returns:
-        The text, without a newline at its end.
-
-    Example:
-        >>> print(table([{"verdict": "supported", "id": "c1", "statement": "Loss falls.", "measured": "ratio 0.1",
-        ...               "expected": "ratio < 1", "paper_reports": "0.12"}]))
-        supported     c1
-            Loss falls.
-            measured  ratio 0.1
-            expected  ratio < 1
-            paper     0.12
-        <BLANKLINE>
-        1 claim: 1 supported, 0 contradicted, 0 inconclusive
-    """
-    if not entries:
-        return "This experiment judges no claim."
-    blocks = [_block(entry, color, max(width, 40)) for entry in entries]
-    return "\n\n".join([*blocks, textwrap.fill(summary(entries), max(width, 40))])
-
-
-def _block(entry: dict[str, Any], color: bool, width: int) -> str:
-    word = entry["verdict"].ljust(max(map(len, VERDICTS)))
-    if color:
-        word = f"{_ANSI[entry['verdict']]}{word}{_ANSI_END}"
-    facts = (("measured", "measured"), ("expected", "expected"), ("paper", "paper_reports"))
-    lines = [f"{word}  {entry['id']}", *_wrapped("    ", entry["statement"], width)]
-    for label, key in facts:
-        lines += _wrapped(f"    {label:<8}  ", str(entry[key]), width)
-    return "\n".join(lines)
-
-
-def _wrapped(first: str, text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, width, initial_indent=first, subsequent_indent=" " * len(first))
-
-
-def print_table(entries: Sequence[dict[str, Any]], stream: TextIO | None = None) -> None:
-    """Print `table` as wide as the terminal; in colour only on a terminal, and never if NO_COLOR is set."""
-    out = sys.stdout if stream is None else stream
-    color = out.isatty() and not os.environ.get("NO_COLOR")
-    width = min(shutil.get_terminal_size((100, 24)).columns, 120)
-    print(table(entries, color=color, width=width), file=out)

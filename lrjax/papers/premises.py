@@ -7,99 +7,36 @@ the number that shows it. A `Selector` picks the lanes that a claim compares:
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lrjax.errors import check
-from lrjax.experiment.rundir.lanes import Lanes, NotMeasured, diverged, lanes, recorded
+from lrjax.experiment.rundir.lanes import NotMeasured, recorded
 from lrjax.experiment.rundir.metrics import RunResult
+from lrjax.papers.premise import (
+    LAST,
+    Held,
+    Premise,
+    Reader,
+    Selector,
+    chosen,
+    course_of,
+    every_lane,
+    lane_name,
+    late_move,
+    setting_name,
+    setting_of,
+)
+from lrjax.papers.premise import last_of as last_of
+from lrjax.papers.premise import of_arms as of_arms
 from lrjax.papers.statistics import mean_of
 
-Selector: TypeAlias = Callable[[RunResult], Lanes]
-Reader: TypeAlias = Callable[[dict[str, Any], Any], float]
-
 BEFORE_END = 0.2  # of a run: a maximum later than this may still rise
-LAST = 0.1  # of a run, over which it must have converged
 SATURATED = 0.02  # from floor or ceiling
 SIGMAS = 5.0  # above chance
 FEWEST = 10  # samples of an instrument
-
-
-class Held(NamedTuple):
-    """Whether a premise holds, and the number behind it in words."""
-
-    holds: bool
-    measured: str
-
-
-@dataclass(frozen=True)
-class Premise:
-    """One condition on a run.
-
-    Args:
-        name: short, with its parameter, e.g. "seeds(3)".
-        statement: when it holds, in a sentence.
-        evaluate: run -> `Held`; may raise `NotMeasured(reason)`, which counts as not held.
-
-    Example:
-        >>> Premise("steps", "the run has steps", lambda run: Held(True, "100 steps")).evaluate(None).holds
-        True
-    """
-
-    name: str
-    statement: str
-    evaluate: Callable[[Any], Held]
-
-
-def every_lane(run: RunResult) -> Lanes:
-    """All lanes that recorded something and did not diverge: the `Selector` of a claim about all of them."""
-    return [pair for pair in recorded(run) if not diverged(pair[0])]
-
-
-def of_arms(*arms: str) -> Selector:
-    """A `Selector`: the lanes of some arms.
-
-    Example:
-        >>> of_arms("decay").__name__
-        'decay'
-    """
-
-    def select(run: RunResult) -> Lanes:
-        return lanes(run, arms)
-
-    select.__name__ = ", ".join(arms)
-    return select
-
-
-def setting_of(lane: Mapping[str, Any]) -> tuple:
-    """What a lane is besides its seed: its arm and what the sweep set.
-
-    Example:
-        >>> setting_of({"arm": "main", "values": {"seed": 2, "e": 1.1}})
-        ('main', ('e', 1.1))
-    """
-    values = lane.get("values") or {}
-    return (lane["arm"], *sorted((key, value) for key, value in values.items() if key != "seed"))
-
-
-def _named(setting: tuple) -> str:
-    arm, *values = setting
-    return " ".join([arm, *(f"{key.rsplit('.', 1)[-1]}={value}" for key, value in values)])
-
-
-def _label(lane: Mapping[str, Any]) -> str:
-    return f"{_named(setting_of(lane))} seed {lane['seed']}"
-
-
-def _chosen(run: RunResult, select: Selector) -> Lanes:
-    found = select(run)
-    if not found:
-        raise NotMeasured("this run has no lane that the claim compares")
-    return found
 
 
 def seeds(count: int = 3, select: Selector = every_lane) -> Premise:
@@ -116,31 +53,13 @@ def seeds(count: int = 3, select: Selector = every_lane) -> Premise:
 
     def evaluate(run: RunResult) -> Held:
         found: dict[tuple, set] = defaultdict(set)
-        for lane, _ in _chosen(run, select):
+        for lane, _ in chosen(run, select):
             found[setting_of(lane)].add(lane["seed"])
         setting, own = min(found.items(), key=lambda item: len(item[1]))
         each = f"{len(own)} seed{'s' * (len(own) != 1)}"
-        return Held(len(own) >= count, f"{each} in {_named(setting)}, the fewest of {len(found)} settings")
+        return Held(len(own) >= count, f"{each} in {setting_name(setting)}, the fewest of {len(found)} settings")
 
     return Premise(f"seeds({count})", f"every compared setting has {count} independent seeds or more", evaluate)
-
-
-def last_of(name: str) -> Reader:
-    """A `Reader`: the last record of an array that is finite.
-
-    Example:
-        >>> last_of("accuracy/test")({}, {"accuracy/test": np.array([0.1, 0.5])})
-        0.5
-    """
-
-    def read(lane: dict[str, Any], arrays: Any) -> float:
-        values = np.asarray(arrays.get(name, ()), np.float64)
-        values = values[np.isfinite(values)]
-        if not values.size:
-            raise NotMeasured(f"{name} was not recorded: its probe was off")
-        return float(values[-1])
-
-    return read
 
 
 def learned(
@@ -169,11 +88,11 @@ def learned(
     error = float(np.sqrt(chance * (1 - chance) / examples))
 
     def evaluate(run: RunResult) -> Held:
-        found = [(read(lane, arrays), lane) for lane, arrays in _chosen(run, select)]
+        found = [(read(lane, arrays), lane) for lane, arrays in chosen(run, select)]
         best = level if level is not None else _best(run, read)
         least = max(chance + SIGMAS * error, share * best)
         value, lane = min(found, key=lambda pair: pair[0])
-        return Held(value >= least, f"{value:.3f} in {_label(lane)}, the lowest; {least:.3f} is asked for")
+        return Held(value >= least, f"{value:.3f} in {lane_name(lane)}, the lowest; {least:.3f} is asked for")
 
     words = "the published level" if level is not None else "the best setting's level"
     statement = f"accuracy is above chance by {SIGMAS:g} standard errors and at least {share:g} of {words}"
@@ -188,32 +107,6 @@ def _best(run: RunResult, read: Reader) -> float:
         except NotMeasured:
             continue
     return max(float(np.mean(values)) for values in found.values())
-
-
-class Course(NamedTuple):
-    """A quantity through a lane's training: steps and values, both [n]."""
-
-    steps: NDArray[np.float64]
-    values: NDArray[np.float64]
-
-
-def course_of(arrays: Any, name: str) -> Course:
-    """A recorded array with its steps, where it is finite; an array "step/..." has one entry a step.
-
-    Raises:
-        NotMeasured: it was not recorded.
-
-    Example:
-        >>> course_of({"probe/step": np.array([0, 5]), "probe/x": np.array([1.0, 2.0])}, "probe/x").steps.tolist()
-        [0.0, 5.0]
-    """
-    values = np.asarray(arrays.get(name, ()), np.float64)
-    if not values.size:
-        raise NotMeasured(f"{name} was not recorded: its probe was off")
-    group = name.rsplit("/", 1)[0]
-    steps = np.arange(len(values)) if group == "step" else np.asarray(arrays[f"{group}/step"])
-    known = np.isfinite(values)
-    return Course(np.asarray(steps, np.float64)[: len(values)][known], values[known])
 
 
 def converged(select: Selector, slope: float, name: str) -> Premise:
@@ -233,27 +126,13 @@ def converged(select: Selector, slope: float, name: str) -> Premise:
 
     def evaluate(run: RunResult) -> Held:
         moves = []
-        for lane, arrays in _chosen(run, select):
-            moves.append((abs(_late_move(course_of(arrays, name), float(lane["steps"]))), lane))
+        for lane, arrays in chosen(run, select):
+            moves.append((abs(late_move(course_of(arrays, name), float(lane["steps"]))), lane))
         move, lane = max(moves, key=lambda pair: pair[0])
-        return Held(move <= slope, f"{name} moves by {move:.3g} of its range at the end of {_label(lane)}, the most")
+        return Held(move <= slope, f"{name} moves by {move:.3g} of its range at the end of {lane_name(lane)}, the most")
 
     statement = f"over the last {LAST:.0%} of training {name} moves by {slope:g} of its range at most"
     return Premise(f"converged({slope:g})", statement, evaluate)
-
-
-def _late_move(found: Course, steps: float) -> float:
-    """The move of a fitted line over the last tenth of a run, in units of the whole range."""
-    late = found.steps >= (1 - LAST) * steps
-    if late.sum() < 3:
-        late[-3:] = True
-    if late.sum() < 3:
-        raise NotMeasured(f"{late.sum()} measurements are too few for a slope")
-    span = float(np.ptp(found.values))
-    if span == 0:
-        return 0.0
-    line = np.polynomial.Polynomial.fit(found.steps[late], found.values[late], 1)
-    return float(line(found.steps[late][-1]) - line(found.steps[late][0])) / span
 
 
 def peaked(name: str, select: Selector = every_lane, smooth: Callable[[ArrayLike], NDArray] | None = None) -> Premise:
@@ -271,12 +150,12 @@ def peaked(name: str, select: Selector = every_lane, smooth: Callable[[ArrayLike
 
     def evaluate(run: RunResult) -> Held:
         places = []
-        for lane, arrays in _chosen(run, select):
+        for lane, arrays in chosen(run, select):
             found = course_of(arrays, name)
             values = found.values if smooth is None else np.asarray(smooth(found.values))
             places.append((float(found.steps[int(np.argmax(values))]) / float(lane["steps"]), lane))
         place, lane = max(places, key=lambda pair: pair[0])
-        told = f"the maximum of {name} lies at {place:.0%} of the run in {_label(lane)}, the latest"
+        told = f"the maximum of {name} lies at {place:.0%} of the run in {lane_name(lane)}, the latest"
         return Held(place <= 1 - BEFORE_END, told)
 
     statement = f"the maximum of {name} lies {BEFORE_END:.0%} of the run or more before its end in every compared lane"
@@ -301,8 +180,8 @@ def matched(
         told = []
         for name, of in what.items():
             found: dict[str, str] = {}  # a value -> the first lane that has it
-            for lane, arrays in _chosen(run, select):
-                found.setdefault(str(of(run, lane, arrays)), _label(lane))
+            for lane, arrays in chosen(run, select):
+                found.setdefault(str(of(run, lane, arrays)), lane_name(lane))
             if len(found) > 1:
                 return Held(False, f"{name}: " + ", ".join(f"{value} in {label}" for value, label in found.items()))
             told.append(f"{name} {next(iter(found))}")
@@ -327,10 +206,10 @@ def unsaturated(select: Selector, *, read: Reader, floor: float = 0.0, ceiling: 
     edge = SATURATED * (ceiling - floor)
 
     def evaluate(run: RunResult) -> Held:
-        found = [(read(lane, arrays), lane) for lane, arrays in _chosen(run, select)]
+        found = [(read(lane, arrays), lane) for lane, arrays in chosen(run, select)]
         value, lane = min(found, key=lambda pair: min(pair[0] - floor, ceiling - pair[0]))
         free = min(value - floor, ceiling - value) > edge
-        return Held(free, f"{value:.3f} in {_label(lane)}, the closest to {floor:g} or {ceiling:g}")
+        return Held(free, f"{value:.3f} in {lane_name(lane)}, the closest to {floor:g} or {ceiling:g}")
 
     return Premise("unsaturated", f"no compared lane is within {SATURATED:.0%} of {floor:g} or {ceiling:g}", evaluate)
 
@@ -351,15 +230,15 @@ def instrument(name: str, tolerance: float, select: Selector = every_lane, sampl
 
     def evaluate(run: RunResult) -> Held:
         found = []
-        for lane, arrays in _chosen(run, select):
+        for lane, arrays in chosen(run, select):
             values = np.asarray(arrays.get(name, ()), np.float64)
             values = values.reshape(len(values), -1)[:, :1] if values.size else values
             values = values[np.isfinite(values)]
             if values.size < samples:
-                return Held(False, f"{values.size} measurements in {_label(lane)}; {samples} are asked for")
+                return Held(False, f"{values.size} measurements in {lane_name(lane)}; {samples} are asked for")
             found.append((float(np.median(values)), lane))
         worst, lane = max(found, key=lambda pair: pair[0])
-        return Held(worst <= tolerance, f"median {name} {worst:.2g} in {_label(lane)}, the largest")
+        return Held(worst <= tolerance, f"median {name} {worst:.2g} in {lane_name(lane)}, the largest")
 
     statement = f"median {name} is {tolerance:g} at most, and each lane has {samples} measurements or more"
     return Premise(f"instrument({tolerance:g})", statement, evaluate)
@@ -416,30 +295,3 @@ def exact(deviation: Callable[[RunResult], float] | None = None, most: float = 0
         return Held(found <= most, f"a control that differs by one rounding parts by {found:.2g}; {most:g} is allowed")
 
     return Premise("exact", "the run is in float64, or a control that differs by one rounding stays close", evaluate)
-
-
-def held(premises: Sequence[Premise], run: RunResult) -> list[dict[str, Any]]:
-    """Evaluates premises, in order.
-
-    Returns:
-        One dict each: premise, statement, holds, measured. What was not measured does not hold.
-
-    Raises:
-        LrjaxError: two premises have one name.
-
-    Example:
-        >>> held([Premise("steps", "has steps", lambda run: Held(False, "0 steps"))], None)
-        [{'premise': 'steps', 'statement': 'has steps', 'holds': False, 'measured': '0 steps'}]
-    """
-    names = [premise.name for premise in premises]
-    check(len(set(names)) == len(names), f"two premises of one claim have the same name: {', '.join(names)}")
-    found = []
-    for premise in premises:
-        try:
-            holds, measured = premise.evaluate(run)
-        except NotMeasured as reason:
-            holds, measured = False, f"not measured: {reason}"
-        found.append(
-            {"premise": premise.name, "statement": premise.statement, "holds": bool(holds), "measured": measured}
-        )
-    return found

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lrjax.errors import LrjaxError, check, refuse
 from lrjax.experiment.config.load import read_spec
-from lrjax.papers.claim import print_table
+from lrjax.papers.terminal import print_table
 from lrjax.report import Judged, report
 from lrjax.report.collection import is_collection, write_collection
 from lrjax.report.compare import write_comparison

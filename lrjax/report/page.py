@@ -36,6 +36,19 @@ class Picture(NamedTuple):
     table: Table | None = None
 
 
+def held_words(premises: Sequence[dict[str, Any]]) -> str:
+    """How many premises of a claim hold, in words.
+
+    Example:
+        >>> held_words([{"holds": True}, {"holds": True}]), held_words([{"holds": True}, {"holds": False}])
+        ('2 premises hold', '1 of 2 premises does not hold')
+    """
+    failed, count = sum(not premise["holds"] for premise in premises), len(premises)
+    if not failed:
+        return f"{count} premise{'s hold' if count != 1 else ' holds'}"
+    return f"{failed} of {count} premise{'s' * (count != 1)} {'does' if failed == 1 else 'do'} not hold"
+
+
 def render(
     run: RunResult,
     entries: Sequence[dict[str, Any]],
@@ -171,6 +184,7 @@ _TEMPLATES.filters |= {
     "known": _known,
     "loss": _loss,
     "verdicts": _verdicts,
+    "hold": held_words,
 }
 _TEMPLATES.globals |= {
     # Without the end of line that is no part of what a browser hashes.

@@ -23,7 +23,8 @@ from lrjax.experiment.loop.stopping import INTERRUPTED, Preempted, handled
 from lrjax.experiment.loop.sweep import Group, expand, points
 from lrjax.experiment.rundir import workdirs
 from lrjax.experiment.rundir.sinks import named
-from lrjax.papers.claim import claims_in, print_table
+from lrjax.papers.claim import claims_in
+from lrjax.papers.terminal import print_table
 from lrjax.probes.run import run
 from lrjax.report import dry_run, write_report
 from lrjax.report.own import paper_for, unregistered

@@ -8,6 +8,7 @@ import pytest
 from lrjax.errors import LrjaxError
 from lrjax.papers import premises
 from lrjax.papers.claim import Claim, Finding, judge
+from lrjax.papers.premise import held
 from lrjax.papers.premises import NotMeasured, every_lane, last_of, of_arms
 
 STEPS = np.arange(0, 101, 5)
@@ -186,4 +187,4 @@ def test_diverged_lanes_are_no_seeds():
 
 def test_two_premises_of_one_name_are_refused():
     with pytest.raises(LrjaxError, match="same name"):
-        premises.held((premises.seeds(3), premises.seeds(3)), run(*THREE))
+        held((premises.seeds(3), premises.seeds(3)), run(*THREE))
