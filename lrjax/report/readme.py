@@ -1,7 +1,8 @@
 """python -m lrjax.report.readme [--check]: the tables of results in README.md and docs/results.md, from docs/results/*.json.
 
 Each of those files is the claims.json of a real run, named <paper>-<experiment>.json. No number in a table is typed. The
-README has one row a paper, docs/results.md one row a claim.
+README has one row a paper and counts what the papers themselves state; docs/results.md has one row a claim and setting. A
+claim of an experiment without such a file is "not judged: no record".
 """
 
 import argparse
@@ -15,7 +16,8 @@ from typing import Any
 
 from lrjax.errors import LrjaxError
 from lrjax.experiment.config.listing import list_experiments
-from lrjax.papers.claim import SHOWN, reported
+from lrjax.papers import PAPERS
+from lrjax.papers.claim import NOT_JUDGED, ORIGINS, SHOWN, reported
 from lrjax.report.page import duration
 
 START = "<!-- results:start -->"
@@ -27,7 +29,8 @@ TITLES = {
     "exp_lr": "An Exponential Learning Rate Schedule",
 }
 ARXIV = {"lr_decay": "1908.01878", "break_even": "2002.09572", "benign_osc": "2310.17074", "exp_lr": "1910.07454"}
-_COLUMNS = ("Claim", "Command", "Ours", "Paper reports", "Verdict", "Wall time (scale)")
+NO_RECORD = "not judged: no record"
+_COLUMNS = ("Claim", "From", "Command", "Ours", "Paper reports", "Verdict", "Wall time (scale)")
 _KEYS = (
     "id",
     "paper",
@@ -39,11 +42,19 @@ _KEYS = (
     "command",
     "wall_time_s",
     "scale",
+    "from",
+    "premises",
 )
 
 
-def claims_of(results: Path) -> dict[str, list[dict[str, Any]]]:
-    """paper -> its judged claims in a directory of `<paper>-<experiment>.json` files, which may be empty or missing.
+def claims_of(
+    results: Path, listed: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> dict[str, list[dict[str, Any]]]:
+    """paper -> its claims: judged in a directory of `<paper>-<experiment>.json` files, or without a record.
+
+    Args:
+        results: the directory, which may be empty or missing.
+        listed: paper -> all of its experiments; claims of those without a file are "not judged".
 
     Raises:
         LrjaxError: a file is not the claims.json that its name promises.
@@ -56,14 +67,41 @@ def claims_of(results: Path) -> dict[str, list[dict[str, Any]]]:
     for path in sorted(results.glob("*.json")):
         for entry in _load(path):
             by_paper.setdefault(entry["paper"], []).append(entry)
+    for paper, experiments in listed.items():
+        recorded = {entry["experiment"] for entry in by_paper.get(paper, ())}
+        for experiment in experiments:
+            if experiment not in recorded and paper in PAPERS:
+                by_paper.setdefault(paper, []).extend(_without_record(paper, experiment))
     return by_paper
 
 
-def summary_table(results: Path) -> str:
-    """The Markdown table of the README: one row a paper, with the number of its claims under each verdict.
+def _without_record(paper: str, experiment: str) -> list[dict[str, Any]]:
+    command = f"python -m lrjax.main --config=configs/{paper}.py:{experiment}"
+    return [
+        {
+            "id": claim.id,
+            "paper": paper,
+            "experiment": experiment,
+            "from": claim.origin,
+            "statement": claim.statement,
+            "verdict": NOT_JUDGED,
+            "measured": NO_RECORD,
+            "paper_reports": reported(claim.source, claim.paper_reports, claim.origin),
+            "command": command,
+            "wall_time_s": None,
+            "scale": None,
+        }
+        for claim in PAPERS[paper].CLAIMS
+        if experiment in claim.experiments
+    ]
+
+
+def summary_table(results: Path, listed: Mapping[str, Sequence[str]] = MappingProxyType({})) -> str:
+    """The Markdown table of the README: one row a paper, with the number of its own statements under each verdict.
 
     Args:
         results: see `claims_of`.
+        listed: see `claims_of`.
 
     Example:
         >>> print(summary_table(Path("no/such/directory")).splitlines()[0])
@@ -73,8 +111,8 @@ def summary_table(results: Path) -> str:
         ("Paper", *(verdict.capitalize() for verdict in SHOWN), "Default experiment", "Every claim")
     ]
     rows.append(("---",) * len(rows[0]))
-    for paper, entries in claims_of(results).items():
-        counts = Counter(entry["verdict"] for entry in entries)
+    for paper, entries in claims_of(results, listed).items():
+        counts = Counter(entry["verdict"] for entry in entries if entry["from"] == "paper")
         title = TITLES.get(paper, paper)
         linked = f"[{title}](https://arxiv.org/abs/{ARXIV[paper]})" if paper in ARXIV else title
         command = f"`python -m lrjax.main --config=configs/{paper}.py`"
@@ -102,8 +140,9 @@ def claims_tables(results: Path, listed: Mapping[str, Sequence[str]] = MappingPr
         ## How Does Learning Rate Decay Help
     """
     sections = []
-    for paper, entries in claims_of(results).items():
-        missing = [name for name in listed.get(paper, ()) if name not in {entry["experiment"] for entry in entries}]
+    for paper, entries in claims_of(results, listed).items():
+        recorded = {entry["experiment"] for entry in entries if entry["measured"] != NO_RECORD}
+        missing = [name for name in listed.get(paper, ()) if name not in recorded]
         parts = [f"## {TITLES.get(paper, paper)}"]
         if entries:
             parts.append(_table([_COLUMNS, ("---",) * len(_COLUMNS), *map(_row, entries)]))
@@ -149,6 +188,8 @@ def _load(path: Path) -> list[dict[str, Any]]:
             raise LrjaxError(
                 f"{path}: claim {entry['id']!r} has the verdict {entry['verdict']!r}; it must be {_either(SHOWN)}."
             )
+        if entry["from"] not in ORIGINS:
+            raise LrjaxError(f"{path}: claim {entry['id']!r} is from {entry['from']!r}; it must be {_either(ORIGINS)}.")
         if path.stem != f"{entry['paper']}-{entry['experiment']}":
             raise LrjaxError(
                 f"{path} holds claims of {entry['paper']}, {entry['experiment']}; "
@@ -167,11 +208,11 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 def _row(entry: dict[str, Any]) -> tuple[str, ...]:
     command = f"`{_line(entry['command'])}`" if entry["command"] else ""
-    took = duration(entry["wall_time_s"]) + (f" ({entry['scale']})" if entry["scale"] else "")
-    paper = reported(entry.get("source", ""), entry["paper_reports"])
-    texts = (entry["statement"], entry["measured"], paper, entry["verdict"], took)
+    took = "" if entry["wall_time_s"] is None else duration(entry["wall_time_s"])
+    took += f" ({entry['scale']})" if entry["scale"] else ""
+    texts = (entry["statement"], entry["measured"], entry["paper_reports"], entry["verdict"], took)
     claim, ours, paper, verdict, took = map(_cell, texts)
-    return claim, command, ours, paper, verdict, took
+    return claim, entry["from"], command, ours, paper, verdict, took
 
 
 def _line(text: str) -> str:
@@ -191,7 +232,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = parser.parse_args(argv)
     results = flags.root / "docs" / "results"
     try:
-        tables = {"README.md": summary_table(results), "docs/results.md": claims_tables(results, _listed())}
+        tables = {"README.md": summary_table(results, _listed()), "docs/results.md": claims_tables(results, _listed())}
         changed = {}
         for name, content in tables.items():
             path = flags.root / name

@@ -5,6 +5,7 @@ import pytest
 
 from lrjax.errors import LrjaxError
 from lrjax.experiment.config.listing import list_experiments
+from lrjax.papers import PAPERS
 from lrjax.report.readme import ARXIV, END, START, TITLES, claims_tables, main, rewrite, summary_table
 
 
@@ -23,6 +24,8 @@ def entry(**changes):
         "wall_time_s": 38.4,
         "version": "0.1.0",
         "scale": "small",
+        "from": "paper",
+        "premises": [],
     }
     return fields | changes
 
@@ -60,7 +63,7 @@ def test_each_paper_has_a_section_with_one_row_a_claim(checkout):
 
 def test_a_row_holds_claim_command_numbers_verdict_and_wall_time(checkout):
     assert rows(checkout)[0] == (
-        "| The weak feature is learned for e > 1 only. | `python -m lrjax.main --config=configs/benign_osc.py` | "
+        "| The weak feature is learned for e > 1 only. | paper | `python -m lrjax.main --config=configs/benign_osc.py` | "
         "accuracy 0.998 | not published in a form we could read | supported | 38 s (small) |"
     )
     assert "| accuracy 0.41 |" in rows(checkout)[1]
@@ -123,10 +126,28 @@ def test_nothing_is_written_where_one_of_the_files_cannot_be(checkout):
     assert (checkout / "README.md").read_bytes() == before
 
 
-def test_a_claim_of_our_own_is_not_said_to_be_unpublished(tmp_path):
-    store(tmp_path, entry(source="derived here from the paper's model"), entry(source="section 3; constants ours"))
-    shown = [row.split(" | ")[3] for row in rows(tmp_path)]
-    assert shown == ["not a claim of the paper", "not published in a form we could read"]
+def test_the_readme_counts_what_the_papers_state_and_not_what_follows_or_is_ours(tmp_path):
+    store(tmp_path, entry(), entry(id="b", **{"from": "ours"}), entry(id="c", **{"from": "implied"}))
+    assert "| 1 | 0 | 0 | 0 |" in summary_table(tmp_path / "docs" / "results")
+    assert [row.split(" | ")[1] for row in rows(tmp_path)] == ["paper", "ours", "implied"]
+
+
+def test_a_claim_of_an_experiment_without_a_record_is_not_judged_and_nothing_is_carried_over(tmp_path):
+    store(tmp_path, entry())
+    listed = {"benign_osc": ["CLEAR", "E1"]}
+    tables = claims_tables(tmp_path / "docs" / "results", listed)
+    own = [claim for claim in PAPERS["benign_osc"].CLAIMS if "E1" in claim.experiments]
+    assert tables.count("| not judged: no record |") == len(own) > 0
+    assert all(claim.statement in tables for claim in own)
+    count = sum(claim.origin == "paper" for claim in own)
+    assert f"| 1 | 0 | 0 | {count} |" in summary_table(tmp_path / "docs" / "results", listed)
+
+
+def test_claims_judged_without_premises_are_refused(checkout, capsys):
+    old = {key: value for key, value in entry().items() if key != "premises"}
+    store(checkout, old)
+    assert run(checkout) == 1
+    assert "has a claim without 'premises'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("key", ["statement", "command", "measured", "paper_reports"])
@@ -134,7 +155,7 @@ def test_pipes_and_line_breaks_do_not_break_the_row(tmp_path, key):
     store(tmp_path, entry(**{key: "|v| at\nmost 0.1 |u|"}))
     (row,) = [line for line in rows(tmp_path) if "most" in line]
     assert r"\|v\| at most 0.1 \|u\|" in row
-    assert row.replace(r"\|", "").count("|") == 7
+    assert row.replace(r"\|", "").count("|") == 8
 
 
 def test_text_that_looks_like_markup_is_shown_as_text(tmp_path):
@@ -145,7 +166,7 @@ def test_text_that_looks_like_markup_is_shown_as_text(tmp_path):
 def test_experiments_come_in_the_order_of_their_names_whatever_the_disk_says(tmp_path):
     for experiment in ("phase", "CLEAR", "E2"):
         store(tmp_path, entry(experiment=experiment, measured=f"of {experiment}"), name=f"benign_osc-{experiment}")
-    assert [line.split(" | ")[2] for line in rows(tmp_path)] == ["of CLEAR", "of E2", "of phase"]
+    assert [line.split(" | ")[3] for line in rows(tmp_path)] == ["of CLEAR", "of E2", "of phase"]
 
 
 def test_an_unknown_verdict_is_refused(checkout, capsys):
