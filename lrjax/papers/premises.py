@@ -184,9 +184,10 @@ def _best(run: RunResult, read: Reader) -> float:
     found: dict[tuple, list[float]] = defaultdict(list)
     for lane, arrays in every_lane(run):
         try:
-            found[setting_of(lane)].append(read(lane, arrays))
+            value = read(lane, arrays)
         except NotMeasured:
             continue
+        found[setting_of(lane)].append(value)
     return max(float(np.mean(values)) for values in found.values())
 
 
@@ -353,7 +354,7 @@ def instrument(name: str, tolerance: float, select: Selector = every_lane, sampl
         found = []
         for lane, arrays in _chosen(run, select):
             values = np.asarray(arrays.get(name, ()), np.float64)
-            values = values.reshape(len(values), -1)[:, :1]
+            values = values.reshape(len(values), -1)[:, :1] if values.size else values
             values = values[np.isfinite(values)]
             if values.size < samples:
                 return Held(False, f"{values.size} measurements in {_label(lane)}; {samples} are asked for")

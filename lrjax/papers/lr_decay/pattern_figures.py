@@ -170,6 +170,30 @@ def root_cause(run: RunResult) -> Figure | None:
     return Figure("root_cause", "Without mini-batch noise there are no stages", caption, fig)
 
 
+def curvature(run: RunResult) -> Figure | None:
+    """eta lambda_max / 2 of gradient descent through training, and 1, where a quadratic model begins to diverge."""
+    found = recorded(run, "spectrum/lambda_h1")
+    if not found:
+        return None
+    fig, axes = canvas(1, 1, height=3.0)
+    axis, highest = axes[0, 0], []
+    for lane, arrays in found:
+        steps, ratio = np.asarray(arrays["spectrum/step"]), arrays["spectrum/lambda_h1"] * lane["learning_rate"] / 2
+        axis.plot(steps, ratio, color=BLUE, linewidth=0.8, label="seeds" if not highest else None)
+        if np.isfinite(ratio).any():
+            place = int(np.nanargmax(ratio))
+            highest.append((steps[place], ratio[place]))
+    axis.plot(*np.array(highest).T, "o", color=VERMILLION, markersize=5, label="the largest, which is judged")
+    axis.axhline(1.0, color=GREY, linewidth=0.8, label="limit of a quadratic model")
+    axis.set(ylabel="eta x lambda_max / 2", xlabel="step")
+    thousands(axis)
+    legend_below(fig, 3)
+    caption = (
+        "Gradient descent without momentum on all examples; the Hessian is that of the loss without its l2 penalty."
+    )
+    return Figure("curvature", "Gradient descent past the limit of a quadratic model", caption, fig)
+
+
 def rules(run: RunResult) -> Figure | None:
     """Complex test accuracy and learning rate of every schedule and rule."""
     arms = by_arm(recorded(run, "subsets/test_complex"))
