@@ -28,17 +28,38 @@ def targets(run: RunResult) -> list[str]:
     return sorted(arms)
 
 
-def _accuracies(run: RunResult, target: str, mode: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """On the source and after transfer, at the end of each stage: both [seeds, stages]."""
-    count = len(stages(lanes(run, "source")[0][1], _name(run)))
-    source, *after = paired(lanes(run, "source"), *(lanes(run, f"{target}_{mode}_{i + 1}") for i in range(count)))
-    own = np.array([[stage.end for stage in stages(arrays, _name(run))] for _, arrays in source])
-    return own, np.array([end(found, _name(run)) for found in after]).T
+def _of_source(run: RunResult) -> dict[int, NDArray[np.float64]]:
+    """Accuracy on the source at the end of each stage, by seed: [stages]."""
+    name = _name(run)
+    return {
+        lane["seed"]: np.array([stage.end for stage in stages(arrays, name)]) for lane, arrays in lanes(run, "source")
+    }
+
+
+Accuracies = dict[tuple[str, str], tuple[NDArray[np.float64], NDArray[np.float64]]]
+
+
+def accuracies(run: RunResult, *wanted: str) -> Accuracies:
+    """(target, mode) -> accuracy on the source, and after transfer, at the end of each stage: both [seeds, stages].
+
+    Args:
+        run: with its targets.
+        *wanted: targets; all unless given.
+    """
+    of_source, found = _of_source(run), {}
+    count = len(next(iter(of_source.values())))
+    for target in wanted or targets(run):
+        for mode in MODES:
+            after = [lanes(run, f"{target}_{mode}_{i + 1}") for i in range(count)]
+            source, *after = paired(lanes(run, "source"), *after)
+            own = np.array([of_source[lane["seed"]] for lane, _ in source])
+            found[target, mode] = own, np.array([end(pairs, _name(run)) for pairs in after]).T
+    return found
 
 
 def every_transfer(run: RunResult) -> Lanes:
     """The `Selector` of the source and of each snapshot's transfer to each target, all of which the run must have."""
-    count = len(stages(lanes(run, "source")[0][1], _name(run)))
+    count = len(next(iter(_of_source(run).values())))
     arms = [f"{target}_{mode}_{i + 1}" for target in targets(run) for mode in MODES for i in range(count)]
     return [pair for arm in ("source", *arms) for pair in lanes(run, arm)]
 
@@ -49,25 +70,20 @@ def _name(run: RunResult) -> str:
 
 def source_gains(run: RunResult) -> dict[str, NDArray[np.float64]]:
     """What each stage after the first adds on the source, by seed: the denominators of T_2 and T_3."""
-    own = np.array([[stage.end for stage in stages(arrays, _name(run))] for _, arrays in lanes(run, "source")])
+    own = np.array(list(_of_source(run).values()))
     return {f"stage {number}": gain for number, gain in enumerate(np.diff(own, axis=1).T, start=2)}
 
 
 def ratios(run: RunResult) -> dict[tuple[str, str], tuple[list[Ratio], NDArray[np.float64]]]:
     """(target, mode) -> T_2, T_3 with Fieller's intervals and the mean accuracies after transfer of each snapshot."""
-    found = {}
-    for target in targets(run):
-        for mode in MODES:
-            own, after = _accuracies(run, target, mode)
-            found[target, mode] = transferability(own, after), after.mean(axis=0)
-    return found
+    return {key: (transferability(own, after), after.mean(axis=0)) for key, (own, after) in accuracies(run).items()}
 
 
 def later_stages_transfer_less(run: RunResult) -> Finding:
     """T_3 < T_2 for every target and mode, as T_2 - T_3 times both gains of the source, which are positive."""
     comparisons, text = [], []
-    for (target, mode), (shown, accuracy) in ratios(run).items():
-        own, after = _accuracies(run, target, mode)
+    for (target, mode), (own, after) in accuracies(run).items():
+        shown, accuracy = transferability(own, after), after.mean(axis=0)
         gains, gains_target = np.diff(own, axis=1), np.diff(after, axis=1)
         less = gains_target[:, 0] * gains[:, 1] - gains_target[:, 1] * gains[:, 0]
         comparisons.append(less)
@@ -83,10 +99,7 @@ def negative_on(target: str) -> Callable[[RunResult], Finding]:
     """T_3 < 0 on a target: the last stage, which gains on the source, loses there."""
 
     def check(run: RunResult) -> Finding:
-        losses = {}
-        for mode in MODES:
-            _, after = _accuracies(run, target, mode)
-            losses[mode] = after[:, -2] - after[:, -1]
+        losses = {mode: after[:, -2] - after[:, -1] for (_, mode), (_, after) in accuracies(run, target).items()}
         told = ", ".join(f"{mode} {mean_of(values)}" for mode, values in losses.items())
         return Finding(positive(*losses.values()), f"accuracy on {target} lost by the last stage: {told}")
 
