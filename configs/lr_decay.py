@@ -32,6 +32,7 @@ from .lr_decay_images import base, rate, step_decay
 DEFAULT = "L3"
 SEEDS = {"smoke": (0,), "small": (0, 1, 2), "paper": (0, 1, 2, 3, 4)}
 EPOCH = {"smoke": 8, "small": 156, "paper": 156}  # steps, on PS10 at the usual size
+LONG_AGO = -(10**9)  # start of an average that stays as it is: a step weighs 1 / (steps since then)
 STAGE = {"smoke": 2, "small": 20, "paper": 30}  # epochs
 
 
@@ -211,14 +212,26 @@ def rules(scale: str) -> Config:
 
 
 def average(scale: str) -> Config:
-    """L10: if averaging the weights of the undecayed run brings what decay brings, the gain was oscillation."""
+    """L10: if averaging the weights of the undecayed run brings what decay brings, the gain was oscillation.
+
+    An arm decays where the average ends, and measures the line from that average, which it keeps, to its weights.
+    """
     config = patterns(scale)
     first, second = milestones(scale)
     config.update(steps=second, averaging="uniform", averaging_start=first)
+    line = {"smoke": 1, "small": 4, "paper": 10}[scale] * EPOCH[scale]
     config.arms = group(
         dict(
             constant=rate(0.1),
             decay=rate(0.1, schedule=step_decay(first), start=dict(arm="constant", at=first)),
+            decay_after=rate(
+                0.1,
+                steps=second + first,
+                schedule=step_decay(second),
+                start=dict(arm="constant", at=second),
+                averaging_start=LONG_AGO,
+                probes=dict(path_to_average=line),
+            ),
         )
     )
     return config

@@ -77,7 +77,7 @@ def test_no_network_of_paper_scale_holds_a_large_batch_at_once(experiment):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("experiment", ["L3", "L6", "L7_ps10"])
+@pytest.mark.parametrize("experiment", ["L3", "L4", "L5", "L6", "L7_ps10", "L10"])
 def test_smoke_run_on_patterns_ends_with_a_report(experiment, tmp_path):
     lrjax.run(lrjax.load_config(f"{SPEC}:{experiment},scale=smoke"), tmp_path / "run")
     entries = write_report(tmp_path / "run")
@@ -115,3 +115,26 @@ def test_full_batch_descent_learns_all_complex_patterns_without_decay(tmp_path):
     config = lrjax.load_config(f"{SPEC}:L5", {**others, "steps": 750, "log_every": 150, "probes.subsets": 150})
     run = lrjax.run(config, tmp_path)
     assert run.arrays[0]["subsets/train_complex"][-1] >= 0.99
+
+
+@pytest.fixture(scope="module")
+def average_run(tmp_path_factory):
+    return lrjax.run(lrjax.load_config(f"{SPEC}:L10,scale=smoke"), tmp_path_factory.mktemp("L10"))
+
+
+@pytest.mark.slow
+def test_the_line_begins_at_the_average_of_the_undecayed_run_which_decay_leaves_as_it_is(average_run):
+    (_, constant), (_, after) = (lanes(average_run, arm)[0] for arm in ("constant", "decay_after"))
+    losses = after["path_to_average/losses"]
+    np.testing.assert_allclose(losses[:, 0], constant["subsets/averaged_train_loss"][-1], rtol=1e-5)
+    np.testing.assert_allclose(losses[-1, 0], after["subsets/averaged_train_loss"][-1], rtol=1e-5)
+    assert losses.shape == (3, 11)
+    assert abs(losses[-1, -1] - losses[0, -1]) > 1e-4
+
+
+@pytest.mark.slow
+def test_top_eigenvalue_of_gradient_descent_is_of_the_loss_with_the_statistics_of_the_whole_batch(tmp_path):
+    others = {f"arms.{arm}": None for arm in lrjax.load_config(f"{SPEC}:L5").arms if arm != "gradient_descent"}
+    run = lrjax.run(lrjax.load_config(f"{SPEC}:L5,scale=smoke", others), tmp_path)
+    assert np.all(run.arrays[0]["spectrum/hessian_residuals"] < 0.05)
+    assert np.all(run.arrays[0]["spectrum/lambda_h1"] > 0)

@@ -30,6 +30,7 @@ SHOWN_IN = {
     "auto_decay_saves": "rules",
     "growing_batch_is_decay": "rules",
     "average_is_not_decay": "average",
+    "average_is_in_the_valley": "valley",
     "gradient_descent_gains_nothing": "training",
     "gap_before_and_after": "training",
     "loss_gap_before_and_after": "training",

@@ -13,6 +13,8 @@ from lrjax.papers.statistics import logs_apart, mean_of, positive, within
 
 TRAIN_COMPLEX = "subsets/train_complex"
 AVERAGED = "subsets/averaged_test_complex"
+BARRIER, LINE = "path_to_average/barrier", "path_to_average/losses"
+SMALL = 0.1  # of what decay takes off the loss: a barrier that is small against it
 HALF = 0.5  # of the gain: what accounts for more of it than all else together
 OTHERS = ("plateau", "sasa", "cosine", "wsd", "cooldown", "growing_batch_3")
 
@@ -115,3 +117,18 @@ def average_is_not_decay(run: RunResult) -> Finding:
     text = f"decay brings {mean_of(gain)} of complex accuracy, averaging alone {mean_of(averaged)}"
     share = f"{100 * averaged.mean() / gain.mean():.0f} % of it; the undecayed run ends at {undecayed:.3f}"
     return Finding(positive(HALF * gain - averaged), f"{text}, {share}")
+
+
+def loss_by_decay(run: RunResult) -> NDArray[np.float64]:
+    """Training loss that decay takes off the weights at which the average ends, by seed."""
+    return np.array([own[LINE][0][-1] - own[LINE][-1][-1] for _, own in lanes(run, "decay_after")], np.float64)
+
+
+def average_is_in_the_valley(run: RunResult) -> Finding:
+    """The barrier of the training loss on the line from the average to the weights after decay, against decay's gain."""
+    found, gain = lanes(run, "decay_after"), loss_by_decay(run)
+    barrier = end(found, BARRIER)
+    ends = np.array([own[LINE][-1] for _, own in found], np.float64)
+    text = f"barrier {mean_of(barrier)} where decay takes {mean_of(gain)} off the loss"
+    losses = f"loss of the average {ends[:, 0].mean():.3f}, of the decayed weights {ends[:, -1].mean():.3f}"
+    return Finding(positive(SMALL * gain - barrier), f"{text}; {losses}")

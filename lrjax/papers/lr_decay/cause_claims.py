@@ -104,4 +104,21 @@ _RULES_AND_AVERAGES = [
         origin="ours",
     ),
 ]
-CAUSE = [*_ROOT_CAUSE, *_RULES_AND_AVERAGES]
+_VALLEY = [
+    _claim(
+        "average_is_in_the_valley",
+        ("L10",),
+        cause_checks.average_is_in_the_valley,
+        "The average of the undecayed run and the weights after decay lie in one valley: no barrier is between them.",
+        "ours; the river-valley view of Wen et al. 2024, the barrier of Entezari et al. 2022",
+        f"the training loss on the straight line rises over that of its ends by under {cause_checks.SMALL:g} of what decay "
+        "takes off (small against it)",
+        premises=(
+            seeds(3, each_of("decay_after")),
+            learned_patterns(each_of("decay_after")),
+            gained("what decay takes off the training loss", lambda run: {"decay": cause_checks.loss_by_decay(run)}),
+        ),
+        origin="ours",
+    ),
+]
+CAUSE = [*_ROOT_CAUSE, *_RULES_AND_AVERAGES, *_VALLEY]

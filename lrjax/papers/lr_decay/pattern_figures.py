@@ -236,3 +236,22 @@ def average(run: RunResult) -> Figure | None:
         "The average runs from the decay's step on, with BatchNorm statistics of its own. No rate is changed for it."
     )
     return Figure("average", "Does averaging bring what decay brings?", caption, fig)
+
+
+def valley(run: RunResult) -> Figure | None:
+    """The training loss on the line from the average of the undecayed run to the weights, at the decay and at the end."""
+    found = recorded(run, "path_to_average/losses")
+    if not found:
+        return None
+    fig, axes = canvas(1, 1, height=3.0)
+    for number, (_, arrays) in enumerate(found):
+        curves_of = np.asarray(arrays["path_to_average/losses"])
+        share = np.linspace(0, 1, curves_of.shape[1])
+        for place, colour, label in ((0, VERMILLION, "when the rate decays"), (-1, "black", "at the end, judged")):
+            axes[0, 0].plot(share, curves_of[place], color=colour, linewidth=1.0, label=None if number else label)
+    axes[0, 0].set(xlabel="from the average (0) to the weights (1)", ylabel="training loss", yscale="log")
+    legend_below(fig, 2)
+    caption = (
+        "A line is a seed; each point has batch statistics of its own. A barrier would stand between the two ends."
+    )
+    return Figure("valley", "Average and decayed weights on one line", caption, fig)

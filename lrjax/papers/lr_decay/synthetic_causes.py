@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from lrjax.experiment.rundir.metrics import RunResult
-from lrjax.papers.lr_decay.cause_checks import AVERAGED, TRAIN_COMPLEX
+from lrjax.papers.lr_decay.cause_checks import AVERAGED, BARRIER, LINE, TRAIN_COMPLEX
 from lrjax.papers.lr_decay.checks import COMPLEX
 from lrjax.papers.lr_decay.synthetic_series import (
     Levels,
@@ -18,7 +18,7 @@ from lrjax.papers.lr_decay.synthetic_series import (
     spread,
     synthetic,
 )
-from lrjax.papers.synthetic import Synthetic
+from lrjax.papers.synthetic import Synthetic, changed
 
 SIMPLE, LOSS = "subsets/train_simple", "subsets/train_loss"
 TOP, RESIDUALS = "spectrum/lambda_h1", "spectrum/hessian_residuals"
@@ -78,6 +78,30 @@ def _average(effect: int) -> Levels:
     return {"constant": {COMPLEX: (0.65,), AVERAGED: (0.65 + 0.3 * share,)}, "decay": {COMPLEX: (0.65, 0.95)}}
 
 
+_FLAT = maker("L10", lambda effect: {"decay_after": {COMPLEX: (0.65, 0.95)}}, Noise({"": 0.012}))
+
+
+def _lined(effect: float, generator: np.random.Generator) -> RunResult:
+    """Runs with a line from the average at a loss of .2 to the weights, at .6 when the rate decays and at .2 in the end."""
+    share = np.linspace(0.0, 1.0, 11)
+    hill = 4 * share * (1 - share)
+    height = 0.4 * {1: 0.0, 0: 0.1, -1: 0.4}[round(effect)]
+
+    def measured(lane: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        if lane["arm"] != "decay_after":
+            return
+        high, end = 0.6 + generator.normal(scale=0.02), 0.2 + generator.normal(scale=0.004)
+        barrier = max(height + generator.normal(scale=0.008), 0.0)
+        arrays[BARRIER] = np.array([0.0, barrier])
+        arrays[LINE] = np.array([0.2 + (high - 0.2) * share, 0.2 + (end - 0.2) * share + barrier * hill])
+
+    return changed(_FLAT(effect, generator), measured)
+
+
+def _unmoved(lane: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    arrays[LINE][0] = arrays[LINE][1] - 0.01
+
+
 def _falling(lane: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
     arrays[LOSS] *= np.linspace(4.0, 1.0, len(arrays[LOSS]))
 
@@ -134,6 +158,14 @@ CAUSES: dict[str, Synthetic] = {
             "matched(steps)": lambda run: longer(run, "constant"),
             "gained": change_of(of("decay", at_level(COMPLEX, 0.6))),
             "unsaturated": change_of(of("constant", at_level(AVERAGED, 0.99))),
+        },
+    ),
+    "average_is_in_the_valley": synthetic(
+        _lined,
+        "no barrier where decay takes .4 off the loss; none: a barrier of .04; seeds .008",
+        {
+            "learned(0.9)": change_of(of("decay_after", at_level(COMPLEX, 0.5))),
+            "gained": change_of(of("decay_after", _unmoved)),
         },
     ),
 }
