@@ -146,6 +146,24 @@ def test_the_wrong_variants_of_sameness_fail_their_checks():
     assert not image_checks.stopping_is_training(drawn("gradient_descent_gains_nothing"))
 
 
+def test_curvature_that_was_not_measured_leaves_its_claim_not_judged():
+    run = change_of(of("gradient_descent", lambda lane, own: own.pop("spectrum/hessian_residuals")))(
+        drawn("quadratic_rule_fails")
+    )
+    entry = judge([BY_ID["quadratic_rule_fails"]], run)[0]
+    assert entry["verdict"] == "not judged"
+    assert "0 measurements" in entry["measured"]
+
+
+def test_a_schedule_whose_stages_end_while_the_loss_falls_has_no_epochs_to_save():
+    """Our stages of 20 epochs end at a loss of .71 that goes on to .60: AutoDecay takes longer there by design."""
+    entry = judge(
+        [BY_ID["auto_decay_saves"]], SYNTHETIC["auto_decay_saves"].broken["flat_stages"](np.random.default_rng(0))
+    )[0]
+    assert entry["verdict"] == "not judged"
+    assert "still falls by" in entry["measured"]
+
+
 @pytest.mark.parametrize(("examples", "biased"), [(1000, True), (10_000, False)])
 def test_explained_information_is_biased_on_a_thousand_test_images_and_not_on_ten_thousand(examples, biased):
     """Network and linear classifier are right independently given the class, at .5 and .35; the truth is a large sample."""
