@@ -5,6 +5,8 @@ from ml_collections.config_dict import placeholder
 from . import common
 from .common import Config, group
 
+PAPER_SEEDS = (0, 1, 2)
+
 
 def base(scale: str) -> Config:
     """Keys of all experiments: SGD with Nesterov momentum, L2 added to the gradient before it."""
@@ -25,11 +27,20 @@ def rate(value: float, **more) -> dict:
     return dict(optimizer=dict(learning_rate=value), **more)
 
 
-def decayed_at(*steps: int) -> dict[str, dict]:
-    """Arms: a constant rate, and runs that go on with it from each of the steps at a tenth of the rate."""
-    arms = dict(constant=rate(0.1))
+def decayed_at(*steps: int, setting: str = "", **optimizer) -> dict[str, dict]:
+    """Arms: a constant rate, and runs that go on with it from each of the steps at a tenth of the rate.
+
+    Args:
+        *steps: of the decays.
+        setting: a name for other settings of the optimizer; it is put before the arms' names.
+        **optimizer: those settings; the rate is 0.1 unless given.
+    """
+    own = dict(optimizer=dict(learning_rate=0.1) | optimizer)
+    before = setting and f"{setting}_"
+    arms = {f"{before}constant": own}
     for number, step in enumerate(steps, start=1):
-        arms[f"decay_{number}"] = rate(0.1, schedule=step_decay(step), start=dict(arm="constant", at=step))
+        start = dict(arm=f"{before}constant", at=step)
+        arms[f"{before}decay_{number}"] = own | dict(schedule=step_decay(step), start=start)
     return arms
 
 
@@ -56,15 +67,19 @@ def images(scale: str) -> Config:
 def sgd_decay(scale: str) -> Config:
     """L2: decay at several epochs; each run goes on with the undecayed one, which is the control."""
     config = images(scale)
-    at = {"smoke": (4, 8), "small": (10 * 16, 20 * 16), "paper": (60 * 390, 100 * 390, 140 * 390)}[scale]
+    at = {"smoke": (4, 8), "small": (10 * 16, 20 * 16), "paper": (30 * 390, 60 * 390, 100 * 390)}[scale]
     config.arms = group(decayed_at(*at))
     if scale == "paper":
-        config.sweep = group(dict(seed=(0, 1, 2)))
+        config.steps = 150 * 390
+        config.sweep = group(dict(seed=PAPER_SEEDS))
     return config
 
 
 def full_batch(scale: str) -> Config:
-    """L1: the gradient of the whole training set, in parts whose examples never change; BatchNorm has each part's."""
+    """L1: the gradient of the whole training set, in parts whose examples never change; BatchNorm has each part's.
+
+    At paper scale with each of a larger rate, momentum and weight decay beside: the paper's settings are not known.
+    """
     config = images(scale)
     config.optimizer.update(momentum=None, l2=None, nesterov=None)
     config.update(order="cyclic", augment="none")
@@ -77,13 +92,26 @@ def full_batch(scale: str) -> Config:
         config.probes.accuracy = log
     config.batch_statistics = "micro_batch"
     at = {"smoke": (4, 8), "small": (50, 100), "paper": (200, 400, 600)}[scale]
-    config.arms = group(decayed_at(*at))
+    arms = decayed_at(*at)
+    if scale == "paper":
+        arms |= decayed_at(*at, setting="larger", learning_rate=0.5)
+        arms |= decayed_at(*at, setting="momentum", momentum=0.9)
+        arms |= decayed_at(*at, setting="l2", l2=5e-4)
+        config.sweep = group(dict(seed=PAPER_SEEDS))
+    config.arms = group(arms)
     return config
 
 
 def explained(scale: str) -> Config:
-    """L9: the measure of Kalimeris et al. 2019 on the predictions of each stage."""
+    """L9: the measure of Kalimeris et al. 2019 on the predictions of each stage.
+
+    On all 10,000 test images, where its estimator is biased by 0.015 bit at most; on 1000 it is by more than 0.3.
+    """
     config = images(scale)
+    if scale != "smoke":
+        config.data.num_test = None
+        config.probes.accuracy = {"small": 80, "paper": 390}[scale]
+        config.sweep = group(dict(seed=PAPER_SEEDS))
     config.probes.explained = config.probes.accuracy
     first = {"smoke": (4, 8), "small": (10 * 16, 20 * 16), "paper": (60 * 390, 120 * 390)}[scale]
     config.arms = group(dict(decay=rate(0.1, schedule=step_decay(*first))))
@@ -93,7 +121,8 @@ def explained(scale: str) -> Config:
 def patches(scale: str) -> Config:
     """L8: patches that code the class, on four fifths of the images; of those one fifth has nothing else.
 
-    A large rate that is annealed half way, a small rate, and a small rate with noise on the activations for half of the run.
+    A large rate that is annealed half way, a small rate, and a small rate with noise on the activations for half of the run
+    (not at small scale: no claim reads it).
     """
     config = images(scale)
     config.model.activation_noise = 0.0
@@ -104,14 +133,20 @@ def patches(scale: str) -> Config:
         config.model.update(depth=16, widen=10)
         config.augment = "none"
     half = steps // 2
-    config.arms = group(
-        dict(
-            large=rate(0.1, schedule=dict(name="step_decay", milestones=(half,), factor=0.04)),
-            small=rate(0.004),
+    arms = dict(
+        large=rate(0.1, schedule=dict(name="step_decay", milestones=(half,), factor=0.04)),
+        small=rate(0.004),
+    )
+    if scale == "small":
+        config.probes.accuracy = 48
+    else:
+        arms |= dict(
             small_noise=rate(0.004, steps=half, model=dict(activation_noise=0.4)),
             small_after_noise=rate(0.004, start=dict(arm="small_noise", at="end")),
         )
-    )
+    if scale == "paper":
+        config.sweep = group(dict(seed=PAPER_SEEDS))
+    config.arms = group(arms)
     return config
 
 
@@ -173,11 +208,11 @@ def transfer(scale: str) -> Config:
     config.data = group(dict(image_size=size, first_class=0, subset_seed=0))
     config.data.update(num_train=placeholder(int), num_test=placeholder(int))
     config.data.update(image_set("tiny_imagenet32", "tfds", ("train", "validation"), 100, 25_000, 5000))
-    config.model.update(depth=10, widen=2)
-    batch, epochs = 128, (15, 8, 7)
+    config.model.update(depth=10, widen=1)
+    batch, epochs = 128, (10, 5, 5)
     targets = dict(others=dict(first_class=100), cifar10=dict(source="cifar10", test_split="test", num_classes=10))
     few = dict(others=2000, cifar10=1000)
-    target_batch, target_epochs = 64, (12, 8)
+    target_batch, target_epochs = 64, (6, 4)
     if scale == "paper":
         batch, epochs, target_batch, target_epochs = 256, (30, 30, 30), 64, (100, 50)
         config.data.update(image_set("imagenet2012", "tfds", ("train", "validation"), 1000, 1_281_167, 50_000))
@@ -191,7 +226,6 @@ def transfer(scale: str) -> Config:
         config.data.update(num_train=4000, num_test=2000)
     if scale == "smoke":
         config.data.update(num_train=64, num_test=32)
-        config.model.update(widen=1)
         batch, epochs, target_batch, target_epochs = 32, (2, 2, 2), 16, (2, 2)
         few = dict.fromkeys(targets, 32)
     epoch = (config.data.num_train or config.data.full_train) // batch
@@ -206,5 +240,5 @@ def transfer(scale: str) -> Config:
         arms |= on_target(name, own, ends, max(1, few[name] // target_batch), target_batch, target_epochs)
     config.arms = group(arms)
     if scale == "paper":
-        config.sweep = group(dict(seed=(0, 1, 2)))
+        config.sweep = group(dict(seed=PAPER_SEEDS))
     return config

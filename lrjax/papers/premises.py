@@ -103,9 +103,10 @@ def _best(run: RunResult, read: Reader) -> float:
     found: dict[tuple, list[float]] = defaultdict(list)
     for lane, arrays in every_lane(run):
         try:
-            found[setting_of(lane)].append(read(lane, arrays))
+            value = read(lane, arrays)
         except NotMeasured:
             continue
+        found[setting_of(lane)].append(value)
     return max(float(np.mean(values)) for values in found.values())
 
 

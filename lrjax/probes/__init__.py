@@ -17,6 +17,7 @@ from lrjax.probes.direction import direction
 from lrjax.probes.evaluation import accuracy
 from lrjax.probes.explained import explained
 from lrjax.probes.outputs import outputs
+from lrjax.probes.path_to_average import path_to_average
 from lrjax.probes.subsets import subsets
 from lrjax.probes.target_angle import target_angle
 
@@ -38,6 +39,7 @@ PROBES |= {
     "target_angle": target_angle,
     "subsets": subsets,
     "explained": explained,
+    "path_to_average": path_to_average,
     "spectrum": _of_spectra("spectrum"),
     "noise": _of_spectra("noise"),
     "break_even": _of_spectra("break_even"),

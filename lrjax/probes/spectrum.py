@@ -51,7 +51,8 @@ def spectrum(static: Config, engine: Engine, mesh: Mesh) -> Probe:
             operator = operator_at(name, plain, static, view)
             if operator is None:
                 continue
-            bound = operator.bind(view.variables, view.batches, "params", checks=view.first)
+            alone = not settings.batch_statistics  # whether an example's loss depends on no other of its batch
+            bound = operator.bind(view.variables, view.batches, "params", checks=view.first, additive=alone)
             pairs = top(bound, memory[name], settings)
             if pairs is not None:
                 vectors[name] = np.asarray(pairs.vectors)

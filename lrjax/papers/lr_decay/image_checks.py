@@ -1,119 +1,152 @@
-"""Checks behind the claims on images and on transfer: run files -> finding."""
+"""Checks behind the claims on images (L1, L2, L8, L9): run files -> finding."""
+
+from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
-from lrjax.experiment.rundir.lanes import end, lanes
+from lrjax.experiment.rundir.lanes import Arrays, Lanes, end, lanes
 from lrjax.experiment.rundir.metrics import RunResult
-from lrjax.papers.claim import Finding, NotMeasured, decided
-from lrjax.papers.lr_decay.checks import by_sides, gap
-from lrjax.papers.lr_decay.observe import Ratio, stages, transferability
+from lrjax.papers.claim import Finding, NotMeasured
+from lrjax.papers.lr_decay.checks import ABOUT, gaps
+from lrjax.papers.lr_decay.conditions import both
+from lrjax.papers.lr_decay.observe import at_step, paired, stages
+from lrjax.papers.statistics import mean_of, positive, within
 
 TEST = "accuracy/test_accuracy"
-MODES = ("fix", "finetune")
+PATCH = "accuracy/patch_accuracy"
+LOSS = "step/loss"
+FEWEST_DECAYS = 2  # "wherever it happens"
+LAST_STEPS = 5  # over which a loss at the end is averaged
+LOSS_MARGIN = float(np.log(1.1))  # a tenth: what two curves on an axis of decades are seen to differ by
 
 
-def _error(run: RunResult, accuracy: float) -> float:
-    """Standard error of the difference of two accuracies on the test set."""
-    count = run.config["data"]["num_test"] or 10_000
-    return float(np.sqrt(2 * accuracy * (1 - accuracy) / count))
-
-
-def _decayed(run: RunResult) -> list[str]:
-    return sorted({lane["arm"] for lane in run.lanes if lane["arm"].startswith("decay")})
-
-
-def full_batch(run: RunResult) -> Finding:
-    """Test accuracy and training loss at the end of full-batch runs, decayed at several steps and never."""
-    control = end(lanes(run, "constant"), TEST).mean()
-    loss = float(np.mean([np.mean(a["step/loss"][-5:]) for _, a in lanes(run, "constant")]))
-    text, sides = [f"no decay {control:.3f}, loss {loss:.3f}"], []
-    for arm in _decayed(run):
-        found = lanes(run, arm)
-        value, own = end(found, TEST).mean(), float(np.mean([np.mean(a["step/loss"][-5:]) for _, a in found]))
-        sides.append(value - control > 2 * _error(run, control) or own < 0.9 * loss)
-        at = found[0][0]["start"]["at"]
-        text.append(f"at step {at} {value:.3f}, loss {own:.3f}")
-    return Finding(decided(not any(sides)), "; ".join(text))
-
-
-def before_and_after(run: RunResult) -> Finding:
-    """The gap at each decay of SGD against the run that was never decayed."""
-    text, clear, none = [], [], []
-    for arm in _decayed(run):
-        found, control = gap(run, arm, "constant", TEST)
-        error = _error(run, end(lanes(run, arm), TEST).mean())
-        clear.append(found - control > 2 * error and found > 2 * error)
-        none.append(abs(found - control) <= error)
-        at = lanes(run, arm)[0][0]["start"]["at"]
-        text.append(f"decay at step {at}: {found:+.3f}, without decay {control:+.3f} (+- {error:.3f})")
-    word = "supported" if all(clear) else "contradicted" if all(none) else "inconclusive"
-    return Finding(word, "best test accuracy after minus best before: " + "; ".join(text))
-
-
-def linear_first(run: RunResult) -> Finding:
-    """The share of I(F; Y) that a linear classifier explains, at the end of each stage."""
-    found = lanes(run, "decay")[0][1]
-    mu, whole = stages(found, "explained/mu"), stages(found, "explained/information")
-    share = [m.end / w.end for m, w in zip(mu, whole, strict=True)]
-    first = found["explained/mu"][1] / found["explained/information"][1]
-    text = (
-        f"{first:.2f} at the first measurement, " + ", ".join(f"{s:.2f}" for s in share) + " at the ends of the stages"
-    )
-    return Finding(decided(first > share[0] > share[-1]), f"mu / I(F; Y) {text}")
-
-
-def patches(run: RunResult) -> Finding:
-    """Patch-only accuracy half way and at the end, large rate then annealed against small rate."""
-    name, clean = "accuracy/patch_accuracy", "accuracy/test_accuracy"
-    half = lanes(run, "large")[0][0]["steps"] // 2
-    values = {}
-    for arm in ("large", "small"):
-        _, arrays = lanes(run, arm)[0]
-        steps = np.asarray(arrays["accuracy/step"])
-        place = int(np.flatnonzero(steps <= half)[-1])
-        values[arm] = float(arrays[name][place]), float(arrays[name][-1]), float(arrays[clean][-1])
-    large, small = values["large"], values["small"]
-    ok = small[0] > large[0] and large[1] > large[0] and large[2] >= small[2]
-    text = "; ".join(
-        f"{arm}: patch alone {half_way:.3f} half way, {last:.3f} at the end, clean {test:.3f}"
-        for arm, (half_way, last, test) in values.items()
-    )
-    return Finding(decided(ok), text)
-
-
-def _targets(run: RunResult) -> list[str]:
-    arms = {lane["arm"].rsplit("_", 2)[0] for lane in run.lanes if lane["arm"].rsplit("_", 1)[-1].isdigit()}
-    if not arms:
-        raise NotMeasured("this run has no target")
-    return sorted(arms)
-
-
-def ratios(run: RunResult) -> dict[tuple[str, str], tuple[list[Ratio], np.ndarray]]:
-    """(target, mode) -> T_2, T_3 and the mean accuracies after transfer of each snapshot."""
-    source = lanes(run, "source")
-    name = "subsets/test_all" if "subsets/test_all" in source[0][1] else TEST
-    own = np.array([[stage.end for stage in stages(arrays, name)] for _, arrays in source])
+def _pairs(run: RunResult) -> dict[str, tuple[Lanes, Lanes]]:
+    """Each decayed arm with the undecayed one that it goes on with, by seed."""
+    arms = sorted({lane["arm"] for lane in run.lanes if "decay_" in lane["arm"]})
+    if len(arms) < FEWEST_DECAYS:
+        raise NotMeasured(f"this run has {len(arms)} decayed arms; decay at {FEWEST_DECAYS} steps or more is compared")
     found = {}
-    for target in _targets(run):
-        for mode in MODES:
-            after = np.array([end(lanes(run, f"{target}_{mode}_{i + 1}"), name) for i in range(own.shape[1])]).T
-            count = run.config["data"]["num_test"] or 10_000
-            found[target, mode] = transferability(own, after, examples=(count, count)), after.mean(axis=0)
+    for arm in arms:
+        own = lanes(run, arm)
+        setting = arm.split("decay_")[0]
+        decayed, control = paired(own, lanes(run, f"{setting}constant"))
+        words = f"{setting.replace('_', ' ')}decay at step {own[0][0]['start']['at']}"
+        found[words] = decayed, control
     return found
 
 
-def later_stages_transfer_less(run: RunResult) -> Finding:
-    """T_3 < T_2 for every target and mode; decided where the bootstrap intervals do not overlap."""
-    sides, text = [], []
-    for (target, mode), (found, accuracy) in ratios(run).items():
-        second, third = found
-        if np.isnan(second.value) or np.isnan(third.value):
-            sides.append(0)
-        else:
-            sides.append(int(third.high < second.low) - int(third.low > second.high))
-        shown = ", ".join(
-            f"T_{i} undefined" if np.isnan(r.value) else f"T_{i} {r.value:.2f} [{r.low:.2f}, {r.high:.2f}]"
-            for i, r in enumerate(found, start=2)
-        )
-        text.append(f"{target} {mode}: {shown}, accuracy {'/'.join(f'{a:.3f}' for a in accuracy)}")
-    return Finding(by_sides(sides), "; ".join(text))
+def every_pair(run: RunResult) -> Lanes:
+    """The `Selector` of all decayed lanes and of the undecayed ones that they go on with."""
+    pairs = _pairs(run).values()
+    found = {lane["lane"]: (lane, arrays) for both_of in pairs for own in both_of for lane, arrays in own}
+    return list(found.values())
+
+
+def final_log_loss(found: Lanes) -> NDArray[np.float64]:
+    """Logarithm of the training loss, averaged over the last steps, by lane."""
+    return np.log([np.mean(np.asarray(arrays[LOSS], np.float64)[-LAST_STEPS:]) for _, arrays in found])
+
+
+def accuracy_gains(run: RunResult) -> dict[str, NDArray[np.float64]]:
+    """Test accuracy at the end of each decayed arm minus that of the undecayed one, by seed."""
+    return {words: end(own, TEST) - end(control, TEST) for words, (own, control) in _pairs(run).items()}
+
+
+def least_sure(gains: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """The comparison with the longest interval.
+
+    Example:
+        >>> least_sure([np.array([0.1, 0.1]), np.array([0.0, 0.2])]).tolist()
+        [0.0, 0.2]
+    """
+    return max(gains, key=lambda values: mean_of(values).half_width)
+
+
+def stopping_is_training(run: RunResult) -> bool:
+    """Whether the undecayed run, stopped where others decay, passes the check of test accuracy: it must not."""
+    stopped = []
+    for own, control in _pairs(run).values():
+        stopped.append(at_step(control, TEST, own[0][0]["start"]["at"]) - end(control, TEST))
+    return within(*stopped, margin=ABOUT) == "supported"
+
+
+def full_batch(run: RunResult) -> Finding:
+    """Test accuracy and training loss at the end of full-batch runs, decayed at several steps, against never."""
+    gains = accuracy_gains(run)
+    losses = {words: final_log_loss(own) - final_log_loss(control) for words, (own, control) in _pairs(run).items()}
+    word = both(within(*gains.values(), margin=ABOUT), within(*losses.values(), margin=LOSS_MARGIN))
+    text = (f"{words}: accuracy {mean_of(gains[words])}, log of the loss {mean_of(losses[words])}" for words in gains)
+    return Finding(word, "decayed minus undecayed, " + "; ".join(text))
+
+
+def accuracy_gap(run: RunResult) -> Finding:
+    """The gap in test accuracy at each decay of SGD, against the run that was never decayed."""
+    return gaps(_pairs(run), TEST)
+
+
+def _smoothed(found: Lanes) -> Lanes:
+    """Lanes with "smooth/gain": minus the logarithm of the loss, averaged between measurements of accuracy."""
+    smooth = []
+    for lane, arrays in found:
+        edges = np.unique(np.concatenate([[0], np.asarray(arrays["accuracy/step"])])).astype(int)
+        loss = np.asarray(arrays[LOSS], np.float64)
+        means = [np.mean(loss[first:last]) for first, last in zip(edges, edges[1:], strict=False)]
+        smooth.append((lane, dict(arrays) | {"smooth/step": edges[1:], "smooth/gain": -np.log(means)}))
+    return smooth
+
+
+def loss_gap(run: RunResult) -> Finding:
+    """The gap in the smoothed training loss at each decay of SGD, against the run that was never decayed."""
+    pairs = {words: (_smoothed(own), _smoothed(control)) for words, (own, control) in _pairs(run).items()}
+    found = gaps(pairs, "smooth/gain")
+    return Finding(found.verdict, f"minus log of the smoothed training loss, {found.measured}")
+
+
+def _explained(arrays: Arrays) -> tuple[list[float], list[float]]:
+    """mu and I(F; Y) at the first measurement after the start and at the end of each stage."""
+    first = int(np.flatnonzero(np.asarray(arrays["explained/step"]) > 0)[0])
+    pairs = [(float(arrays["explained/mu"][first]), float(arrays["explained/information"][first]))]
+    stage_mu, stage_all = stages(arrays, "explained/mu"), stages(arrays, "explained/information")
+    pairs += [(mu.end, whole.end) for mu, whole in zip(stage_mu, stage_all, strict=True)]
+    return [mu for mu, _ in pairs], [whole for _, whole in pairs]
+
+
+def informed(run: RunResult) -> dict[str, NDArray[np.float64]]:
+    """I(F; Y) at the first measurement beyond 0.15 bit, ten times the estimator's bias, by seed."""
+    return {"I(F; Y)": np.array([_explained(arrays)[1][0] for _, arrays in lanes(run, "decay")]) - 0.15}
+
+
+def linear_first(run: RunResult) -> Finding:
+    """The share of I(F; Y) that a linear classifier explains: first measurement, ends of the first and last stages.
+
+    Shares a/b > c/d are compared as a d - c b > 0: a ratio of estimates has no mean.
+    """
+    early, late, text = [], [], []
+    for _, arrays in lanes(run, "decay"):
+        mu, whole = _explained(arrays)
+        early.append(mu[0] * whole[1] - mu[1] * whole[0])
+        late.append(mu[1] * whole[-1] - mu[-1] * whole[1])
+        text.append("/".join(f"{own / total:.2f}" for own, total in zip(mu, whole, strict=True)))
+    falls = f"falls (cross products, bit^2) {mean_of(early)} in stage 1, {mean_of(late)} after it"
+    return Finding(positive(early, late), f"mu / I(F; Y) by seed {', '.join(text)}; {falls}")
+
+
+def _half_way(found: Lanes, name: str) -> NDArray[np.float64]:
+    values = []
+    for lane, arrays in found:
+        before = np.flatnonzero(np.asarray(arrays["accuracy/step"]) <= lane["steps"] // 2)
+        values.append(arrays[name][before[-1]])
+    return np.array(values, np.float64)
+
+
+def patches(run: RunResult) -> Finding:
+    """Patch-only accuracy half way and at the end, large rate then annealed against small rate; clean accuracy."""
+    large, small = paired(lanes(run, "large"), lanes(run, "small"))
+    sooner = _half_way(small, PATCH) - _half_way(large, PATCH)
+    annealed = end(large, PATCH) - _half_way(large, PATCH)
+    better = end(large, TEST) - end(small, TEST)
+    text = (
+        f"patch alone half way, small rate above large {mean_of(sooner)}; large rate by annealing {mean_of(annealed)}"
+    )
+    return Finding(positive(sooner, annealed, better), f"{text}; clean, large above small {mean_of(better)}")

@@ -5,8 +5,8 @@ import numpy as np
 from lrjax.experiment.rundir.lanes import by_arm, recorded
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.claim import NotMeasured
-from lrjax.papers.lr_decay.image_checks import ratios
 from lrjax.papers.lr_decay.pattern_figures import colours, curves, mark_decays, name_of
+from lrjax.papers.lr_decay.transfer_checks import ratios
 from lrjax.plots.drawing import BLUE, GREY, VERMILLION, Figure, canvas, envelope, legend_below, thousands
 
 TEST = "accuracy/test_accuracy"
@@ -81,7 +81,7 @@ def explained(run: RunResult) -> Figure | None:
 
 
 def transfer(run: RunResult) -> Figure | None:
-    """T_2 and T_3 with bootstrap intervals, and accuracy after transfer of each stage's snapshot."""
+    """T_2 and T_3 with intervals over seeds, and accuracy after transfer of each stage's snapshot."""
     if not any(lane["arm"] == "source" for lane in run.lanes):
         return None
     try:
@@ -94,8 +94,9 @@ def transfer(run: RunResult) -> Figure | None:
         colour = BLUE if mode == "fix" else VERMILLION
         for number, ratio in enumerate(values):
             x = place + 0.18 * (2 * number - 1)
-            if not np.isnan(ratio.value):
-                axes[0, 0].plot([x, x], [ratio.low, ratio.high], color=colour, linewidth=1.0)
+            if np.isfinite(ratio.value):
+                if np.isfinite(ratio.low):
+                    axes[0, 0].plot([x, x], [ratio.low, ratio.high], color=colour, linewidth=1.0)
                 axes[0, 0].plot([x], [ratio.value], "os"[number], color=colour, markersize=5)
         style = STYLES[targets.index(target) % len(STYLES)]
         axes[1, 0].plot(range(1, len(accuracy) + 1), accuracy, style, color=colour, label=f"{target}, {mode}")
@@ -105,7 +106,5 @@ def transfer(run: RunResult) -> Figure | None:
     axes[1, 0].set(xlabel="snapshot at the end of stage", ylabel="accuracy after transfer")
     axes[1, 0].set_xticks(range(1, 4))
     legend_below(fig, 2)
-    caption = (
-        "Ratios with 95 % bootstrap intervals over seeds and test examples; none where the source gained too little."
-    )
+    caption = "Ratios with 95 % intervals over seeds (Fieller); none where the gain of the source may be zero."
     return Figure("transfer", "Transferability of what each stage adds", caption, fig)

@@ -170,6 +170,30 @@ def root_cause(run: RunResult) -> Figure | None:
     return Figure("root_cause", "Without mini-batch noise there are no stages", caption, fig)
 
 
+def curvature(run: RunResult) -> Figure | None:
+    """eta lambda_max / 2 of gradient descent through training, and 1, where a quadratic model begins to diverge."""
+    found = recorded(run, "spectrum/lambda_h1")
+    if not found:
+        return None
+    fig, axes = canvas(1, 1, height=3.0)
+    axis, highest = axes[0, 0], []
+    for lane, arrays in found:
+        steps, ratio = np.asarray(arrays["spectrum/step"]), arrays["spectrum/lambda_h1"] * lane["learning_rate"] / 2
+        axis.plot(steps, ratio, color=BLUE, linewidth=0.8, label="seeds" if not highest else None)
+        if np.isfinite(ratio).any():
+            place = int(np.nanargmax(ratio))
+            highest.append((steps[place], ratio[place]))
+    axis.plot(*np.array(highest).T, "o", color=VERMILLION, markersize=5, label="the largest, which is judged")
+    axis.axhline(1.0, color=GREY, linewidth=0.8, label="limit of a quadratic model")
+    axis.set(ylabel="eta x lambda_max / 2", xlabel="step")
+    thousands(axis)
+    legend_below(fig, 3)
+    caption = (
+        "Gradient descent without momentum on all examples; the Hessian is that of the loss without its l2 penalty."
+    )
+    return Figure("curvature", "Gradient descent past the limit of a quadratic model", caption, fig)
+
+
 def rules(run: RunResult) -> Figure | None:
     """Complex test accuracy and learning rate of every schedule and rule."""
     arms = by_arm(recorded(run, "subsets/test_complex"))
@@ -212,3 +236,22 @@ def average(run: RunResult) -> Figure | None:
         "The average runs from the decay's step on, with BatchNorm statistics of its own. No rate is changed for it."
     )
     return Figure("average", "Does averaging bring what decay brings?", caption, fig)
+
+
+def valley(run: RunResult) -> Figure | None:
+    """The training loss on the line from the average of the undecayed run to the weights, at the decay and at the end."""
+    found = recorded(run, "path_to_average/losses")
+    if not found:
+        return None
+    fig, axes = canvas(1, 1, height=3.0)
+    for number, (_, arrays) in enumerate(found):
+        curves_of = np.asarray(arrays["path_to_average/losses"])
+        share = np.linspace(0, 1, curves_of.shape[1])
+        for place, colour, label in ((0, VERMILLION, "when the rate decays"), (-1, "black", "at the end, judged")):
+            axes[0, 0].plot(share, curves_of[place], color=colour, linewidth=1.0, label=None if number else label)
+    axes[0, 0].set(xlabel="from the average (0) to the weights (1)", ylabel="training loss", yscale="log")
+    legend_below(fig, 2)
+    caption = (
+        "A line is a seed; each point has batch statistics of its own. A barrier would stand between the two ends."
+    )
+    return Figure("valley", "Average and decayed weights on one line", caption, fig)

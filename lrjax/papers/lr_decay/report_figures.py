@@ -9,9 +9,9 @@ from lrjax.plots.drawing import Figure
 FIGURES: dict[str, tuple[Draw, ...]] = {
     "L3": (patterns.accuracy_by_subset, patterns.gain_by_stage),
     "L4": (patterns.noisy_accuracy, patterns.memorised_noise),
-    "L5": (patterns.root_cause,),
+    "L5": (patterns.root_cause, patterns.curvature),
     "L6": (patterns.rules,),
-    "L10": (patterns.average,),
+    "L10": (patterns.average, patterns.valley),
     "L7_ps10": (images.transfer,),
     "L7": (images.transfer,),
     "L1": (images.training,),
