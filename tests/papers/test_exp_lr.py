@@ -175,7 +175,7 @@ def test_paper_scale_is_planned_in_full(experiment):
 def test_dry_run_says_what_the_paper_scale_takes():
     text = describe(lrjax.load_config(f"{FILE}:E2,scale=paper"), compiled=False)
     assert "463,792 a lane" in text
-    assert text.count("703800 over all lanes") == 1
+    assert text.count("1053000 over all lanes") == 1
 
 
 @pytest.mark.slow
