@@ -66,7 +66,7 @@ def configured(static: Any, num_classes: int, *, training: bool = False) -> Mode
     """The model of a config, rematerialising where `remat` asks for it; in training it computes in `compute_dtype`.
 
     Parameters, their gradients and the logits stay float32 under compute_dtype="bfloat16", and so does whatever is
-    measured: evaluation and curvature are those of the float32 network.
+    measured: evaluation and curvature are those of the float32 network. Under "float64" all of them are float64.
 
     Args:
         static: a resolved config.
@@ -86,14 +86,14 @@ def configured(static: Any, num_classes: int, *, training: bool = False) -> Mode
         (dtype('float32'), dtype('float32'))
     """
     settings = dict(static.model.items())
-    if static.compute_dtype != "float32":
+    if static.compute_dtype == "bfloat16":
         name = settings["name"]
         builder = lookup(MODELS, name, "model")
         check(
             not isinstance(builder, Builder) or "dtype" in builder.options,
             f"model {name!r} computes in float32 only; set compute_dtype='float32', not {static.compute_dtype!r}",
         )
-    if training and static.compute_dtype != "float32":
+    if training and static.compute_dtype == "bfloat16":  # under float64 parameters, activations are float64 too
         settings["dtype"] = static.compute_dtype
     model = build_model(settings, num_classes)
     return rematerialised(model) if static.remat else model

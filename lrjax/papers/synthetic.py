@@ -4,6 +4,7 @@ A paper's module `synthetic` has a dict `SYNTHETIC`, claim id -> `Synthetic`, wi
 experiment's own config: the effect as the claim states it, none, the reverse, and each premise broken in turn.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -47,7 +48,8 @@ class Synthetic:
 @cache
 def _expanded(paper: str, experiment: str, scale: str, overrides: tuple) -> tuple[dict[str, Any], tuple[dict, ...]]:
     config = load_config(f"configs/{paper}.py:{experiment},scale={scale}", dict(overrides))
-    records = [lane.record() for group in expand(config) for lane in group.lanes]
+    # Through JSON, as lanes of a run directory are: with lists for tuples, of which FrozenConfigDict takes none twice.
+    records = json.loads(json.dumps([lane.record() for group in expand(config) for lane in group.lanes]))
     return parsed(to_json(config)), tuple(sorted(records, key=lambda record: record["lane"]))
 
 

@@ -2,21 +2,25 @@
 
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 import lrjax
+from lrjax.errors import LrjaxError
 from lrjax.experiment.loop.dry_run import describe
 from lrjax.experiment.loop.sweep import expand
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers import exp_lr
 from lrjax.papers.claim import NotMeasured, judge
-from lrjax.papers.exp_lr import checks, toy_checks
-from lrjax.papers.exp_lr.observe import arms_of, logit_distance, observations
+from lrjax.papers.exp_lr import checks, toy_checks, twin_checks
+from lrjax.papers.exp_lr.conditions import in_float64
+from lrjax.papers.exp_lr.observe import arms_of, observations
+from lrjax.papers.synthetic import blank, filled
 from lrjax.report import write_report
 
 FILE = "configs/exp_lr.py"
-IMAGES = ("E1", "E2", "E3", "E4", "E5", "E6", "twins")
+IMAGES = ("E1", "E2", "E3", "E4", "E5", "E6", "E8", "twins", "twins_drop", "twins_plain", "twins_norms")
 
 
 def lane(arm, seed=0, **more):
@@ -41,7 +45,7 @@ def toy(tmp_path_factory):
     return lrjax.run(config, tmp_path_factory.mktemp("toy"))
 
 
-def test_both_together_leave_the_minimum_more_than_50_times_and_norm_alone_stays(toy):
+def test_both_together_leave_the_minimum_in_each_tenth_of_the_run_and_norm_alone_stays(toy):
     assert toy_checks.exact(toy).verdict == "supported"
     swapped = toy._replace(arrays=toy.arrays[::-1])
     assert toy_checks.exact(swapped).verdict == "contradicted"
@@ -53,10 +57,12 @@ def test_norm_grows_by_2_percent_alone_and_is_lost_under_decay(toy):
     assert arms["exact_both"]["step/log10_norm"].min() < -0.3
 
 
-def test_arms_count_as_equal_within_a_point_and_a_gap_beyond_noise_contradicts():
+def test_arms_are_the_same_where_the_whole_interval_is_within_a_point():
     check = checks.same_accuracy("a", "b")
-    assert check(accuracies(a=(60, 61, 62), b=(60.5, 61, 61))).verdict == "supported"
-    assert check(accuracies(a=(60, 61, 62), b=(57, 60, 60))).verdict == "inconclusive"
+    assert check(accuracies(a=(60, 61, 62), b=(60.1, 61.1, 61.9))).verdict == "supported"
+    assert (
+        check(accuracies(a=(60, 61, 62), b=(60.5, 61, 61))).verdict == "inconclusive"
+    )  # means 0.2 apart, interval 1.9
     assert check(accuracies(a=(60, 61, 62), b=(50, 51, 50))).verdict == "contradicted"
 
 
@@ -76,58 +82,78 @@ def test_a_lane_that_is_still_running_leaves_its_claims_open_and_is_not_drawn():
 
 
 @pytest.mark.parametrize(
-    ("early", "late", "verdict"), [(4, 0, "supported"), (4, 4, "contradicted"), (0, 0, "inconclusive")]
+    ("early", "late", "verdict"), [(4, 0, "supported"), (4, 4, "contradicted"), (-1, 0, "contradicted")]
 )
-def test_a_drop_passes_if_its_gain_is_gone_at_the_end_of_the_phase(early, late, verdict):
+def test_a_drop_passes_if_its_gain_is_gone_in_the_second_half_of_the_phase(early, late, verdict):
     rates = np.repeat([0.1, 0.01], 100)
-    gain = np.concatenate([np.zeros(100), np.linspace(early, late, 100)]) / 100
-    drops = {"step/learning_rate": rates, "step/accuracy": 0.5 + gain}
-    constant = {"step/learning_rate": np.full(200, 0.1), "step/accuracy": np.full(200, 0.5)}
-    assert checks.drop_passes(result([lane("drops"), lane("no_drops")], [drops, constant])).verdict == verdict
+    lanes, arrays = [], []
+    for seed, more in enumerate((0, 0.1, -0.1)):
+        gain = np.concatenate([np.zeros(100), np.full(50, early + more), np.full(50, late + more)]) / 100
+        lanes += [lane("drops", seed), lane("no_drops", seed)]
+        arrays += [
+            {"step/loss": np.ones(200), "step/learning_rate": rates, "step/accuracy": 0.5 + gain},
+            {"step/loss": np.ones(200), "step/learning_rate": np.full(200, 0.1), "step/accuracy": np.full(200, 0.5)},
+        ]
+    run = result(lanes, arrays, optimizer={"learning_rate": 0.1, "l2": 0.05, "momentum": 0.9})
+    assert checks.drop_passes(run).verdict == verdict
 
 
 @pytest.mark.parametrize(
     ("gains", "verdict"),
     [
         ((1.0, 1.2, 0.9), "supported"),
-        ((0.1, 3.0, 0.2), "inconclusive"),  # every seed agrees, but their mean is less than two standard errors
-        ((1.0, 1.2, -0.1), "inconclusive"),
+        ((0.1, 3.0, 0.2), "inconclusive"),
+        ((5.3, 3.1), "inconclusive"),  # beyond two standard errors of two seeds; p = 0.16
         ((-1.0, -1.2, -0.9), "contradicted"),
         ((1.0,), "inconclusive"),
     ],
 )
-def test_one_arm_is_higher_where_every_seed_and_two_standard_errors_say_so(gains, verdict):
+def test_one_arm_is_higher_by_a_paired_t_test(gains, verdict):
     base = np.array([40.0, 42.0, 41.0])[: len(gains)]
-    for check, above, below in (
-        (checks.drop_needed, "texp", "texp_no_drop"),
-        (checks.cosine_wins, "cosine", "step_decay"),
-    ):
-        assert check(accuracies(**{above: base + gains, below: base})).verdict == verdict
+    assert checks.higher("above", "below")(accuracies(above=base + gains, below=base)).verdict == verdict
 
 
-@pytest.mark.parametrize(
-    ("slope", "drift", "verdict"), [(1.0, 0.0, "supported"), (1.02, 0.0, "contradicted"), (1.02, 0.02, "inconclusive")]
-)
-def test_norm_follows_rate_within_one_percent_where_weight_decay_holds_it(slope, drift, verdict):
-    steps = np.arange(400)
-    arrays = {"step/log10_norm": slope * 0.005 * steps, "step/log10_learning_rate": 0.01 * steps}
-    reference = {"step/log10_norm": drift * 0.005 * steps}
-    run = result([lane("weight_decay"), lane("texp")], [reference, arrays])
-    assert checks.norm_follows_rate(run).verdict == verdict
+def test_arms_with_other_seeds_are_not_paired():
+    run = accuracies(a=(60, 61), b=(60, 61))
+    run.lanes[3]["seed"] = 7
+    with pytest.raises(NotMeasured, match=r"a has \[0, 1\] and b has \[0, 7\]"):
+        checks.same_accuracy("a", "b")(run)
 
 
-@pytest.mark.parametrize(("factor", "verdict"), [(1.05, "supported"), (1.15, "contradicted"), (0.85, "contradicted")])
-def test_equilibrium_angle_is_that_of_the_formula(factor, verdict):
-    arrays = {"step/learning_rate": np.full(100, 0.1), "step/angle": np.full(100, factor * np.sqrt(2 * 5e-5 / 1.9))}
-    assert checks.equilibrium_angle(result([lane("weight_decay")], [arrays])).verdict == verdict
+def test_a_run_of_one_epoch_at_paper_scale_is_not_at_equilibrium_and_does_not_judge_the_angle():
+    """As on an H200: 391 steps, 0.595 of the predicted angle, which was called contradicted."""
+    run = blank("exp_lr", "E1", scale="paper", steps=391)
+    shrinks = {
+        "step/loss": np.ones(391),
+        "step/learning_rate": np.full(391, 0.1),
+        "step/angle": np.full(391, 0.595 * 0.00725),
+        "step/log10_norm": np.linspace(1.5, 1.4, 391),
+    }
+    claim = next(claim for claim in exp_lr.CLAIMS if claim.id == "equilibrium_angle")
+    entry = judge([claim], filled(run, lambda lane: shrinks))[0]
+    assert entry["verdict"] == "not judged"
+    assert "equilibrium(3) does not hold: 0.2 e-foldings" in entry["measured"]
 
 
-@pytest.mark.parametrize(("apart", "verdict"), [(1e-4, "supported"), (1e-2, "contradicted")])
-def test_early_logits_are_those_of_the_first_20_steps_alone(apart, verdict):
-    one = {"outputs/step": np.array([0, 20, 40]), "outputs/logits": np.zeros((3, 2, 3))}
-    other = one | {"outputs/logits": np.array([0, apart, 5.0])[:, None, None] * np.ones((3, 2, 3))}
-    run = result([lane("weight_decay"), lane("texp")], [one, other])
-    assert checks.early_logits(run).verdict == verdict
+def test_float32_arithmetic_in_a_process_of_float64_is_not_exact():
+    run = blank("exp_lr", "twins")
+    wide = filled(run, lambda lane: {"step/loss": np.zeros(20)})
+    assert not in_float64(wide)
+    assert in_float64(wide._replace(config=wide.config | {"compute_dtype": "float64"}))
+
+
+def test_step_decay_is_not_judged_beside_a_wrong_variant_that_is_a_point_off():
+    """As in the runs at small scale, where TEXP-- was 1.1 points below, give or take four."""
+    run = accuracies(
+        weight_decay=(40.8, 42.1, 41.6),
+        texp=(40.9, 42.2, 41.5),
+        wd_free=(40.7, 42.0, 41.6),
+        texp_no_drop=(42.0, 38.7, 41.0),
+    )
+    claim = next(claim for claim in exp_lr.CLAIMS if claim.id == "step_decay")
+    entry = judge([claim], run._replace(config=run.config | {"experiment": "E2"}))[0]
+    assert entry["verdict"] == "not judged"
+    assert "the wrong variant texp_no_drop is -0.933 [-6.69, 4.83] off" in entry["measured"]
 
 
 @pytest.mark.slow
@@ -138,68 +164,70 @@ def test_paper_scale_is_planned_in_full(experiment):
     assert exp_lr.before(groups).count("\n") == len(config.arms)
     if experiment == "E2":
         lanes = {own.arm: own for group in groups for own in group.lanes}
-        assert {own.config.steps for own in lanes.values()} == {300 * 391}
+        assert {own.config.steps for own in lanes.values()} == {300 * 390}  # epochs of the data, without a part batch
         tables = lanes["texp"].coefficients().tables
         rates = np.log10(tables.mantissa.astype(np.float64)) + tables.exponent * np.log10(2)
-        epochs = (79 * 391, 80 * 391 - 1, 80 * 391, 120 * 391 - 1, 120 * 391, 300 * 391 - 1)
-        np.testing.assert_allclose(rates[list(epochs)], [12.48, 12.65, 11.65, 12.33, 11.33, 11.64], atol=0.01)
+        epochs = (79 * 390, 80 * 390 - 1, 80 * 390, 120 * 390 - 1, 120 * 390, 300 * 390 - 1)
+        np.testing.assert_allclose(rates[list(epochs)], [12.44, 12.61, 11.61, 12.29, 11.29, 11.60], atol=0.01)
 
 
 @pytest.mark.slow
 def test_dry_run_says_what_the_paper_scale_takes():
     text = describe(lrjax.load_config(f"{FILE}:E2,scale=paper"), compiled=False)
     assert "463,792 a lane" in text
-    assert text.count("703800 over all lanes") == 1
+    assert text.count("1053000 over all lanes") == 1
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("experiment", IMAGES[:-1])  # a run of the twins is below
+@pytest.mark.parametrize("experiment", IMAGES)
 def test_every_smoke_run_ends_in_a_report_that_decides_nothing(experiment, tmp_path, tfds_dir):
     config = lrjax.load_config(f"{FILE}:{experiment},scale=smoke", {"data_dir": str(tfds_dir)})
     run = lrjax.run(config, tmp_path)
     assert run.status["state"] == "done"
     entries = write_report(tmp_path)
-    assert {entry["verdict"] for entry in entries} <= {"inconclusive"}
+    assert {entry["verdict"] for entry in entries} <= {"not judged"}
     assert [entry["id"] for entry in entries] == [
         claim.id for claim in exp_lr.CLAIMS if experiment in claim.experiments
     ]
     drawn = {path.stem for path in (tmp_path / "figures").glob("*.png")}
-    assert {"accuracy", "learning_rate", "norm", "angle"} <= drawn
+    every = {"accuracy", "learning_rate", "norm", "angle"}
+    assert ({"function_distance"} if experiment == "twins_norms" else every) <= drawn
+    assert {exp_lr.SHOWN_IN[entry["id"]] for entry in entries} <= drawn
     assert len(observations(run)) == len(run.lanes)
 
 
 @pytest.mark.slow
 def test_on_cifar10_twins_agree_for_20_float32_steps_and_an_uncorrected_one_does_not(tmp_path, tfds_dir):
     config = lrjax.load_config(f"{FILE}:twins", {"data_dir": str(tfds_dir), "sweep.seed": (0,), "data.num_test": 256})
-    run = lrjax.run(config, tmp_path)
-    assert checks.early_logits(run).verdict == "supported"
-    assert checks.correction_matters(run).verdict == "supported"
-    arms = {name: own[0][1] for name, own in arms_of(run).items()}
-    assert logit_distance(arms["weight_decay"], arms["wd_free"])[1].max() <= 1e-3
+    entries = {entry["id"]: entry for entry in judge(exp_lr.CLAIMS, lrjax.run(config, tmp_path))}
+    assert entries["early_logits"]["verdict"] == "supported"
+    assert all(premise["holds"] for premise in entries["early_logits"]["premises"])
+    assert entries["correction_matters"]["verdict"] == "not judged"  # one seed
 
 
-def test_angles_agree_by_phase_and_a_deviation_within_the_spread_of_seeds_decides_nothing():
-    def arms(*ratios):
-        base = {"step/learning_rate": np.repeat([0.1, 0.01], 4), "direction/step": np.array([0, 2, 4, 6, 8])}
-        angle = np.array([0, 1.0, 1.0, 0.1, 0.1])
-        lanes = [lane(arm, seed) for arm in ("weight_decay", "texp") for seed in range(len(ratios))]
-        arrays = [base | {"direction/angle": angle}] * len(ratios)
-        return result(lanes, arrays + [base | {"direction/angle": ratio * angle} for ratio in ratios])
+@pytest.mark.slow
+@pytest.mark.x64
+@pytest.mark.parametrize("experiment", ["twins_drop", "twins_plain"])
+def test_on_cifar10_float64_twins_agree_to_1e_12(experiment, tmp_path, tfds_dir):
+    made = {"data_dir": str(tfds_dir), "compute_dtype": "float64"}
+    run = lrjax.run(lrjax.load_config(f"{FILE}:{experiment},scale=smoke", made), tmp_path)
+    assert in_float64(run)
+    assert twin_checks.distances("weight_decay", "texp")(run).max() < 1e-12
+    assert twin_checks.distances("weight_decay", "one_ulp")(run).max() > 1e-9
+    claim = next(claim for claim in exp_lr.CLAIMS if experiment in claim.experiments)
+    assert claim.check(run).verdict == "supported"
 
-    assert checks.angles_agree(arms(1.02, 0.95, 1.0)).verdict == "supported"
-    assert checks.angles_agree(arms(1.3, 1.0, 1.2)).verdict == "inconclusive"
-    assert checks.angles_agree(arms(1.3, 1.31, 1.3)).verdict == "contradicted"
+
+def test_float64_needs_a_process_of_float64():
+    if jax.config.read("jax_enable_x64"):
+        pytest.skip("this process has it")
+    with pytest.raises(LrjaxError, match="needs JAX_ENABLE_X64=1"):
+        expand(lrjax.load_config(f"{FILE}:twins", {"compute_dtype": "float64"}))
 
 
 def test_claims_are_judged_in_order_and_say_what_the_paper_reports(toy):
     entries = judge(exp_lr.CLAIMS, toy._replace(config=toy.config | {"experiment": "E7"}))
     assert [entry["id"] for entry in entries] == ["toy_exact", "toy_noisy"]
-    assert entries[1]["verdict"] == "inconclusive"
+    assert [entry["from"] for entry in entries] == ["implied", "paper"]
+    assert entries[1]["verdict"] == "not judged"
     assert "this run has no lane noisy_decay" in entries[1]["measured"]
-
-
-def test_one_seed_has_no_standard_error_and_none_is_called_infinite():
-    verdict, measured = checks.same_accuracy("a", "b")(accuracies(a=(60,), b=(60,)))
-    assert verdict == "inconclusive"
-    assert "one seed, so no standard error" in measured
-    assert "inf" not in measured

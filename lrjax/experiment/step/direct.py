@@ -67,6 +67,11 @@ def scale_metrics(state: TrainState, hparams: HParams, row: StepInputs, params: 
     }
 
 
+def _doubled(leaf: jax.Array) -> jax.Array:
+    """A floating-point array in float64; another one as it is."""
+    return leaf.astype(jnp.float64) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+
 def direct(static: Config, num_classes: int, shard_batch: Callable = lambda batch: batch) -> Engine:
     """The engine that differentiates the model: any network, loss and optax optimizer.
 
@@ -80,6 +85,8 @@ def direct(static: Config, num_classes: int, shard_batch: Callable = lambda batc
 
     def init(hparams: HParams, data: Tree, init_key: jax.Array) -> tuple[Tree, Tree, Tree]:
         params, model_state = initial_params(model, static, hparams, data, init_key)
+        if static.compute_dtype == "float64":
+            params, model_state = jax.tree.map(_doubled, (params, model_state))
         if static.representation == "weight_decay":
             return params, model_state, optimizer(static, hparams, jnp.float32(0)).init(params)
         return params, model_state, representation.initial(static, params)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from lrjax.experiment.rundir.lanes import Arrays, Lanes, NotMeasured, by_arm, lane_config, lanes, recorded
 from lrjax.experiment.rundir.metrics import RunResult
+from lrjax.papers.premises import Selector
 from lrjax.transforms.equilibrium import angular_update, limit_fraction, time_to_equilibrium
 
 
@@ -29,6 +30,51 @@ def finished(run: RunResult, arm: str) -> Lanes:
     return chosen
 
 
+def paired(run: RunResult, *arms: str) -> list[Lanes]:
+    """The lanes of some arms, each arm in the same order of the same seeds.
+
+    Raises:
+        NotMeasured: as `finished`, or the arms have different seeds.
+    """
+    chosen = [finished(run, arm) for arm in arms]
+    seeds = [[lane["seed"] for lane, _ in own] for own in chosen]
+    for arm, own in zip(arms, seeds, strict=True):
+        if own != seeds[0]:
+            raise NotMeasured(f"seeds are paired, but {arms[0]} has {seeds[0]} and {arm} has {own}")
+    return chosen
+
+
+def compared(*arms: str) -> Selector:
+    """A `Selector`: the lanes of some arms, all of which have run to their end with the same seeds.
+
+    Example:
+        >>> compared("weight_decay", "texp").__name__
+        'weight_decay, texp'
+    """
+
+    def select(run: RunResult) -> Lanes:
+        return [pair for own in paired(run, *arms) for pair in own]
+
+    select.__name__ = ", ".join(arms)
+    return select
+
+
+def present(*arms: str) -> Selector:
+    """A `Selector`: as `compared`, of those of the arms that the run has.
+
+    Example:
+        >>> present("weight_decay", "no_decay").__name__
+        'weight_decay, no_decay'
+    """
+
+    def select(run: RunResult) -> Lanes:
+        there = {lane["arm"] for lane in run.lanes}
+        return compared(*(arm for arm in arms if arm in there))(run)
+
+    select.__name__ = ", ".join(arms)
+    return select
+
+
 def phases(arrays: Arrays) -> list[tuple[int, int]]:
     """Stretches [start, stop) of equal learning rate and l2, those of the run with weight decay.
 
@@ -45,6 +91,12 @@ def phases(arrays: Arrays) -> list[tuple[int, int]]:
 def final_accuracy(arrays: Arrays) -> float:
     """Test accuracy at the last measurement."""
     return float(arrays["accuracy/test_accuracy"][-1])
+
+
+def plateau_accuracy(arrays: Arrays) -> float:
+    """Mean test accuracy over the second half of the run: at a constant rate a single measurement is mostly noise."""
+    late = np.asarray(arrays["accuracy/step"]) > len(arrays["step/loss"]) / 2
+    return float(np.mean(np.asarray(arrays["accuracy/test_accuracy"])[late]))
 
 
 def log10_rates(arrays: Arrays) -> NDArray[Any]:

@@ -49,7 +49,9 @@ def figures(run: RunResult) -> list[Figure]:
         lambda _: _angles(run, arms),
     ]
     twins = _twins(arms)
-    return drawn([*draws, lambda _: _distance(arms, *twins)] if twins else draws, run)
+    if len(twins) > 1:  # of several norms, whose other curves differ by the norm alone
+        return drawn([lambda _: _distance(arms, twins)], run)
+    return drawn([*draws, lambda _: _distance(arms, twins)] if twins else draws, run)
 
 
 def _colours(arms: Arms) -> dict[str, str]:
@@ -172,41 +174,45 @@ def _turned(arrays: Arrays) -> tuple[Any, Any]:
     return step[angle > 0], angle[angle > 0]
 
 
-def _twins(arms: Arms) -> tuple[str, list[str]] | None:
-    """The arm that others equal as functions, and those."""
-    for reference, others in (
-        ("weight_decay", ("texp", "wd_free", "texp_uncorrected")),
-        ("cosine", ("cosine_wd_free",)),
-        ("l2_decay", ("texp_no_drop",)),
-    ):
-        present = [name for name in others if name in arms]
-        if reference in arms and present:
-            return reference, present
-    return None
+def _twins(arms: Arms) -> list[tuple[str, list[str]]]:
+    """Each arm that others equal as functions, or not on purpose, with those."""
+    found = []
+    for prefix in ("", "group_", "layer_", "instance_"):
+        for reference, others in (
+            ("weight_decay", ("texp", "wd_free", "texp_uncorrected", "texp_no_drop", "texp_half_step", "one_ulp")),
+            ("cosine", ("cosine_wd_free",)),
+            ("l2_decay", ("texp_no_drop",)),
+        ):
+            present = [prefix + name for name in others if prefix + name in arms]
+            if prefix + reference in arms and present:
+                found.append((prefix + reference, present))
+    return found
 
 
-def _distance(arms: Arms, reference: str, others: list[str]) -> Figure:
-    fig, axes = canvas(1, 1, height=3.2)
-    axis, colours = axes[0, 0], _colours(arms)
-    axis.set(xscale="log", yscale="log")  # before there is data, which may have nothing positive
-    for name in others:
-        for place, ((_, one), (_, other)) in enumerate(zip(arms[reference], arms[name], strict=True)):
-            steps, distance = logit_distance(one, other)
-            shown = steps > 0
-            axis.plot(
-                steps[shown], distance[shown], "o-", color=colours[name], markersize=2.5, alpha=0.85,
-                label=f"{name} against {reference}" if place == 0 else None,
-            )  # fmt: skip
-    seeds = [arrays for _, arrays in arms[reference]]
-    if len(seeds) > 1:
-        steps, distance = logit_distance(seeds[0], seeds[1])
-        axis.plot(steps[steps > 0], distance[steps > 0], color=GREY, linestyle="--", label="two seeds of one arm")
-    axis.set_xlabel("step")
-    axis.set_ylabel("largest difference of logits")
+def _distance(arms: Arms, twins: list[tuple[str, list[str]]]) -> Figure:
+    fig, axes = canvas(len(twins), 1, height=3.2 * len(twins), sharex=True)
+    for axis, (reference, others) in zip(axes[:, 0], twins, strict=True):
+        axis.set(xscale="log", yscale="log")  # before there is data, which may have nothing positive
+        for name, colour in zip(others, COLOURS, strict=False):
+            for place, ((_, one), (_, other)) in enumerate(zip(arms[reference], arms[name], strict=True)):
+                steps, distance = logit_distance(one, other)
+                shown = steps > 0
+                axis.plot(
+                    steps[shown], distance[shown], "o-", color=colour, markersize=2.5, alpha=0.85,
+                    label=f"{name} against {reference}" if place == 0 else None,
+                )  # fmt: skip
+        seeds = [arrays for _, arrays in arms[reference]]
+        if len(seeds) > 1:
+            steps, distance = logit_distance(seeds[0], seeds[1])
+            label = "two seeds of one arm" if axis is axes[0, 0] else None
+            axis.plot(steps[steps > 0], distance[steps > 0], color=GREY, linestyle="--", label=label)
+        axis.set_ylabel("largest difference of logits")
+    axes[-1, 0].set_xlabel("step")
     legend_below(fig, 2)
     caption = (
         "On the first 256 test images. Equal in exact arithmetic; in float32 rounding grows with training (a ReLU that opens "
-        "one step earlier is enough), so that late differences are those of two seeds."
+        "one step earlier is enough), so that late differences are those of two seeds. one_ulp: the run with weight decay at a "
+        "rate that differs by one rounding."
     )
     return Figure("function_distance", "Distance of the twins as functions", caption, fig)
 
