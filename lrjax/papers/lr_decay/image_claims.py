@@ -101,7 +101,7 @@ _TRANSFER = [
         transfer_checks.later_stages_transfer_less,
         "What later stages add transfers less: T_3 < T_2.",
         f"abstract; section 6, {REMEMBERED}",
-        _LESS,
+        f"{_LESS}; three seeds decide T_2 = .6 against T_3 = 0 in 95 of 100 runs where they deviate by .003, in half at .004",
         premises=(
             seeds(3, transfer_checks.every_transfer),
             learned(_SOURCE, 0.9, read=_TEST, chance=0.01, examples=1000, level=RESNET50),
