@@ -126,8 +126,14 @@ CASES = {
     ),
     "exact": (
         premises.exact(),
-        run((lane(), {"step/loss": np.zeros(3)})),
-        run((lane(), {"step/loss": np.zeros(3, np.float32)})),
+        run((lane(), {"step/loss": np.zeros(3)}), compute_dtype="float64"),
+        run((lane(), {"step/loss": np.zeros(3, np.float32)}), compute_dtype="float64"),
+        "float32",
+    ),
+    "exact by more than the dtype of the loss": (
+        premises.exact(),
+        run((lane(), {"step/loss": np.zeros(3)}), compute_dtype="float64"),
+        run((lane(), {"step/loss": np.zeros(3)}), compute_dtype="float32"),
         "float32",
     ),
     "exact by a control": (
