@@ -55,7 +55,8 @@ def _accuracy(axis: Axes, found: Lanes, kind: str) -> None:
     for arm, (symbol, shade, size) in zip(controls, _CONTROLS, strict=False):
         own = [(lane, _last(arrays, kind)) for lane, arrays in sound if lane["arm"] == arm]
         if kind != "strong_accuracy":  # there the controls lie on the line
-            text = f"$e={own[0][0]['e']:g}$ for {own[0][0]['steps'] / 1000:g}k steps"
+            rates = ", ".join(f"{e:g}" for e in sorted({lane["e"] for lane, _ in own}))
+            text = f"$e={rates}$ for {own[0][0]['steps'] / 1000:g}k steps"
             shifted = [lane["e"] + 0.035 for lane, _ in own]
             axis.plot(shifted, [y for _, y in own], symbol, color=shade, markersize=size, alpha=0.7, label=text)
 
@@ -218,7 +219,10 @@ _ARMS = {
     "decay_8k": "large, then small",
     "decay_2k": "large, then small (early)",
     "weaker": "shorter $v$",
-    "weaker_long": "shorter $v$, longer run",
+    "long": "smaller e, longer run",
+    "start": "other starts, small rate",
+    "start_oscillating": "other starts",
+    "stable": "stable",
     "full_batch_oscillating": "full batch",
     "full_batch_stable": "full batch, stable",
     "label_noise": "label noise",
