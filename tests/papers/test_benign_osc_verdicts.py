@@ -109,6 +109,15 @@ def test_patches_of_several_kinds_are_not_seeds():
     assert outcome("planted_patch", run)["verdict"] == NOT_JUDGED
 
 
+def test_spikes_are_weighed_by_their_height_whatever_the_level_of_the_loss():
+    smooth, rough = np.ones(40), np.ones(40)
+    rough[20] = 2.0
+    found = [image_checks.spikiness({}, {"step/loss": loss}) for loss in (smooth, rough, 3.0 * rough)]
+    assert found == pytest.approx([0.0, np.log(2.0), np.log(2.0)])
+    rough[20] = 2.5
+    assert image_checks.spikiness({}, {"step/loss": rough}) > found[1]
+
+
 def test_agreement_on_no_fitted_example_supports_nothing():
     def unfitted(lane, arrays):
         arrays["curvature/output"] = np.full((1, 8), 0.5)

@@ -237,10 +237,10 @@ def ablations(run: RunResult) -> Figure | None:
     rows: list[tuple[str, str, str, Lanes]] = []
     for arm in [*(a for a in _ARMS if a in present), *sorted(present - set(_ARMS))]:
         own = [pair for pair in found if pair[0]["arm"] == arm]
-        rows.append((f"{_ARMS.get(arm, arm)}\n{_setting(*own[0])}", "weak_accuracy", VERMILLION, own))
+        rows.append((f"{_ARMS.get(arm, arm)}\n{_setting(own)}", "weak_accuracy", VERMILLION, own))
         averaged = [pair for pair in own if len(pair[1].get("test_accuracy/averaged_weak_accuracy", ()))]
         if averaged:
-            rows.append((f"average of iterates\n{_setting(*own[0])}", "averaged_weak_accuracy", PURPLE, averaged))
+            rows.append((f"average of iterates\n{_setting(own)}", "averaged_weak_accuracy", PURPLE, averaged))
     if not rows:
         return None
     fig, axes = canvas(1, 1, height=0.8 + 0.37 * len(rows))
@@ -263,8 +263,10 @@ def ablations(run: RunResult) -> Figure | None:
     return Figure("ablations", "What the effect needs", caption, fig)
 
 
-def _setting(lane: dict[str, Any], arrays: Arrays) -> str:
+def _setting(own: Lanes) -> str:
+    lane, arrays = own[0]
+    es = ", ".join(f"{e:g}" for e in sorted({lane["e"] for lane, _ in own}))
     rates = arrays.get("step/learning_rate", np.zeros(0))
     changes = np.flatnonzero(np.diff(rates) != 0)
     when = f", ×{rates[changes[0] + 1] / rates[changes[0]]:.2g} at {(changes[0] + 1) / 1000:g}k" if changes.size else ""
-    return f"$e={lane['e']:g}$, {lane['steps'] / 1000:g}k steps{when}"
+    return f"$e={es}$, {lane['steps'] / 1000:g}k steps{when}"

@@ -91,7 +91,7 @@ def long_enough(select: Selector) -> Premise:
 
     def needed(lane: dict[str, Any], arrays: Any) -> float:
         eps = float(arrays["data/v_norm"] / arrays["data/u_norm"]) ** 2
-        start = float(np.min(arrays["features/weak"][0]))
+        start = max(float(np.min(arrays["features/weak"][0])), 1e-30)
         share = float(np.sum(arrays["data/strong"]) / 2 / arrays["data/y"].size)
         return float(np.log(observe.delta_of(lane["e"]) / 4 / start) / (eps * (lane["e"] - 1.0)) / share)
 

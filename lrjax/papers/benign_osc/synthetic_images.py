@@ -12,10 +12,10 @@ LEVEL, AHEAD = 0.75, 0.015  # accuracy, and by how much a large rate is above an
 POINTS, MOST = 21, 120
 
 
-def _loss(spikes: int) -> np.ndarray:
-    """A loss of 1 with some spikes."""
+def _loss(spikiness: float) -> np.ndarray:
+    """A loss of 1 with three spikes, whose log heights add up to a number."""
     loss = np.ones(MOST)
-    loss[10 : 10 + 8 * spikes : 8] = 2.0
+    loss[[20, 40, 60]] = np.exp(spikiness / 3)
     return loss
 
 
@@ -34,7 +34,7 @@ def _images(experiment: str, text: str) -> Synthetic:
             return {
                 ACCURACY: 0.1 + (end - 0.1) * (1.0 - np.exp(-when / 0.1)),
                 "accuracy/step": np.round(when * lane["steps"]),
-                "step/loss": _loss(round(6 + 5 * side + generator.normal(0.0, 0.7))),
+                "step/loss": _loss(6.5 + 4.0 * side + generator.normal(0.0, 0.5)),
                 "step/learning_rate": _drops(lane),
             }
 
@@ -67,6 +67,8 @@ def _images(experiment: str, text: str) -> Synthetic:
 
 
 SYNTHETIC = {
-    "natural_images": _images("E0", "3 points and 10 spikes, three seeds 0.25 points and 0.7 spikes apart"),
+    "natural_images": _images(
+        "E0", "3 points and log heights of spikes of 10 against 2, three seeds 0.25 points and 0.5 apart"
+    ),
     "planted_patch": _images("E0_planted", "3 points, three seeds 0.25 points apart in each kind of patch"),
 }

@@ -77,7 +77,7 @@ def _slopes(x: list[float], y: list[NDArray[np.float64]]) -> NDArray[np.float64]
 
 def _passes(lane: dict[str, Any], arrays: Any) -> float:
     """Step at which V passes delta/4 for both labels, between records by log V; infinite where it never does."""
-    steps, weak = arrays["features/step"], np.log(arrays["features/weak"].min(axis=1))
+    steps, weak = arrays["features/step"], np.log(np.maximum(arrays["features/weak"].min(axis=1), 1e-30))
     level = np.log(observe.delta_of(lane["e"]) / 4)
     above = np.flatnonzero(weak > level)
     if not above.size:

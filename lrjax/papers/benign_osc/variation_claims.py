@@ -187,8 +187,8 @@ IMAGES = [
         image_checks.natural_images,
         "On CIFAR-10 large-rate SGD oscillates, yet generalises better than smooth small-rate training.",
         "introduction (which figure, network and settings: not found; those of E0 are ours)",
-        "for each model more loss spikes and higher test accuracy with the large rate than with a constant small one and "
-        "with a small one that drops as the large one does",
+        "for each model more and higher loss spikes, and higher test accuracy, with the large rate than with a constant "
+        "small one and with a small one that drops as the large one does",
         premises=_images,
     ),
     _claim(
