@@ -10,11 +10,15 @@ experiment | claim | scales | run time (small, two CPU cores)
 CLEAR | the switch at e = 1: every weak-only point right above it, chance below | smoke, small, paper | 25 s
 E1 | one example: the weak feature grows on the logistic curve to capacity 1 - 1/e | smoke, small, paper | 10 s
 E2 | the paper's sizes: 99.38 % against 93.75 % test accuracy | smoke, small, paper | 15 s
-phase | where oscillation helps: noise, and the number of weak examples, against e | smoke, small, paper | 40 s
-ablate | schedule, full batch, label noise, order, width, length of v, averaging | smoke, small, paper | 60 s
-map | the cubic map behind it: 2-cycle, chaos, sign flips | smoke, small, paper | 15 s
-E0 | CIFAR-10: a large rate oscillates and generalises better (SimpleCNN, ResNet-18) | smoke, small, paper | 5 min
-E0_planted | CIFAR-10 with a planted strong feature, tested without it (our own analogue) | smoke, small, paper | 6 min
+phase | where oscillation helps: noise, and the number of weak examples, against e | smoke, small, paper | 90 s
+ablate | schedule, batch, label noise, order, width, lengths of v and of the start, averaging | smoke, small, paper | 3 min
+map | the cubic map behind it: 2-cycle, chaos, sign flips | smoke, small, paper | 20 s
+E0 | CIFAR-10: a large rate oscillates and generalises better (SimpleCNN, ResNet-18) | smoke, small, paper | 8 min
+E0_planted | CIFAR-10 with a planted strong feature, tested without it (our own analogue) | smoke, small, paper | 10 min
+
+At scale=small E0 and E0_planted are demonstrations on one seed: 300 steps on 2048 images reach 30 to 40 %, so that their
+claims are not judged there (premises "learned" and "seeds"), whatever a third seed would cost; scale=paper judges them.
+All else has five seeds, three where a seed changes nothing but rounding (E1, map).
 """
 
 from ml_collections.config_dict import placeholder
@@ -76,6 +80,7 @@ def two_layer() -> Config:
 
 
 SEEDS = {"smoke": (0, 1), "small": (0, 1, 2, 3, 4), "paper": tuple(range(20))}
+ROUNDINGS = (0, 1, 2)  # seeds of the planted start: they turn u and v, which changes nothing but rounding
 
 
 def _short(config: Config) -> None:
@@ -93,7 +98,11 @@ def clear(scale: str) -> Config:
     config = two_layer()
     config.sweep = group(dict(e=(0.5, 0.9, 1.0, 1.1, 1.25, 1.4, 1.5), seed=SEEDS[scale]))
     config.arms = group(
-        dict(main=dict(), small_rate=dict(e=0.2, steps=32_000), time_matched=dict(e=0.2, steps=100_000))
+        dict(
+            main=dict(),
+            small_rate=dict(e=0.2, steps=32_000),
+            time_matched=dict(e=0.2, steps=100_000),
+        )
     )
     if scale == "smoke":
         config.sweep.e = (0.5, 1.25)
@@ -108,9 +117,9 @@ def single_example(scale: str) -> Config:
     config.model.update(width=8, init="planted")
     config.update(steps=20_000, log_every=50, checkpoint_every=20_000)
     config.probes = group(dict(features=50, curvature="end"))
-    config.sweep = group(dict(e=(0.2, 0.5, 0.9, 1.1, 1.2, 1.25, 1.4, 1.5)))
+    config.sweep = group(dict(e=(0.2, 0.5, 0.9, 1.1, 1.2, 1.25, 1.4, 1.5), seed=ROUNDINGS))
     if scale == "smoke":
-        config.sweep.e = (0.5, 1.25)
+        config.sweep.update(e=(0.5, 1.25), seed=ROUNDINGS[:2])
         _short(config)
     return config
 
@@ -134,17 +143,35 @@ def paper_sizes(scale: str) -> Config:
 def phase(scale: str) -> Config:
     """Two phase tables: noise strength kn against e, and number of weak examples against e."""
     config = two_layer()
-    config.sweep = group(dict(e=(0.5, 0.9, 1.1, 1.25, 1.4, 1.5), seed=SEEDS[scale][:2]))
-    noise = dict(sweep=dict(data=dict(kn=(1.0, 4.0, 12.0, 28.0, 60.0))))
+    config.sweep = group(dict(e=(0.5, 0.9, 1.1, 1.25, 1.4, 1.5), seed=SEEDS[scale]))
+    noise = dict(sweep=dict(data=dict(kn=(1.0, 4.0, 12.0, 28.0, 40.0, 60.0))))
     weak = dict(sweep=dict(data=dict(n_weak=(0, 4, 8, 16, 32))))
     config.arms = group(dict(noise=noise, n_weak=weak))
     if scale == "smoke":
         config.sweep.update(e=(0.5, 1.25), seed=(0,))
         config.arms.noise.sweep.data.kn, config.arms.n_weak.sweep.data.n_weak = (4.0, 60.0), (0, 32)
         _short(config)
-    elif scale == "paper":
-        config.sweep.seed = SEEDS[scale]
     return config
+
+
+BATCH_RATES = {"": 2.6, "_stable": 2.0}
+STARTS = (0.0025, 0.005, 0.01, 0.02)  # sigma_0
+
+
+def _variants() -> dict[str, dict]:
+    """Arms: what the effect should not depend on, each with a control at e = 0.9."""
+    changes = dict(
+        wide=dict(model=dict(width=64)),
+        iid=dict(order="iid"),
+        cyclic=dict(order="cyclic"),
+        unshared_filters=dict(model=dict(share_filters=False)),
+    )
+    arms = changes | {f"{name}_stable": dict(e=0.9, **change) for name, change in changes.items()}
+    # e n_sy / n is 1.14 and 0.88. The share of strong examples varies: a batch of 4 diverges from 0.92 on, one of 16 at
+    # 1.18 in one seed of five, which is why the rate is lower than that of the full batch.
+    for batch in (16, 32):
+        arms |= {f"batch_{batch}{name}": dict(batch_size=batch, e=e) for name, e in BATCH_RATES.items()}
+    return arms
 
 
 def ablate(scale: str) -> Config:
@@ -152,26 +179,29 @@ def ablate(scale: str) -> Config:
     config = two_layer()
     config.averaging_decay = 0.999
     config.sweep = group(dict(seed=SEEDS[scale]))
+    small = dict(data=dict(n_weak=2), sweep=dict(model=dict(init_scale=STARTS)))
     config.arms = group(
         dict(
             reference=dict(),
+            stable=dict(e=0.9),
             decay_8k=dict(schedule=dict(name="step_decay", milestones=(8000,), factor=0.08)),
             decay_2k=dict(schedule=dict(name="step_decay", milestones=(2000,), factor=0.08)),
-            full_batch_stable=dict(batch_size="full", e=0.9, steps=4000),
+            full_batch_stable=dict(batch_size="full", e=0.9, steps=8000),
             full_batch_oscillating=dict(batch_size="full", e=1.25, steps=8000),
             label_noise_small_rate=dict(label_noise=0.4, e=0.2, steps=32_000),
             label_noise=dict(label_noise=0.4, e=0.9),
-            weaker=dict(data=dict(v_norm=0.05)),
-            weaker_long=dict(data=dict(v_norm=0.05), steps=64_000),
-            wide=dict(model=dict(width=64)),
-            iid=dict(order="iid"),
-            cyclic=dict(order="cyclic"),
-            unshared_filters=dict(model=dict(share_filters=False)),
-            averaged=dict(averaging="ema", steps=8000),
+            weaker=dict(steps=64_000, sweep=dict(data=dict(v_norm=(0.05, 0.0707)))),
+            long=dict(steps=40_000, sweep=dict(e=(1.1, 1.2))),
+            start=dict(e=0.5, **small),
+            start_oscillating=dict(e=1.25, **small),
+            averaged=dict(averaging="ema", steps=6000),
+            **_variants(),
         )
     )
     if scale == "smoke":
         _short(config)
+        config.arms.long.sweep.e = (1.1,)
+        config.arms.start.sweep.model.init_scale = config.arms.start_oscillating.sweep.model.init_scale = STARTS[:2]
         config.arms.decay_8k.schedule.milestones = (1500,)
         config.arms.decay_2k.schedule.milestones = (500,)
     return config
@@ -185,11 +215,12 @@ def cubic_map(scale: str) -> Config:
     config.update(steps=4000, log_every=500, checkpoint_every=4000, lanes_per_device=64)
     config.probes = group()
     count = {"smoke": 34, "small": 331, "paper": 1651}[scale]
-    config.sweep = group(dict(e=tuple(round(1.65 * (i + 1) / count, 6) for i in range(count))))
+    config.sweep = group(dict(e=tuple(round(1.65 * (i + 1) / count, 6) for i in range(count)), seed=ROUNDINGS))
     return config
 
 
 LARGE = dict(name="large_step", growth=1.05)
+DECAYED = dict(name="large_step", growth=1.0)  # the same drops at the same steps, from a constant rate
 
 
 def images(scale: str) -> Config:
@@ -219,14 +250,16 @@ def images(scale: str) -> Config:
 
 
 def _large_and_small(scale: str) -> dict[str, dict]:
-    """Arms: SimpleCNN and ResNet-18, each at a large and at a small rate."""
+    """Arms: SimpleCNN and ResNet-18, each at a large rate, at a constant small one, and at a small one with the same drops."""
     widths = {"smoke": (4, 4), "small": (32, 16), "paper": (32, 64)}[scale]
     simple, resnet = dict(name="simple_cnn", width=widths[0]), dict(name="resnet18", width=widths[1])
     return dict(
-        simple_cnn_large=dict(model=simple, optimizer=dict(learning_rate=0.02), schedule=LARGE),
+        simple_cnn_large=dict(model=simple, optimizer=dict(learning_rate=0.05), schedule=LARGE),
         simple_cnn_small=dict(model=simple, optimizer=dict(learning_rate=0.01)),
+        simple_cnn_decayed=dict(model=simple, optimizer=dict(learning_rate=0.01), schedule=DECAYED),
         resnet18_large=dict(model=resnet, optimizer=dict(learning_rate=0.75), schedule=LARGE),
         resnet18_small=dict(model=resnet, optimizer=dict(learning_rate=0.01)),
+        resnet18_decayed=dict(model=resnet, optimizer=dict(learning_rate=0.01), schedule=DECAYED),
     )
 
 

@@ -45,7 +45,7 @@ REFUSED = {
     ),
     "a group of the model": (
         "configs/benign_osc.py:E0,scale=smoke", {"model.name": "resnet18"}, "simple_cnn_small ('simple_cnn')",
-        "--config.arms.simple_cnn_large.model.name='resnet18'",
+        "--config.arms.simple_cnn_decayed.model.name='resnet18'",
     ),
     "e that arms set": (CLEAR, {"e": 1.3}, "small_rate (0.2) and time_matched (0.2)", "--config.arms.small_rate.e=1.3"),
     "an arm's value and axis": (

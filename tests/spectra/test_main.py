@@ -281,6 +281,7 @@ def test_an_image_model_is_measured_at_step_0_before_any_training(tfds_dir, tmp_
         "arms.simple_cnn_small.model.width": 2,
     }
     overrides |= {"arms.resnet18_large": None, "arms.resnet18_small": None, "arms.simple_cnn_large": None}
+    overrides |= {"arms.resnet18_decayed": None, "arms.simple_cnn_decayed": None}
     config = lrjax.load_config("configs/benign_osc.py:E0,scale=smoke", overrides)
     (tmp_path / "config.json").write_text(json.dumps(json.loads(config.to_json_best_effort())))
     (tmp_path / "status.json").write_text(json.dumps({"blocks": [[0]]}))

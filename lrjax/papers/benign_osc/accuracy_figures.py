@@ -55,7 +55,8 @@ def _accuracy(axis: Axes, found: Lanes, kind: str) -> None:
     for arm, (symbol, shade, size) in zip(controls, _CONTROLS, strict=False):
         own = [(lane, _last(arrays, kind)) for lane, arrays in sound if lane["arm"] == arm]
         if kind != "strong_accuracy":  # there the controls lie on the line
-            text = f"$e={own[0][0]['e']:g}$ for {own[0][0]['steps'] / 1000:g}k steps"
+            rates = ", ".join(f"{e:g}" for e in sorted({lane["e"] for lane, _ in own}))
+            text = f"$e={rates}$ for {own[0][0]['steps'] / 1000:g}k steps"
             shifted = [lane["e"] + 0.035 for lane, _ in own]
             axis.plot(shifted, [y for _, y in own], symbol, color=shade, markersize=size, alpha=0.7, label=text)
 
@@ -218,7 +219,10 @@ _ARMS = {
     "decay_8k": "large, then small",
     "decay_2k": "large, then small (early)",
     "weaker": "shorter $v$",
-    "weaker_long": "shorter $v$, longer run",
+    "long": "smaller e, longer run",
+    "start": "other starts, small rate",
+    "start_oscillating": "other starts",
+    "stable": "stable",
     "full_batch_oscillating": "full batch",
     "full_batch_stable": "full batch, stable",
     "label_noise": "label noise",
@@ -233,10 +237,10 @@ def ablations(run: RunResult) -> Figure | None:
     rows: list[tuple[str, str, str, Lanes]] = []
     for arm in [*(a for a in _ARMS if a in present), *sorted(present - set(_ARMS))]:
         own = [pair for pair in found if pair[0]["arm"] == arm]
-        rows.append((f"{_ARMS.get(arm, arm)}\n{_setting(*own[0])}", "weak_accuracy", VERMILLION, own))
+        rows.append((f"{_ARMS.get(arm, arm)}\n{_setting(own)}", "weak_accuracy", VERMILLION, own))
         averaged = [pair for pair in own if len(pair[1].get("test_accuracy/averaged_weak_accuracy", ()))]
         if averaged:
-            rows.append((f"average of iterates\n{_setting(*own[0])}", "averaged_weak_accuracy", PURPLE, averaged))
+            rows.append((f"average of iterates\n{_setting(own)}", "averaged_weak_accuracy", PURPLE, averaged))
     if not rows:
         return None
     fig, axes = canvas(1, 1, height=0.8 + 0.37 * len(rows))
@@ -259,8 +263,10 @@ def ablations(run: RunResult) -> Figure | None:
     return Figure("ablations", "What the effect needs", caption, fig)
 
 
-def _setting(lane: dict[str, Any], arrays: Arrays) -> str:
+def _setting(own: Lanes) -> str:
+    lane, arrays = own[0]
+    es = ", ".join(f"{e:g}" for e in sorted({lane["e"] for lane, _ in own}))
     rates = arrays.get("step/learning_rate", np.zeros(0))
     changes = np.flatnonzero(np.diff(rates) != 0)
     when = f", ×{rates[changes[0] + 1] / rates[changes[0]]:.2g} at {(changes[0] + 1) / 1000:g}k" if changes.size else ""
-    return f"$e={lane['e']:g}$, {lane['steps'] / 1000:g}k steps{when}"
+    return f"$e={es}$, {lane['steps'] / 1000:g}k steps{when}"

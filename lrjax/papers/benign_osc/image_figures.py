@@ -12,6 +12,7 @@ from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.plots.drawing import (
     BLUE,
     GREY,
+    PURPLE,
     VERMILLION,
     Figure,
     canvas,
@@ -22,7 +23,8 @@ from lrjax.plots.drawing import (
 )
 
 _MODELS = {"simple_cnn": "SimpleCNN", "resnet18": "ResNet-18", "augmented": "ResNet-18,\naugmented"}
-_RATES = {"large": VERMILLION, "small": BLUE}
+_RATES = {"large": VERMILLION, "small": BLUE, "decayed": PURPLE}
+_NAMES = {"large": "large rate", "small": "small rate", "decayed": "small rate, dropped"}
 _TESTS = {"test": "without patch", "patched": "with patch", "conflict": "with a wrong patch"}
 _ROWS = ("train loss,\nevery step", r"learning rate $\eta$", "test accuracy")
 _FEW = 25  # measurements that are marked by dots
@@ -147,5 +149,5 @@ def _chance(axes: Iterable[Axes], run: RunResult) -> None:
 
 def _rates_legend(fig: figure.Figure, axis: Axes) -> None:
     for rate, colour in _RATES.items():
-        axis.plot([], [], color=colour, label=f"{rate} rate")
-    legend_below(fig, 2)
+        axis.plot([], [], color=colour, label=_NAMES[rate])
+    legend_below(fig, 3)
