@@ -45,7 +45,7 @@ def test_data_that_all_lanes_share_is_made_up(tmp_path):
 
 def test_only_a_dry_run_that_compiles_says_a_time(monkeypatch):
     monkeypatch.setattr(calibrate, "machine_flops", lambda: 1e12)
-    monkeypatch.setattr(calibrate, "timing", lambda *_: Timing(90.0, 10, 3.0))
+    monkeypatch.setattr(calibrate, "timing", lambda *_, **__: Timing(90.0, 10, 3.0))
     monkeypatch.setattr("lrjax.experiment.loop.dry_run._memory", lambda *_: "")
     assert "estimated time on this machine: about 90 s of training steps (10 steps measured" in describe(tiny())
     assert "estimated time" not in describe(tiny(), compiled=False)

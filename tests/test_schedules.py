@@ -58,7 +58,9 @@ def test_a_table_holds_the_formula_at_every_step(name, settings, rate):
 
 
 def test_every_schedule_has_a_row():
-    assert {name for name, _, _ in TABLE} == set(SCHEDULES)
+    # Those that a test of another file has added stand in a module of its own.
+    own = {name for name, make in SCHEDULES.items() if make.__module__.startswith("lrjax.")}
+    assert {name for name, _, _ in TABLE} == own
 
 
 def test_the_step_at_a_milestone_uses_the_lower_rate():
