@@ -162,7 +162,7 @@ def early_phase(scale: str) -> Config:
 def switched(scale: str) -> Config:
     """E10: eta 0.1 and 0.01, and runs that go over from one to the other before and after the break-even point."""
     config = images(scale)
-    sizes = {"smoke": (8, 2, 4, 2), "small": (3000, 100, 1500, 250), "paper": (7800, 65, 2340, 195)}
+    sizes = {"smoke": (8, 2, 4, 2), "small": (6000, 100, 3000, 500), "paper": (7800, 65, 2340, 195)}
     steps, early, late, every = sizes[scale]
     with config.ignore_type():
         log_every = {"smoke": every, "small": 10, "paper": 65}[scale]

@@ -76,7 +76,7 @@ def what_is_tested(run: RunResult) -> list[str]:
         claim = _claim_of_paper(paper)
         rows = [row["claim"] for row in rows_of(paper) if row["experiment"] == experiment]
         sentences += [f"The paper: {claim}"] if claim else []
-        sentences += [f"This experiment, {experiment}: {claim.rstrip('.')}." for claim in rows[:1]]
+        sentences += [f"This experiment, {experiment}: {_ended(claim)}" for claim in rows[:1]]
     return [*sentences, _how(run)]
 
 
@@ -97,6 +97,10 @@ def _how(run: RunResult) -> str:
     if steps:
         parts.append(f", {_listed(steps)} steps")
     return "".join(parts) + "."
+
+
+def _ended(text: str) -> str:
+    return text if text.endswith(("?", ".")) else f"{text}."
 
 
 def _name(group: Any) -> str | None:

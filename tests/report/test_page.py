@@ -12,6 +12,7 @@ from lrjax.errors import LrjaxError
 from lrjax.experiment.rundir import metrics
 from lrjax.papers.claim import VERDICTS, Claim, Finding, NotMeasured
 from lrjax.report import __main__, write_files, write_report
+from lrjax.report.about import what_is_tested
 
 EVIL = "<script>alert('x')</script> & \"q\""
 
@@ -275,3 +276,10 @@ def test_what_cannot_be_drawn_of_a_diverged_run_is_said_and_of_a_whole_one_a_fau
     run.lanes[1]["diverged_at"] = None
     with pytest.raises(ValueError, match="log-scaled"):
         write_files(run, paper, tmp_path)
+
+
+def test_a_sentence_that_asks_has_no_full_stop_after_its_question_mark():
+    config = {"paper": "lr_decay", "experiment": "L10"}
+    told = what_is_tested(SimpleNamespace(config=config, lanes=[{"arm": "a", "seed": 0, "steps": 1}]))
+    assert told[1].endswith("does averaging bring what decay brings?")
+    assert told[2].endswith(".")

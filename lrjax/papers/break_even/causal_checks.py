@@ -8,7 +8,7 @@ import numpy as np
 from lrjax.experiment.rundir.lanes import NotMeasured, lanes
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.break_even import detectors
-from lrjax.papers.break_even.recorded import curve
+from lrjax.papers.break_even.recorded import curve, direct
 from lrjax.papers.claim import Finding
 from lrjax.papers.premises import Held, Premise
 from lrjax.papers.statistics import mean_of, positive
@@ -17,7 +17,7 @@ LAST = 0.2  # of a run, over which later values are averaged
 # Switched after break-even -> (the rate it began with, the rate it goes on with)
 SWITCHED = {"large_then_small": ("large", "small"), "small_then_large": ("small", "large")}
 EARLY = {"small_early": ("small", "large")}  # the same, before it; a large rate is there from the start
-GROWN = 0.8  # of the largest lambda_H of a run: where it has broken even. Noise keeps many below 2 / eta, so D1 is silent; ours
+GROWN = 0.8  # of the largest lambda_H of a run, where equation 1 is never crossed: ours
 APART = float(np.log(1.2))  # least ratio of the two unswitched rates for which "closer to" means something: ours
 
 
@@ -84,17 +84,24 @@ def apart(name: str) -> Premise:
     )
 
 
-def grown(arrays: dict[str, Any]) -> float:
-    """The step at which lambda_H has grown to four fifths of the largest that the run has, smoothed."""
-    found = curve(arrays, "lambda_h1")
-    smooth = detectors.smoothed(found.values, 3)
-    return float(found.steps[int(np.argmax(smooth >= GROWN * smooth.max()))])
+def broken_even(run: RunResult, lane: dict[str, Any], arrays: dict[str, Any]) -> float:
+    """The step at which a run has broken even.
+
+    By equation 1, zero where it is unstable from the first measurement on; where equation 1 never says so, since noise keeps
+    lambda_H below it, the step at which lambda_H has grown to four fifths of the largest that the run has, smoothed.
+    """
+    found = direct(run, lane, arrays)
+    if found.step is not None:
+        return found.step
+    top = curve(arrays, "lambda_h1")
+    smooth = detectors.smoothed(top.values, 3)
+    return float(top.steps[int(np.argmax(smooth >= GROWN * smooth.max()))])
 
 
 def _placed(run: RunResult) -> Held:
     told = []
     for arm, (first, _) in (SWITCHED | EARLY).items():
-        points = {lane["seed"]: grown(arrays) for lane, arrays in lanes(run, first)}
+        points = {lane["seed"]: broken_even(run, lane, arrays) for lane, arrays in lanes(run, first)}
         at = 0
         for lane, _ in lanes(run, arm):
             at, point = int(lane["start"]["at"]), points[lane["seed"]]
@@ -108,6 +115,7 @@ def _placed(run: RunResult) -> Held:
 
 PLACED = Premise(
     "placed",
-    f"each switch lies on its side of the step at which lambda_H of the run it leaves has {GROWN:.0%} of its maximum",
+    "each switch lies on its side of the break-even point of the run it leaves: by equation 1, or where that is never "
+    f"crossed by the step at which lambda_H has {GROWN:.0%} of its maximum",
     _placed,
 )
