@@ -78,7 +78,7 @@ def smaller(config: Config) -> Config:
 def learning_rates(scale: str) -> Config:
     """E3: eta 0.1 and 0.01, each until well past the maxima of its trajectory, measured as often."""
     config = images(scale)
-    large, small = dict(break_even=200, predictions=50), dict(break_even=320, predictions=80)
+    large, small = dict(break_even=300, predictions=50), dict(break_even=480, predictions=80)
     config = rates(config, scale, (0.1, 3000, large), (0.01, 4800, small))
     return smaller(config) if scale == "small" else config
 
