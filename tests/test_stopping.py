@@ -19,6 +19,14 @@ from tests.runs import RUN, assert_same_run, said, tiny
 SEVERAL = {"checkpoint_every": 100000}  # nothing is saved but by the signal, and at the end of a block
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """Under nohup SIGHUP is ignored, here and by the run, which is right there and not what these tests are about."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
     return lrjax.run(tiny(SEVERAL), tmp_path_factory.mktemp("reference") / "run").workdir

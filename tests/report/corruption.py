@@ -28,7 +28,7 @@ from lrjax.report import __main__
 from tests.report.damage import WAYS, damage
 
 SETTINGS = {
-    "sweep.e": (0.9, 1.0, 1.1, 1.25), "sweep.seed": (0,), "steps": 400, "log_every": 50, "checkpoint_every": 100,
+    "sweep.e": (1.1, 1.25), "sweep.seed": (0, 1, 2), "steps": 400, "log_every": 50, "checkpoint_every": 100,
     "arms.small_rate.steps": 330, "arms.time_matched.steps": 500, "lanes_per_device": 3, "probes.features": 100,
     "probes.test_accuracy": 200, "data.num_test": 50, "data.dim": 40, "model.width": 8,
 }  # fmt: skip
