@@ -20,7 +20,7 @@ E7_densenet | both conjectures on a DenseNet | smoke, small, paper | 13 min on o
 E7_bert | both conjectures in fine-tuning a BERT from real weights | smoke, small, paper | 30 min on one core
 E8 | momentum acts like a larger rate | smoke, small, paper | 18 min on one core
 E9 | K from batches of 128 and from single examples agree | smoke, small, paper | 9 min on one core
-E10 | does the early rate alone decide later curvatures? it is switched before and after break-even | smoke, small, paper | 25 min
+E10 | does the early rate decide later curvatures? it is switched before and after break-even | smoke, small, paper | 25 min
 """
 
 from ml_collections.config_dict import placeholder
