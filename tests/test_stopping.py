@@ -21,10 +21,13 @@ SEVERAL = {"checkpoint_every": 100000}  # nothing is saved but by the signal, an
 
 @pytest.fixture(autouse=True)
 def heard():
-    """Under nohup SIGHUP is ignored, here and by the run, which is right there and not what these tests are about."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    """Under nohup SIGHUP is ignored, and in a job of a shell script SIGINT: here and by the run, which is right there."""
+    before = {number: signal.getsignal(number) for number in stopping.REASONS}
+    for number in stopping.REASONS:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     yield
-    signal.signal(signal.SIGHUP, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="module")

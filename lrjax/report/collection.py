@@ -12,7 +12,7 @@ from lrjax.errors import LrjaxError, check
 from lrjax.experiment.config.canonical import flatten
 from lrjax.experiment.rundir.files import damaged, is_plain, read_json, write_atomic
 from lrjax.experiment.rundir.metrics import read_status
-from lrjax.experiment.rundir.records import OF_STATUS
+from lrjax.experiment.rundir.records import OF_STATUS, OTHER_STATUS, sum_of
 from lrjax.papers.claim import claims_in
 from lrjax.report import write_report
 from lrjax.report.compare import MOST_RUNS, compared, read
@@ -116,6 +116,8 @@ def _read(workdir: Path, entry: dict[str, Any]) -> Run:
         for key, fits in OF_STATUS.items():
             if key in status and not fits(status[key]):
                 damaged(workdir / "status.json", f"{key} is {str(status[key])[:40]!r}")
+        if status.get("sum") not in (None, sum_of(status)):
+            notes.append(f"{workdir.name}/{OTHER_STATUS}")
         _check_files(workdir, status)
         written = all((workdir / name).exists() for name in ("report.html", "claims.json"))
         # A link leads to a folder that is not this one's to write to.

@@ -195,7 +195,7 @@ def test_a_lane_that_contradicts_its_config_is_refused(key, value, pair):
 def test_a_lane_ended_as_its_checkpoint_says_and_another_word_of_status_is_said(pair):
     path = pair / "bad" / "status.json"
     lanes = json.loads(path.read_text())["lanes"]
-    changed(path, lanes=[lanes[0] | {"diverged_at": 7}, *lanes[1:]], seal=None)
+    changed(path, lanes=[lanes[0] | {"diverged_at": 7}, *lanes[1:]], seal=None, sum=None)
     run = load_run(pair / "bad")
     assert run.gaps == ("status.json has another diverged_at of lane 0 than ckpt",)
     assert run.lanes == load_run(pair / "good").lanes

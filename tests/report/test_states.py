@@ -17,6 +17,7 @@ from lrjax.experiment.rundir import workdirs
 from lrjax.experiment.rundir.metrics import load_run
 from lrjax.papers.claim import NOT_JUDGED
 from lrjax.report import __main__, write_report
+from lrjax.report.collection import write_collection
 from tests.report import corruption
 from tests.runs import tiny
 
@@ -36,7 +37,7 @@ def run(finished, tmp_path):
 
 
 def changed_status(run, **changes):
-    status = json.loads((run / "status.json").read_text())
+    status = json.loads((run / "status.json").read_text()) | {"sum": None}  # as if the run itself had written it so
     (run / "status.json").write_text(json.dumps({k: v for k, v in (status | changes).items() if v is not None}))
 
 
@@ -117,6 +118,16 @@ def test_a_lost_array_file_in_the_middle_is_named_and_shifts_nothing(finished, r
     after = corruption.verdicts(run)
     assert NOT_JUDGED in {verdict for verdict, _ in after.values()}
     assert all(after[key] == before[key] for key in after if after[key][0] != NOT_JUDGED)
+
+
+@pytest.mark.parametrize("key", ["wall_time_s", "command", "state", "commit"])
+def test_a_status_that_is_not_the_one_that_was_written_is_named(key, run, capsys):
+    status = json.loads((run / "status.json").read_text())
+    (run / "status.json").write_text(json.dumps(status | {key: None}))
+    write_report(run)
+    assert "status.json is not the file that the run wrote" in (run / "report.html").read_text()
+    page = write_collection(run.parent).read_text()
+    assert "run/status.json is not the file that the run wrote" in page
 
 
 def test_a_lost_array_file_of_a_run_without_an_account_is_named_by_the_steps_of_its_neighbours(run):

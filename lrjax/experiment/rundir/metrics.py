@@ -26,7 +26,7 @@ from lrjax.experiment.rundir.files import (
 )
 from lrjax.experiment.rundir.loading import assembled
 from lrjax.experiment.rundir.pieces import NAME, checksum, piece_name, require
-from lrjax.experiment.rundir.records import check_lanes, check_status, lanes_seal
+from lrjax.experiment.rundir.records import OTHER_STATUS, check_lanes, check_status, lanes_seal, sum_of
 from lrjax.experiment.rundir.rows import read_rows
 from lrjax.experiment.rundir.sinks import SINKS, Sink
 
@@ -89,9 +89,10 @@ def finite(value: Any) -> Any:
 
 
 def write_status(workdir: Path, status: Mapping[str, Any]) -> None:
-    """Replaces status.json; a checksum of its lanes and blocks goes with them."""
+    """Replaces status.json; a checksum of its lanes and blocks goes with it, and one of all of it."""
     content = finite(status)
     content |= {"seal": lanes_seal(content)} if "lanes" in content else {}
+    content |= {"sum": sum_of(content)}
     write_atomic(workdir / "status.json", json.dumps(content, indent=1) + "\n")
 
 
@@ -249,9 +250,10 @@ def load_run(workdir: str | Path) -> RunResult:
     rows = read_rows(workdir, status)
     other = [CHANGED] if status.get("config") not in (None, fingerprint(config)) else []
     other += [OTHER_LANES] if status.get("seal") not in (None, lanes_seal(status)) else []
+    touched = [OTHER_STATUS] if status.get("sum") not in (None, sum_of(status)) else []
     if not other:
         check_lanes(workdir / "status.json", found.lanes, config)
     missing = dict.fromkeys(range(len(found.lanes)), other[0]) | dict(found.missing) if other else found.missing
-    gaps = [*other, *found.gaps, *rows.gaps]
+    gaps = [*other, *touched, *found.gaps, *rows.gaps]
     known = status | {"lanes": found.lanes}
     return RunResult(rows.rows, found.arrays, known, workdir, config, found.lanes, missing, tuple(gaps))

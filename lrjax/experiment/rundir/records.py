@@ -50,6 +50,7 @@ OF_STATUS = {  # key -> what it may be, where it is there
     "bytes": _whole,
     "rows": lambda value: value is None or _whole(value, 0, 1 << 32),
     "seal": lambda value: value is None or _whole(value, 0, 1 << 32),
+    "sum": lambda value: value is None or _whole(value, 0, 1 << 32),
     "arrays": lambda value: isinstance(value, list) and all(valid(account) is not None for account in value),
 }
 OF_LANE = {
@@ -65,6 +66,7 @@ OF_LANE = {
     "stopped_at": _whole,
 }
 NEEDED = ("lane", "arm", "seed", "values", "steps")
+OTHER_STATUS = "status.json is not the file that the run wrote"
 ENDED = ("diverged_at", "last_finite_loss", "stopped_at")  # what is known of a lane once it has run
 
 
@@ -143,6 +145,11 @@ def seal_of(content: Any) -> int:
 def lanes_seal(status: Mapping[str, Any]) -> int:
     """The checksum of the lanes and blocks of status.json, which `seal` there states."""
     return seal_of([status.get("lanes"), status.get("blocks")])
+
+
+def sum_of(status: Mapping[str, Any]) -> int:
+    """The checksum of status.json, which `sum` there states of all else in it."""
+    return seal_of({key: value for key, value in status.items() if key != "sum"})
 
 
 def sealed(record: Mapping[str, Any]) -> Record:
