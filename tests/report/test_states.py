@@ -120,7 +120,7 @@ def test_a_lost_array_file_in_the_middle_is_named_and_shifts_nothing(finished, r
     assert all(after[key] == before[key] for key in after if after[key][0] != NOT_JUDGED)
 
 
-@pytest.mark.parametrize("key", ["wall_time_s", "command", "state", "commit"])
+@pytest.mark.parametrize("key", ["wall_time_s", "command", "commit"])
 def test_a_status_that_is_not_the_one_that_was_written_is_named(key, run, capsys):
     status = json.loads((run / "status.json").read_text())
     (run / "status.json").write_text(json.dumps(status | {key: None}))
