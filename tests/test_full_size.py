@@ -21,12 +21,13 @@ ROOT = Path(__file__).resolve().parents[1]
 def test_one_real_step_of_resnet18_at_paper_scale(tfds_dir):
     overrides = {"data_dir": str(tfds_dir), "data.num_train": 256, "data.num_test": 16}
     config = lrjax.load_config("configs/benign_osc.py:E0,scale=paper", overrides)
-    group = next(g for g in sweep.expand(config) if g.lanes[0].arm == "resnet18_large")
+    groups = [(group, lane) for group in sweep.expand(config) for lane in group.lanes]
+    group, lane = next(pair for pair in groups if pair[1].arm == "resnet18_large")
     from lrjax.data import DATASETS
 
-    loaded = DATASETS["cifar10"].load(group.lanes[0].config)
+    loaded = DATASETS["cifar10"].load(lane.config)
     data = {"train": {k: jnp.asarray(v) for k, v in loaded.train.items()}}
-    hparams = {k: jnp.asarray(v) for k, v in group.lanes[0].hparams().items()}
+    hparams = {k: jnp.asarray(v) for k, v in lane.hparams().items()}
     engine = ENGINES["direct"](group.static, 10)
     state = jax.jit(lambda h: init_state(engine, group.static, h, data))(hparams)
     assert sum(p.size for p in jax.tree.leaves(state.params)) == 11_173_962

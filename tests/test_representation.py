@@ -65,7 +65,7 @@ def test_without_its_corrections_texp_is_another_run(tmp_path):
 def test_texp_without_drops_is_a_weight_decay_that_drops(tmp_path):
     drops = {"name": "step_decay", "milestones": (100, 200)}
     made = config((), **{f"arms.l2.l2_schedule.{k}": v for k, v in drops.items()})
-    overrides = {"arms.l2.schedule.name": "constant", "arms.no_drop.representation": "texp_no_drop"}
+    overrides = {"arms.l2.schedule.name": "constant", "arms.no_drop": {"representation": "texp_no_drop"}}
     found = arrays(lrjax.experiment.config.overrides.apply_overrides(made, overrides), tmp_path)
     assert parted(found["l2"], found["no_drop"]) < 1e-7
     assert set(found["l2"]["step/l2"].round(6)) == {0.01, 0.001, 0.0001}

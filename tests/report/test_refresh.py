@@ -13,7 +13,7 @@ from tests.runs import CLEAR, REPOSITORY, TINY, environment, start
 __all__ = ["browser"]
 pytestmark = needs_chromium
 KEPT = [flag for flag in TINY if not re.search(r"(steps|every|features)=", flag)]
-STEPS = [f"--config.{key}=10000" for key in ("steps", "arms.small_rate.steps", "arms.time_matched.steps")]
+STEPS = [f"--config.{key}=40000" for key in ("steps", "arms.small_rate.steps", "arms.time_matched.steps")]
 LONG = [*KEPT, *STEPS, "--config.log_every=200", "--config.probes.features=200", "--config.checkpoint_every=2000"]
 LAST = "Math.max(...JSON.parse(document.getElementById('curves').textContent).grids.flat())"
 MARK = "meta[http-equiv=refresh]"
@@ -47,8 +47,8 @@ def test_the_page_of_a_live_run_goes_on_with_it_and_stays_when_it_is_done(tmp_pa
             assert "This run is going on." in page.content()
             before = page.evaluate(LAST)
             wait_until(lambda: (seen(page, LAST) or before) > before)
-            assert run.communicate(timeout=120)[0]
-            assert report.wait(timeout=60) == 0
+            assert run.communicate(timeout=400)[0]
+            assert report.wait(timeout=120) == 0
             report.stdout.read()
     wait_until(lambda: seen(page, f"document.querySelectorAll('{MARK}').length") == 0)
     page.wait_for_selector("[data-ready=yes]")
