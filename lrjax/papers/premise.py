@@ -1,5 +1,6 @@
 """What a premise is, how premises are evaluated, and which lanes and numbers they read."""
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrjax.errors import check
-from lrjax.experiment.rundir.lanes import Lanes, NotMeasured, diverged, lanes, recorded
+from lrjax.experiment.rundir.lanes import Lanes, NotMeasured, diverged, lane_config, lanes, recorded
 from lrjax.experiment.rundir.metrics import RunResult
 
 Selector: TypeAlias = Callable[[RunResult], Lanes]
@@ -48,15 +49,15 @@ def every_lane(run: RunResult) -> Lanes:
 
 
 def of_arms(*arms: str) -> Selector:
-    """A `Selector`: the lanes of some arms.
+    """A `Selector`: the lanes of some arms, each of which the run must have, so that a missing one does not pass unseen.
 
     Example:
-        >>> of_arms("decay").__name__
-        'decay'
+        >>> of_arms("decay", "constant_0").__name__
+        'decay, constant_0'
     """
 
     def select(run: RunResult) -> Lanes:
-        return lanes(run, arms)
+        return [pair for arm in arms for pair in lanes(run, arm)]
 
     select.__name__ = ", ".join(arms)
     return select
@@ -106,6 +107,17 @@ def chosen(run: RunResult, select: Selector) -> Lanes:
     return found
 
 
+def in_float64(run: RunResult) -> bool:
+    """Whether all lanes trained in float64: parameters and activations, not only the numbers that were recorded.
+
+    An x64 process records losses in float64 whatever the network computes in.
+    """
+    return all(
+        lane_config(run, lane).get("compute_dtype") == "float64" and np.asarray(arrays["step/loss"]).dtype == np.float64
+        for lane, arrays in zip(run.lanes, run.arrays, strict=True)
+    )
+
+
 def last_of(name: str) -> Reader:
     """A `Reader`: the last record of an array that is finite.
 
@@ -122,6 +134,25 @@ def last_of(name: str) -> Reader:
         return float(values[-1])
 
     return read
+
+
+def best_of(run: RunResult, read: Reader) -> float:
+    """The mean of the setting in which a number is highest, of lanes that recorded it.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> lane = {"arm": "a", "seed": 0, "values": {}, "diverged_at": None}
+        >>> best_of(SimpleNamespace(lanes=[lane], arrays=[{"a/x": np.array([0.5])}]), last_of("a/x"))
+        0.5
+    """
+    found: dict[tuple, list[float]] = defaultdict(list)
+    for lane, arrays in every_lane(run):
+        try:
+            value = read(lane, arrays)
+        except NotMeasured:
+            continue
+        found[setting_of(lane)].append(value)
+    return max(float(np.mean(values)) for values in found.values())
 
 
 class Course(NamedTuple):

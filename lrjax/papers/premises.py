@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lrjax.experiment.rundir.lanes import NotMeasured, recorded
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.premise import (
     LAST,
@@ -21,9 +20,11 @@ from lrjax.papers.premise import (
     Premise,
     Reader,
     Selector,
+    best_of,
     chosen,
     course_of,
     every_lane,
+    in_float64,
     lane_name,
     late_move,
     setting_name,
@@ -89,7 +90,7 @@ def learned(
 
     def evaluate(run: RunResult) -> Held:
         found = [(read(lane, arrays), lane) for lane, arrays in chosen(run, select)]
-        best = level if level is not None else _best(run, read)
+        best = level if level is not None else best_of(run, read)
         least = max(chance + SIGMAS * error, share * best)
         value, lane = min(found, key=lambda pair: pair[0])
         return Held(value >= least, f"{value:.3f} in {lane_name(lane)}, the lowest; {least:.3f} is asked for")
@@ -97,17 +98,6 @@ def learned(
     words = "the published level" if level is not None else "the best setting's level"
     statement = f"accuracy is above chance by {SIGMAS:g} standard errors and at least {share:g} of {words}"
     return Premise(f"learned({share:g})", statement, evaluate)
-
-
-def _best(run: RunResult, read: Reader) -> float:
-    found: dict[tuple, list[float]] = defaultdict(list)
-    for lane, arrays in every_lane(run):
-        try:
-            value = read(lane, arrays)
-        except NotMeasured:
-            continue
-        found[setting_of(lane)].append(value)
-    return max(float(np.mean(values)) for values in found.values())
 
 
 def converged(select: Selector, slope: float, name: str) -> Premise:
@@ -192,6 +182,16 @@ def matched(
     return Premise(f"matched({names})", f"the compared lanes have the same {names}", evaluate)
 
 
+def same_steps(select: Selector) -> Premise:
+    """`matched` in the number of steps.
+
+    Example:
+        >>> same_steps(every_lane).name
+        'matched(steps)'
+    """
+    return matched({"steps": lambda run, lane, arrays: lane["steps"]}, select)
+
+
 def unsaturated(select: Selector, *, read: Reader, floor: float = 0.0, ceiling: float = 1.0) -> Premise:
     """No compared lane lies within 2 % of the floor or the ceiling of a quantity.
 
@@ -274,11 +274,11 @@ def resolved(
     return Premise(f"resolved({margin:g})", statement, evaluate)
 
 
-def exact(deviation: Callable[[RunResult], float] | None = None, most: float = 0.0) -> Premise:
+def exact(deviation: Callable[[RunResult], ArrayLike] | None = None, most: float = 0.0) -> Premise:
     """A theorem is judged in float64, or where a control run that differs by one rounding stays this close.
 
     Args:
-        deviation: run -> how far the control has parted, in the unit of the check; None asks for float64.
+        deviation: run -> how far the control has parted, one number or one a seed; None asks for float64.
         most: the largest deviation that still decides.
 
     Example:
@@ -287,13 +287,11 @@ def exact(deviation: Callable[[RunResult], float] | None = None, most: float = 0
     """
 
     def evaluate(run: RunResult) -> Held:
-        # Both: an x64 process records losses in float64 whatever the network computes in.
-        widths = {np.asarray(arrays["step/loss"]).dtype for _, arrays in recorded(run, "step/loss")}
-        if widths == {np.dtype(np.float64)} and run.config.get("compute_dtype") == "float64":
+        if in_float64(run):
             return Held(True, "the run is in float64")
         if deviation is None:
             return Held(False, "the run is in float32: its rounding grows, and no theorem says by how much")
-        found = deviation(run)
+        found = float(np.max(deviation(run)))
         return Held(found <= most, f"a control that differs by one rounding parts by {found:.2g}; {most:g} is allowed")
 
     return Premise("exact", "the run is in float64, or a control that differs by one rounding stays close", evaluate)

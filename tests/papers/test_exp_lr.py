@@ -14,8 +14,8 @@ from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers import exp_lr
 from lrjax.papers.claim import NotMeasured, judge
 from lrjax.papers.exp_lr import checks, toy_checks, twin_checks
-from lrjax.papers.exp_lr.conditions import in_float64
 from lrjax.papers.exp_lr.observe import arms_of, observations
+from lrjax.papers.premise import in_float64
 from lrjax.papers.synthetic import blank, filled
 from lrjax.report import write_report
 

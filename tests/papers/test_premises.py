@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from lrjax.errors import LrjaxError
+from lrjax.experiment.rundir.lanes import NotMeasured
 from lrjax.papers import premises
 from lrjax.papers.claim import Claim, Finding, judge
 from lrjax.papers.premise import held
-from lrjax.papers.premises import NotMeasured, every_lane, last_of, of_arms
+from lrjax.papers.premises import every_lane, last_of, of_arms
 
 STEPS = np.arange(0, 101, 5)
 
@@ -185,6 +186,13 @@ def test_all_premises_are_shown_and_the_first_that_fails_is_the_text():
     entry = judge([claim], run((lane(), LATE)))[0]
     assert [premise["holds"] for premise in entry["premises"]] == [False, False, True]
     assert entry["measured"].startswith("not judged: seeds(9) does not hold: 1 seed")
+
+
+def test_an_arm_that_is_missing_does_not_pass_unseen():
+    entry = premises.seeds(3, of_arms("main", "other"))
+    with pytest.raises(NotMeasured, match="no lane other"):
+        entry.evaluate(run(*THREE))
+    assert entry.evaluate(run(*THREE, *[(lane("other", seed), series(0.5)) for seed in range(3)])).holds
 
 
 def test_diverged_lanes_are_no_seeds():

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from lrjax.errors import check
 from lrjax.experiment.rundir.lanes import Lanes, NotMeasured, lanes
 from lrjax.experiment.rundir.metrics import RunResult
-from lrjax.papers.premises import Premise, Reader, Selector, converged, last_of, learned, matched, seeds
+from lrjax.papers.premises import Premise, Reader, Selector, converged, last_of, learned, same_steps, seeds
 from lrjax.papers.statistics import mean_of
 
 WEAK = "test_accuracy/weak_accuracy"
@@ -115,11 +115,6 @@ def trained(select: Selector) -> Premise:
 def settled(select: Selector) -> Premise:
     """Weak-only accuracy has stopped moving, in the controls too."""
     return converged(select, SETTLED, WEAK)
-
-
-def same_steps(select: Selector) -> Premise:
-    """The compared lanes have trained for equally many steps."""
-    return matched({"steps": lambda run, lane, arrays: lane["steps"]}, select)
 
 
 def usual(select: Selector) -> tuple[Premise, ...]:

@@ -4,9 +4,9 @@ from functools import partial
 
 from lrjax.papers.benign_osc import image_checks, map_checks
 from lrjax.papers.benign_osc import variation_checks as varied
-from lrjax.papers.benign_osc.compared import GAIN, WEAK, same_steps, trained, usual
+from lrjax.papers.benign_osc.compared import GAIN, WEAK, trained, usual
 from lrjax.papers.claim import claim_of
-from lrjax.papers.premises import converged, last_of, learned, matched, seeds, unsaturated
+from lrjax.papers.premises import converged, last_of, learned, matched, same_steps, seeds, unsaturated
 
 _claim = partial(claim_of, "benign_osc")
 MODEL = "derived from the paper's model"

@@ -6,7 +6,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from lrjax.experiment.rundir.lanes import NotMeasured, lane_config
+from lrjax.experiment.rundir.lanes import NotMeasured
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.exp_lr.observe import compared, phases, settings
 from lrjax.papers.premises import Held, Premise, Selector, last_of, learned, resolved
@@ -100,36 +100,6 @@ def in_equilibrium(select: Selector, share: float, foldings: float = FOLDINGS) -
 
     statement = f"decay alone shrinks |w|^2 by {foldings:g} e-foldings before the judged stretch begins"
     return Premise(f"equilibrium({foldings:g})", statement, evaluate)
-
-
-def in_float64(run: RunResult) -> bool:
-    """Whether all lanes trained in float64: parameters and activations, not only the numbers that were recorded."""
-    return all(
-        lane_config(run, lane).get("compute_dtype") == "float64" and np.asarray(arrays["step/loss"]).dtype == np.float64
-        for lane, arrays in zip(run.lanes, run.arrays, strict=True)
-    )
-
-
-def exact_or_close(deviation: Differences, most: float) -> Premise:
-    """Float64, or a control whose rate differs by one rounding stays this close in every seed.
-
-    `lrjax.papers.premises.exact` asks for the type of the recorded loss, which is float64 in any run with JAX_ENABLE_X64=1;
-    parameters and activations are only under compute_dtype="float64".
-
-    Args:
-        deviation: run -> [n], how far the control has parted.
-        most: the largest that still decides.
-    """
-
-    def evaluate(run: RunResult) -> Held:
-        if in_float64(run):
-            return Held(True, "the run is in float64")
-        parted = float(np.max(deviation(run)))
-        told = f"a control whose rate differs by one rounding parts by {parted:.1e}; {most:g} is allowed"
-        return Held(parted <= most, told)
-
-    statement = f"the run is in float64, or a control that differs by one rounding stays within {most:g}"
-    return Premise("exact", statement, evaluate)
 
 
 def wrong_variant(distance: Differences, control: Differences, times: float, name: str) -> Premise:

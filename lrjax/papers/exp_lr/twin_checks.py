@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.claim import Finding, NotMeasured
-from lrjax.papers.exp_lr.conditions import Differences, exact_or_close, in_float64, wrong_variant
+from lrjax.papers.exp_lr.conditions import Differences, wrong_variant
 from lrjax.papers.exp_lr.observe import compared, logit_distance, paired
-from lrjax.papers.premises import Premise, seeds
+from lrjax.papers.premise import Premise, in_float64
+from lrjax.papers.premises import exact, seeds
 from lrjax.papers.statistics import mean_of, positive
 
 CLOSE = 1e-3  # in logits, whose spread is about 1: no decision but a tie depends on it
@@ -52,12 +53,12 @@ def same_functions(*twins: str, wrong: str, prefixes: Sequence[str] = ("",)) -> 
     """
 
     def check(run: RunResult) -> Finding:
-        exact = in_float64(run)
+        wide = in_float64(run)
         told, verdicts = [], []
         for prefix in prefixes:
             reference = f"{prefix}weight_decay"
             control, fault = (distances(reference, f"{prefix}{arm}")(run) for arm in ("one_ulp", wrong))
-            allowed = np.full_like(fault, CLOSE_64) if exact else np.minimum(CLOSE, SHARE * fault)
+            allowed = np.full_like(fault, CLOSE_64) if wide else np.minimum(CLOSE, SHARE * fault)
             for twin in twins:
                 apart = distances(reference, f"{prefix}{twin}")(run)
                 told.append(
@@ -68,7 +69,7 @@ def same_functions(*twins: str, wrong: str, prefixes: Sequence[str] = ("",)) -> 
                 verdicts.append("supported" if close else "contradicted" if far else "inconclusive")
         verdict = next((word for word in ("contradicted", "inconclusive") if word in verdicts), "supported")
         return Finding(
-            verdict, f"largest difference of logits in {'float64' if exact else 'float32'}: {'; '.join(told)}"
+            verdict, f"largest difference of logits in {'float64' if wide else 'float32'}: {'; '.join(told)}"
         )
 
     return check
@@ -86,7 +87,7 @@ def premises(*twins: str, wrong: str, prefixes: Sequence[str] = ("",)) -> tuple[
         return lambda run: np.concatenate([distances(f"{p}weight_decay", f"{p}{arm}")(run) for p in prefixes])
 
     every = seeds(1, compared(*(f"{prefix}{arm}" for prefix in prefixes for arm in arms)))
-    return every, exact_or_close(of("one_ulp"), CLOSE), wrong_variant(of(wrong), of("one_ulp"), 1 / SHARE, wrong)
+    return every, exact(of("one_ulp"), CLOSE), wrong_variant(of(wrong), of("one_ulp"), 1 / SHARE, wrong)
 
 
 def correction_matters(run: RunResult) -> Finding:

@@ -5,17 +5,17 @@ from functools import partial
 from lrjax.papers.claim import claim_of
 from lrjax.papers.lr_decay import cause_checks
 from lrjax.papers.lr_decay.checks import ABOUT, LEARNED
-from lrjax.papers.lr_decay.conditions import each_of, flat_stages, gained, same_steps
+from lrjax.papers.lr_decay.conditions import flat_stages, gained
 from lrjax.papers.lr_decay.sources import PAPER, learned_patterns
-from lrjax.papers.premises import instrument, last_of, learned, resolved, seeds, unsaturated
+from lrjax.papers.premises import instrument, last_of, learned, of_arms, resolved, same_steps, seeds, unsaturated
 
 _claim = partial(claim_of, PAPER)
-_FULL = each_of("full_batch", "full_batch_decay", "gradient_descent")
-_PAIRS = each_of("sgd", "sgd_decay", "full_batch", "full_batch_decay")
-_DESCENT = each_of("gradient_descent")
-_RULES = each_of("auto_decay", "step_decay")
-_GROWING = each_of("growing_batch_1", "growing_batch_3", "step_decay")
-_AVERAGE = each_of("constant", "decay")
+_FULL = of_arms("full_batch", "full_batch_decay", "gradient_descent")
+_PAIRS = of_arms("sgd", "sgd_decay", "full_batch", "full_batch_decay")
+_DESCENT = of_arms("gradient_descent")
+_RULES = of_arms("auto_decay", "step_decay")
+_GROWING = of_arms("growing_batch_1", "growing_batch_3", "step_decay")
+_AVERAGE = of_arms("constant", "decay")
 TRAIN_SIMPLE, TRAIN = "subsets/train_simple", cause_checks.TRAIN_COMPLEX
 ROOT = "abstract of version 1"
 
@@ -30,7 +30,7 @@ _ROOT_CAUSE = [
         "none (a point: curves are read no better)",
         premises=(
             seeds(3, _FULL),
-            same_steps(each_of("full_batch", "full_batch_decay", "sgd", "sgd_decay")),
+            same_steps(of_arms("full_batch", "full_batch_decay", "sgd", "sgd_decay")),
             resolved(ABOUT, lambda run: cause_checks.gain_by_decay(run, "full_batch"), cause_checks.sgd_needs_none),
         ),
     ),
@@ -70,7 +70,7 @@ _RULES_AND_AVERAGES = [
         "AutoDecay shortens training without loss of accuracy (10 % on ImageNet).",
         ROOT,
         f"fewer steps than step decay, and complex accuracy no more than {ABOUT} under it (a point: curves are read no better)",
-        premises=(seeds(3, _RULES), learned_patterns(each_of("step_decay")), flat_stages("step_decay")),
+        premises=(seeds(3, _RULES), learned_patterns(of_arms("step_decay")), flat_stages("step_decay")),
     ),
     _claim(
         "growing_batch_is_decay",
@@ -81,7 +81,7 @@ _RULES_AND_AVERAGES = [
         f"complex accuracy after as many epochs within {ABOUT} of step decay's (a point: curves are read no better)",
         premises=(
             seeds(3, _GROWING),
-            learned_patterns(each_of("step_decay")),
+            learned_patterns(of_arms("step_decay")),
             resolved(ABOUT, cause_checks.growing_against_decay, cause_checks.undecayed_is_decay),
         ),
         origin="implied",
@@ -99,7 +99,7 @@ _RULES_AND_AVERAGES = [
             gained(
                 "the complex accuracy that decay brings", lambda run: {"decay": cause_checks.gain_and_average(run)[0]}
             ),
-            unsaturated(each_of("constant"), read=last_of(cause_checks.AVERAGED)),
+            unsaturated(of_arms("constant"), read=last_of(cause_checks.AVERAGED)),
         ),
         origin="ours",
     ),
@@ -114,8 +114,8 @@ _VALLEY = [
         f"the training loss on the straight line rises over that of its ends by under {cause_checks.SMALL:g} of what decay "
         "takes off (small against it)",
         premises=(
-            seeds(3, each_of("decay_after")),
-            learned_patterns(each_of("decay_after")),
+            seeds(3, of_arms("decay_after")),
+            learned_patterns(of_arms("decay_after")),
             gained("what decay takes off the training loss", lambda run: {"decay": cause_checks.loss_by_decay(run)}),
         ),
         origin="ours",

@@ -9,19 +9,18 @@ from functools import partial
 from lrjax.papers.claim import claim_of
 from lrjax.papers.lr_decay import checks
 from lrjax.papers.lr_decay.cause_claims import CAUSE
-from lrjax.papers.lr_decay.conditions import each_of, same_steps
 from lrjax.papers.lr_decay.image_claims import IMAGES
 from lrjax.papers.lr_decay.noise_claims import NOISE
 from lrjax.papers.lr_decay.sources import PAPER, REMEMBERED, learned_patterns
-from lrjax.papers.premises import converged, last_of, resolved, seeds, unsaturated
+from lrjax.papers.premises import converged, last_of, of_arms, resolved, same_steps, seeds, unsaturated
 
 _claim = partial(claim_of, PAPER)
-_DECAY = each_of("decay")
-_CONSTANTS = each_of(*checks.CONSTANTS)
-_ALL = each_of("decay", *checks.CONSTANTS)
+_DECAY = of_arms("decay")
+_CONSTANTS = of_arms(*checks.CONSTANTS)
+_ALL = of_arms("decay", *checks.CONSTANTS)
 _LEARNED = learned_patterns(_DECAY)
-_SMALL = converged(each_of("constant_1", "constant_2"), 0.02, checks.COMPLEX)
-_LARGE = converged(each_of("constant_0"), 0.1, checks.COMPLEX)  # its accuracy swings from measurement to measurement
+_SMALL = converged(of_arms("constant_1", "constant_2"), 0.02, checks.COMPLEX)
+_LARGE = converged(of_arms("constant_0"), 0.1, checks.COMPLEX)  # its accuracy swings from measurement to measurement
 _STAGES = [
     _claim(
         "simple_first",
@@ -53,7 +52,7 @@ _STAGES = [
             same_steps(_CONSTANTS),
             _SMALL,
             _LARGE,
-            unsaturated(each_of("constant_0", "constant_1"), read=last_of(checks.COMPLEX)),
+            unsaturated(of_arms("constant_0", "constant_1"), read=last_of(checks.COMPLEX)),
         ),
     ),
     _claim(
@@ -64,9 +63,9 @@ _STAGES = [
         f"section 5.2, {REMEMBERED}",
         f"total accuracy at the end within {checks.ABOUT} of that of decay (a point: the paper's curves are read no better)",
         premises=(
-            seeds(3, each_of("decay", "constant_2")),
+            seeds(3, of_arms("decay", "constant_2")),
             same_steps(_ALL),
-            converged(each_of("constant_2"), 0.02, checks.COMPLEX),
+            converged(of_arms("constant_2"), 0.02, checks.COMPLEX),
             resolved(checks.ABOUT, checks.smallest_against_decay, checks.largest_reaches),
         ),
     ),
@@ -94,7 +93,7 @@ _STAGES = [
         f"ours: section 4.2 ({REMEMBERED}) for CIFAR-10, here on PS10",
         "best complex accuracy after the first decay minus best before: above zero, and above the undecayed run's to the same "
         "step",
-        premises=(seeds(3, each_of("decay", "constant_0")), same_steps(each_of("decay", "constant_0")), _LEARNED),
+        premises=(seeds(3, of_arms("decay", "constant_0")), same_steps(of_arms("decay", "constant_0")), _LEARNED),
         origin="ours",
     ),
 ]

@@ -10,7 +10,7 @@ from lrjax.experiment.rundir.lanes import Lanes, lanes
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.claim import NotMeasured
 from lrjax.papers.lr_decay.observe import decays
-from lrjax.papers.premises import Held, Premise, Selector, matched
+from lrjax.papers.premises import Held, Premise, Selector
 from lrjax.papers.statistics import LEVEL, mean_of
 
 CIFAR10_TEST = 10_000  # images, where a config takes all of them
@@ -28,31 +28,6 @@ def both(*verdicts: str) -> str:
     if all(verdict == "supported" for verdict in verdicts):
         return "supported"
     return "contradicted" if "contradicted" in verdicts else "inconclusive"
-
-
-def same_steps(select: Selector) -> Premise:
-    """`matched` in the number of steps.
-
-    Example:
-        >>> same_steps(lambda run: []).name
-        'matched(steps)'
-    """
-    return matched({"steps": lambda run, lane, arrays: lane["steps"]}, select)
-
-
-def each_of(*arms: str) -> Selector:
-    """A `Selector` that misses none: the lanes of some arms, each of which the run must have.
-
-    Example:
-        >>> each_of("decay", "constant_0").__name__
-        'decay, constant_0'
-    """
-
-    def select(run: RunResult) -> Lanes:
-        return [pair for arm in arms for pair in lanes(run, arm)]
-
-    select.__name__ = ", ".join(arms)
-    return select
 
 
 def named(begins: str = "", contains: str = "") -> Selector:

@@ -5,9 +5,9 @@ from functools import partial
 from lrjax.papers.claim import claim_of
 from lrjax.papers.lr_decay import image_checks, transfer_checks
 from lrjax.papers.lr_decay.checks import ABOUT
-from lrjax.papers.lr_decay.conditions import CIFAR10_TEST, each_of, gained, named, same_steps, tested_on
+from lrjax.papers.lr_decay.conditions import CIFAR10_TEST, gained, named, tested_on
 from lrjax.papers.lr_decay.sources import PAPER, REMEMBERED
-from lrjax.papers.premises import converged, last_of, learned, resolved, seeds
+from lrjax.papers.premises import converged, last_of, learned, of_arms, resolved, same_steps, seeds
 
 _claim = partial(claim_of, PAPER)
 _TEST = last_of(image_checks.TEST)
@@ -20,7 +20,7 @@ _SGD = (
     learned(_DECAYED, 0.9, read=_TEST, chance=0.1, examples=1000, level=WIDE_RESNET),
 )
 _GAINED = gained("what stages 2 and 3 add on the source", transfer_checks.source_gains)
-_SOURCE = each_of("source")
+_SOURCE = of_arms("source")
 _LESS = "for every target, frozen and fine-tuned, T_3 under T_2 by an interval over seeds"
 _DESCENT = [
     _claim(
@@ -70,8 +70,8 @@ _OTHERS = [
         "ours: Kalimeris et al. 2019, by stages",
         "mu / I(F; Y) falls from the first measurement to the first stage's end to the last stage's",
         premises=(
-            seeds(3, each_of("decay")),
-            learned(each_of("decay"), 0.9, read=_TEST, chance=0.1, examples=1000),
+            seeds(3, of_arms("decay")),
+            learned(of_arms("decay"), 0.9, read=_TEST, chance=0.1, examples=1000),
             tested_on(CIFAR10_TEST),
             gained("I(F; Y) at the first measurement less ten times its bias", image_checks.informed),
         ),
@@ -85,10 +85,10 @@ _OTHERS = [
         "ours: Li, Wei & Ma 2019, abstract",
         "patch-only accuracy half way lower for the large rate, higher at the end than half way; clean accuracy higher",
         premises=(
-            seeds(3, each_of("large", "small")),
-            same_steps(each_of("large", "small")),
+            seeds(3, of_arms("large", "small")),
+            same_steps(of_arms("large", "small")),
             learned(
-                each_of("large", "small"), 0.5, read=last_of(image_checks.PATCH), chance=0.1, examples=1000, level=1.0
+                of_arms("large", "small"), 0.5, read=last_of(image_checks.PATCH), chance=0.1, examples=1000, level=1.0
             ),
         ),
         origin="ours",
@@ -116,7 +116,7 @@ _TRANSFER = [
         f"section 6, {REMEMBERED}",
         "accuracy after transfer of stage 3's snapshot under that of stage 2's, frozen and fine-tuned",
         premises=(
-            seeds(3, each_of(*(f"sketch_{mode}_{stage}" for mode in transfer_checks.MODES for stage in (1, 2, 3)))),
+            seeds(3, of_arms(*(f"sketch_{mode}_{stage}" for mode in transfer_checks.MODES for stage in (1, 2, 3)))),
             learned(_SOURCE, 0.9, read=_TEST, chance=0.01, examples=1000, level=RESNET50),
             _GAINED,
         ),

@@ -7,10 +7,20 @@ from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.claim import Claim, claim_of
 from lrjax.papers.lr_decay import noise_checks
 from lrjax.papers.lr_decay.checks import COMPLEX, SIMPLE
-from lrjax.papers.lr_decay.conditions import each_of, named, same_steps
+from lrjax.papers.lr_decay.conditions import named
 from lrjax.papers.lr_decay.image_checks import least_sure
 from lrjax.papers.lr_decay.sources import PAPER, REMEMBERED, learned_patterns
-from lrjax.papers.premises import Premise, Selector, converged, last_of, resolved, seeds, unsaturated
+from lrjax.papers.premises import (
+    Premise,
+    Selector,
+    converged,
+    last_of,
+    of_arms,
+    resolved,
+    same_steps,
+    seeds,
+    unsaturated,
+)
 
 KINDS = {
     "label": "wrong labels",
@@ -23,7 +33,7 @@ _claim = partial(claim_of, PAPER, experiments=("L4",))
 
 def _arms(kind: str) -> Selector:
     """Decay and each small constant rate of a kind of noise; 0.01 must be among them."""
-    least, constants = each_of(f"{kind}_decay", f"{kind}_constant_1"), named(f"{kind}_", "constant_")
+    least, constants = of_arms(f"{kind}_decay", f"{kind}_constant_1"), named(f"{kind}_", "constant_")
 
     def select(run: RunResult) -> Lanes:
         found = least(run)
