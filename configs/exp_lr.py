@@ -6,7 +6,7 @@ rate, l2 and momentum are always those of the run with weight decay.
 
 Run:    python -m lrjax.main --config=configs/exp_lr.py[:EXPERIMENT][,scale=smoke|small|paper]
 
-experiment | claim | scales | run time (small, two CPU cores)
+experiment | claim | scales | run time, estimated (small, two CPU cores)
 E1 | figure 1: a constant rate with weight decay, and an exponential rate | smoke, small, paper | 27 min on one core
 E2 | figure 2: step decay with weight decay against TEXP and TEXP++ | smoke, small, paper | 23 min
 E3 | is the instant drop needed: TEXP against TEXP-- | smoke, small, paper | 26 min

@@ -228,3 +228,13 @@ def test_results_are_those_of_real_runs_of_listed_experiments_at_small_scale():
     assert set(found) <= listed
     for entries in found.values():
         assert all(entry["wall_time_s"] > 0 and entry["scale"] == "small" for entry in entries)
+
+
+def test_no_claim_of_the_table_is_decided_with_a_failed_premise_or_on_one_seed():
+    stored = [entry for path in (ROOT / "docs/results").glob("*.json") for entry in json.loads(path.read_text())]
+    decided = [entry for entry in stored if entry["verdict"] in ("supported", "contradicted")]
+    assert decided
+    for entry in decided:
+        names = [premise["premise"] for premise in entry["premises"]]
+        assert all(premise["holds"] for premise in entry["premises"]), entry["id"]
+        assert "exact" in names or any(name.startswith("seeds(") for name in names), entry["id"]
