@@ -4,6 +4,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,30 @@ def _say_layout(jobs: list[tuple[sweep.Group, list[sweep.Lane], Mesh]]) -> None:
     print(*dict.fromkeys(lines), sep="\n", flush=True)
 
 
+def _write_state(
+    workdir: Path,
+    status: dict[str, Any],
+    writer: Writer,
+    blocks: int,
+    clock: Callable[[], float],
+    state: str,
+    error: str | None = None,
+) -> None:
+    """Writes status.json, with what the files beside it hold."""
+    if not hosts.writes():
+        return
+    account = {"bytes": writer.offset, "arrays": [writer.account.get(number, {}) for number in range(blocks)]}
+    account |= {} if state == "running" else {"rows": writer.checksum_of_rows()}
+    told = {"error": error} if error else {}
+    write_status(workdir, status | account | told | {"state": state, "wall_time_s": round(clock(), 2)})
+
+
+def _forget_after(number: int, blocks: int, folder: Path) -> None:
+    """Removes the checkpoints of later blocks: their rows stand behind those that this block writes again."""
+    for later in range(number + 1, blocks) if hosts.writes() else ():
+        shutil.rmtree(folder / f"block-{later:03d}", ignore_errors=True)
+
+
 def _run_groups(
     groups: list[sweep.Group],
     workdir: Path,
@@ -157,16 +182,7 @@ def _run_groups(
 
     writer, offset = Writer(workdir, silent=not hosts.writes(), sinks=sinks), 0
 
-    def update(state: str, error: str | None = None) -> None:
-        if hosts.writes():
-            account = {
-                "bytes": writer.offset,
-                "arrays": [writer.account.get(number, {}) for number in range(len(jobs))],
-            }
-            account |= {} if state == "running" else {"rows": writer.checksum_of_rows()}
-            told = {"error": error} if error else {}
-            write_status(workdir, status | account | told | {"state": state, "wall_time_s": round(clock(), 2)})
-
+    update = partial(_write_state, workdir, status, writer, len(jobs), clock)
     traces = iter([workdir / "profile"] if profile else [])
     group_data: tuple[Any, Any] = (None, None)
     if not quiet:
@@ -185,9 +201,7 @@ def _run_groups(
                 writer.vouch(number, meta)
                 progress.skip(sum(lane.config.steps - lane.begin for lane in members))
             else:
-                for later in range(number + 1, len(jobs)):  # their rows stand behind those that this block writes again
-                    if hosts.writes():
-                        shutil.rmtree(folder / f"block-{later:03d}", ignore_errors=True)
+                _forget_after(number, len(jobs), folder)
                 if group_data[0] is not group:
                     group_data = (group, _shared_data(group, mesh))
                 block = _placed(Block(number, group, members, mesh, group_data[1]), jobs, folder)
