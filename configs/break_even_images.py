@@ -78,8 +78,12 @@ def smaller(config: Config) -> Config:
 def learning_rates(scale: str) -> Config:
     """E3: eta 0.1 and 0.01, each until well past the maxima of its trajectory, measured as often."""
     config = images(scale)
-    large, small = dict(break_even=300, predictions=50), dict(break_even=480, predictions=80)
+    large, small = (
+        dict(break_even=often, batch_sharpness=often, predictions=each) for often, each in ((300, 50), (480, 80))
+    )
     config = rates(config, scale, (0.1, 3000, large), (0.01, 4800, small))
+    if scale != "small":
+        config.probes.batch_sharpness = config.probes.break_even
     return smaller(config) if scale == "small" else config
 
 

@@ -82,7 +82,7 @@ def break_even(static: Config, engine: Engine, mesh: Mesh) -> Probe:
         if not bool(jnp.isfinite(jnp.sum(jnp.square(rows)))):
             return found, {}
         covariance = gram(rows, batch_size=size, num_examples=view.num_train, disjoint=True, k=min(TOP, count - 1))
-        found |= _of_noise(covariance, rows)
+        found |= _of_noise(covariance, rows) | noise.scales(rows, size, view.num_train)
         of_hessian, vectors = _of_hessian(view, memory["hessian"])
         return found | of_hessian | _joint(found | of_hessian, covariance, vectors), vectors
 
