@@ -166,28 +166,30 @@ def early_phase(scale: str) -> Config:
 def switched(scale: str) -> Config:
     """E10: eta 0.1 and 0.01, and runs that go over from one to the other before and after the break-even point."""
     config = images(scale)
-    sizes = {"smoke": (8, 2, 4, 2), "small": (6000, 100, 3000, 500), "paper": (7800, 65, 2340, 195)}
-    steps, early, late, every = sizes[scale]
+    sizes = {"smoke": (8, 2, 4, 4, 2), "small": (5000, 100, 1500, 2500, 250), "paper": (7800, 65, 2340, 2340, 195)}
+    steps, early, from_large, from_small, every = sizes[scale]
     with config.ignore_type():
         log_every = {"smoke": every, "small": 10, "paper": 65}[scale]
         config.update(steps=steps, log_every=log_every, checkpoint_every=steps)
     if scale == "small":
         config = smaller(config)
+        config.data.num_train = 10_000  # of 4000 all are fitted long before the end, and no curvature is left
     if scale == "paper":
         config.spectra.update(k=1, max_steps=6, examples=512)
         config.augment = "none"
     config.probes = group(dict(break_even=every, accuracy=steps))
+    small_rate = 0.02 if scale == "small" else 0.01  # at 0.01 three seeds break even after steps 4000 to 5000
 
     def then(arm: str, at: int, factor: float) -> dict:
         change = dict(name="step_decay", milestones=(at,), factor=factor)
         return dict(config.arms[arm].to_dict(), schedule=change, start=dict(arm=arm, at=at))
 
     config.arms = group(
-        dict(large=dict(optimizer=dict(learning_rate=0.1)), small=dict(optimizer=dict(learning_rate=0.01)))
+        dict(large=dict(optimizer=dict(learning_rate=0.1)), small=dict(optimizer=dict(learning_rate=small_rate)))
     )
-    config.arms.large_then_small = group(then("large", late, 0.1))
-    config.arms.small_then_large = group(then("small", late, 10.0))
-    config.arms.small_early = group(then("small", early, 10.0))
+    config.arms.large_then_small = group(then("large", from_large, small_rate / 0.1))
+    config.arms.small_then_large = group(then("small", from_small, 0.1 / small_rate))
+    config.arms.small_early = group(then("small", early, 0.1 / small_rate))
     config.sweep = group(dict(seed=(0,) if scale == "smoke" else (0, 1, 2)))
     return config
 

@@ -19,7 +19,7 @@ INSTALLED = {"site-packages", "dist-packages"}
 def parse(arguments: Sequence[str], program: str = PROGRAM) -> tuple[argparse.Namespace, dict]:
     """Command line -> (flags, config overrides)."""
     parser = argparse.ArgumentParser(prog=program, description=__doc__, allow_abbrev=False)
-    parser.add_argument("--config", help="FILE.py[:EXPERIMENT][,scale=smoke|small|paper]")
+    parser.add_argument("--config", help="FILE.py[:EXPERIMENT][,scale=smoke|small|medium|paper]")
     parser.add_argument("--workdir", help="run directory; default: runs/<config>-<experiment>-<scale>-<fingerprint>")
     parser.add_argument("--list", action="store_true", help="show every experiment (with --config=FILE.py, its own)")
     whats = (

@@ -7,7 +7,7 @@ import json
 import os
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,10 +18,13 @@ from lrjax.experiment.rundir.files import damaged, is_plain, own_folder, write_a
 from lrjax.experiment.rundir.lanes import without_missing
 from lrjax.experiment.rundir.locks import undisturbed
 from lrjax.experiment.rundir.metrics import CHANGED, RunResult, finite, load_run
+from lrjax.experiment.rundir.record import is_record, load_record
 from lrjax.papers.claim import judge
 from lrjax.report.lane_table import Table
 from lrjax.report.own import belongs, paper_for, unregistered
 from lrjax.report.page import Picture, render
+
+RECORD = "Judged and drawn from a record: of the run it keeps what checks and figures read"
 
 
 class Judged(NamedTuple):
@@ -37,7 +40,7 @@ def write_report(workdir: str | os.PathLike[str], *, refresh: int | None = None)
 
     Args:
         workdir: a run directory, as `lrjax.run` or `python -m lrjax.main` leaves it, in any state: it may be running, or
-            killed, or lack files.
+            killed, or lack files. Or a record, see `lrjax.report.record`.
         refresh: seconds after which a browser reads the page of a run that goes on again.
 
     Returns:
@@ -71,8 +74,9 @@ def report(workdir: str | os.PathLike[str], *, refresh: int | None = None) -> Ju
     if not (workdir / "config.json").is_file():
         raise LrjaxError(f"{workdir} holds no run (it has no config.json); name the workdir that a run printed.")
     plugins.load()
-    with undisturbed(workdir) as alone:
-        run = as_it_stands(load_run(workdir), alone)
+    record = is_record(workdir)
+    with nullcontext(True) if record else undisturbed(workdir) as alone:
+        run = load_record(workdir) if record else as_it_stands(load_run(workdir), alone)
         paper = _paper_of(run)
         try:
             again = refresh if run.status.get("state") == "running" else None
@@ -152,6 +156,7 @@ def notices(run: RunResult) -> list[str]:
     }
     gaps, missing = getattr(run, "gaps", ()), getattr(run, "missing", {})
     found = [words.get(state, f"This run is not finished (state: {state})"), *(f"Damaged: {gap}" for gap in gaps)]
+    found += [RECORD] if is_record(getattr(run, "workdir", Path())) else []
     found.append(unregistered(getattr(run, "config", {})) or "")
     if missing:
         few = "; ".join(list(missing.values())[:FEW])
@@ -184,10 +189,10 @@ def _written(run: RunResult, paper: Any, workdir: Path, refresh: int | None) -> 
     own_folder(workdir / "figures")
     entries = judge(paper.CLAIMS, run) or list(getattr(paper, "stored", ()))
     write_atomic(workdir / "claims.json", json.dumps(entries, indent=2, allow_nan=False) + "\n")
-    if hasattr(paper, "observations"):
+    if hasattr(paper, "observations") and not is_record(run.workdir):
         seen = json.dumps(finite(_observed(paper, run)), indent=1, allow_nan=False)
         write_atomic(workdir / "observations.json", seen + "\n")
-    pictures, lost = _pictures(run, paper)
+    pictures, lost = drawings(run, paper)
     for picture in pictures:
         write_atomic(workdir / "figures" / f"{picture.name}.png", picture.png)
     told = notices(run) + lost
@@ -196,7 +201,7 @@ def _written(run: RunResult, paper: Any, workdir: Path, refresh: int | None) -> 
     return Judged(entries, told, run.status.get("state", "unknown"))
 
 
-def _pictures(run: RunResult, paper: Any) -> tuple[list[Picture], list[str]]:
+def drawings(run: RunResult, paper: Any) -> tuple[list[Picture], list[str]]:
     """The figures of a run, and which could not be drawn, a sentence each; of a whole run that is a fault, and raises."""
     pictures, lost = [], []
 

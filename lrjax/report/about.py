@@ -16,6 +16,7 @@ _MANY = 6
 SCALES = {
     "smoke": "seconds: too short to judge",
     "small": "for two CPU cores: smaller than the paper's",
+    "medium": "the paper's network and data, within minutes of one GPU",
     "paper": "the paper's own size",
 }
 

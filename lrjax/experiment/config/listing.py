@@ -1,17 +1,18 @@
 """The table of `lrjax list` and `python -m lrjax.main --list`."""
 
 import ast
+import re
 import textwrap
 from pathlib import Path
 
 from lrjax.errors import LrjaxError
-from lrjax.experiment.config.load import config_folders, find_config, read_file, read_spec
+from lrjax.experiment.config.load import SCALES, config_folders, find_config, read_file, read_spec
 
 
 def list_experiments(config: str | None = None) -> list[dict[str, str]]:
     """Every experiment of every config, read from the table in each config file's header.
 
-    A header row reads `NAME | claim | scales | expected run time at scale=small`.
+    A header row reads `NAME | claim | scales | expected run time at scale=small`; the scales `all` are those of `SCALES`.
 
     Args:
         config: one config file, `FILE.py`, of the package or of one's own; its experiments that no table has are listed too.
@@ -37,8 +38,9 @@ def rows_of_file(path: Path, name: str) -> list[dict[str, str]]:
     rows = []
     for line in lines:
         cells = [cell.strip() for cell in line.split("|")]
-        if len(cells) == 4 and cells[0] != "experiment" and not set(cells[0]) <= set("- "):
+        if len(cells) == 4 and cells[0] != "experiment" and re.fullmatch(r"\w[\w.-]*", cells[0]):
             about = dict(zip(("experiment", "claim", "scales", "time"), cells, strict=True))
+            about["scales"] = ", ".join(SCALES) if about["scales"] == "all" else about["scales"]
             rows.append({"config": name, "paper": lines[0].rstrip("."), **about})
     return rows
 

@@ -17,7 +17,7 @@ from lrjax.experiment.config.axes import replaced
 from lrjax.experiment.config.canonical import Config, flatten
 from lrjax.experiment.config.overrides import _set_open, apply_overrides, spelled_out
 
-SCALES = ("smoke", "small", "paper")
+SCALES = ("smoke", "small", "medium", "paper")
 
 
 def config_folders() -> list[Path]:
@@ -77,13 +77,36 @@ def load_config(spec: str, overrides: Mapping[str, Any] | None = None) -> Config
         ('E2', 'smoke', 3)
     """
     module, experiment, scale = read_spec(spec)
-    config = module.EXPERIMENTS[experiment](scale)
+    config = made(module, experiment, scale)
     config.experiment, config.scale = experiment, scale
     config.lock()
     overrides, design = spelled_out(overrides or {}), reach.design_of(config)
     apply_overrides(config, overrides)
     _unsweep(config, overrides)
     reach.settle(config, overrides, design)
+    return config
+
+
+def made(module: types.ModuleType, experiment: str, scale: str) -> Config:
+    """An experiment of a config file at a scale.
+
+    `medium` is what `MEDIUM[experiment]` of the file, a function that changes a config in place, makes of `paper`; an
+    experiment that is not there is at `medium` what it is at `paper`.
+
+    Raises:
+        LrjaxError: the file has no `MEDIUM`.
+    """
+    if scale != "medium":
+        return module.EXPERIMENTS[experiment](scale)
+    shorter = getattr(module, "MEDIUM", None)
+    check(
+        shorter is not None,
+        f"{module.__file__} has no MEDIUM, so its experiments have the scales smoke, small and paper",
+    )
+    config = module.EXPERIMENTS[experiment]("paper")
+    if experiment in shorter:  # pyright: ignore[reportOperatorIssue]
+        with config.ignore_type():
+            shorter[experiment](config)  # pyright: ignore[reportOptionalSubscript]
     return config
 
 

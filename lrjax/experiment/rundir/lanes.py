@@ -1,69 +1,23 @@
 """The lanes of a finished run: those that recorded an array, those of an arm, how they ended, and the config of each."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lrjax.experiment.config.canonical import Config, flatten, freeze
 from lrjax.experiment.rundir.metrics import RunResult
+from lrjax.experiment.rundir.reading import NotJudged as NotJudged
+from lrjax.experiment.rundir.reading import NotMeasured as NotMeasured
+from lrjax.experiment.rundir.reading import Recorded as Recorded
+from lrjax.experiment.rundir.reading import Withheld as Withheld
+from lrjax.experiment.rundir.reading import entries
 
-Arrays = dict[str, NDArray[Any]]
+Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 Lanes: TypeAlias = list[tuple[dict[str, Any], Arrays]]
-
-
-class NotMeasured(Exception):
-    """Raised where a run lacks what a check needs: a lane diverged, a probe was off.
-
-    `lrjax.papers.claim.judge` makes it "inconclusive".
-
-    Example:
-        >>> def check(run):
-        ...     raise NotMeasured("lane 3 (e = 1.5) diverged at step 120")
-    """
-
-
-class NotJudged(Exception):
-    """Raised where a run could not have decided a claim: what it needs is not there yet, or lost.
-
-    `lrjax.papers.claim.judge` makes it "not judged". No `NotMeasured`, which checks catch to go on with other lanes.
-
-    Example:
-        >>> def check(run):
-        ...     raise NotJudged("arrays/block-000-000000400.npz is missing")
-    """
-
-
-class Withheld(Mapping[str, Any]):
-    """The arrays of a lane that are not whole: to read any of them raises `NotJudged`.
-
-    Args:
-        why: in words.
-
-    Example:
-        >>> Withheld("lane 3 is at step 100 of 400: the run was preempted").get("step/loss")
-        Traceback (most recent call last):
-        ...
-        lrjax.experiment.rundir.lanes.NotJudged: lane 3 is at step 100 of 400: the run was preempted
-    """
-
-    def __init__(self, why: str):
-        self._why = why
-
-    def _refuse(self) -> NoReturn:
-        raise NotJudged(self._why)
-
-    def __getitem__(self, name: str) -> NoReturn:
-        self._refuse()
-
-    def __iter__(self) -> Iterator[str]:
-        self._refuse()
-
-    def __len__(self) -> int:
-        self._refuse()
 
 
 def whole(run: RunResult) -> RunResult:
@@ -81,17 +35,10 @@ def without_missing(run: RunResult) -> RunResult:
     return run._replace(arrays=[{} if i in missing else own for i, own in enumerate(run.arrays)]) if missing else run
 
 
-class Recorded(dict[str, Any]):
-    """A lane's arrays; reading one that its probe did not record raises `NotMeasured`."""
-
-    def __missing__(self, name: str) -> NoReturn:
-        raise NotMeasured(f"{name} was not recorded: its probe was off")
-
-
 def recorded(run: RunResult, *names: str) -> Lanes:
     """Lanes, with their arrays, that have at least one entry of each of these arrays."""
     pairs = zip(run.lanes, run.arrays, strict=True)
-    return [(lane, arrays) for lane, arrays in pairs if all(len(arrays.get(name, ())) for name in names)]
+    return [(lane, arrays) for lane, arrays in pairs if all(entries(arrays, name) for name in names)]
 
 
 def diverged(lane: Mapping[str, Any]) -> bool:
@@ -114,8 +61,8 @@ def lanes(run: RunResult, arms: str | Iterable[str], *, allow_diverged: bool = F
     Example:
         >>> from types import SimpleNamespace
         >>> run = SimpleNamespace(lanes=[{"lane": 0, "arm": "main", "e": 1.25}], arrays=[{}])
-        >>> lanes(run, "main", e=1.25)
-        [({'lane': 0, 'arm': 'main', 'e': 1.25}, {})]
+        >>> [lane["lane"] for lane, arrays in lanes(run, "main", e=1.25)]
+        [0]
     """
     names = {arms} if isinstance(arms, str) else set(arms)
     chosen: Lanes = [

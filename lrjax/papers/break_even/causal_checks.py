@@ -1,6 +1,6 @@
 """E10: the learning rate is switched before and after the break-even point; which rate do the later curvatures go with?"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ GROWN = 0.8  # of the largest lambda_H of a run, where equation 1 is never cross
 APART = float(np.log(1.2))  # least ratio of the two unswitched rates for which "closer to" means something: ours
 
 
-def later(arrays: dict[str, Any], name: str, steps: int) -> float:
+def later(arrays: Mapping[str, Any], name: str, steps: int) -> float:
     """The mean logarithm of a series over the last fifth of a run.
 
     Raises:
@@ -84,7 +84,7 @@ def apart(name: str) -> Premise:
     )
 
 
-def broken_even(run: RunResult, lane: dict[str, Any], arrays: dict[str, Any]) -> float:
+def broken_even(run: RunResult, lane: dict[str, Any], arrays: Mapping[str, Any]) -> float:
     """The step at which a run has broken even.
 
     By equation 1, zero where it is unstable from the first measurement on; where equation 1 never says so, since noise keeps

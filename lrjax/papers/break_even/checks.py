@@ -26,7 +26,7 @@ class Maximum(NamedTuple):
     rising: bool
 
 
-def maximum(arrays: dict[str, Any], name: str) -> Maximum:
+def maximum(arrays: Mapping[str, Any], name: str) -> Maximum:
     """The maximum of a series over a trajectory as far as it was run.
 
     Raises:
@@ -63,7 +63,7 @@ def rate_of(lane: Mapping[str, Any]) -> float:
     return float(lane["learning_rate"])
 
 
-def grouped(lanes: Lanes, of: Callable[[dict[str, Any]], float], value: Callable[[dict, dict], float]) -> BY_SEED:
+def grouped(lanes: Lanes, of: Callable[[dict[str, Any]], float], value: Callable[[dict, Any], float]) -> BY_SEED:
     """value(lane, arrays) by setting and seed, settings ascending.
 
     Raises:
@@ -134,7 +134,7 @@ def momentum_order(run: RunResult) -> Finding:
     return finding._replace(measured=f"smoothed maximum of lambda_K by momentum: {finding.measured}")
 
 
-def at_accuracies(arrays: dict[str, Any], name: str, accuracies: ArrayLike) -> NDArray[np.float64]:
+def at_accuracies(arrays: Mapping[str, Any], name: str, accuracies: ArrayLike) -> NDArray[np.float64]:
     """A smoothed series where the training accuracy first reaches given values; NaN where it does not.
 
     Example:

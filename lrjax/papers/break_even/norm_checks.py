@@ -1,5 +1,6 @@
 """Checks behind the claims about BatchNorm and about the estimator of K."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ def _by_seed(found: Lanes, value: Any) -> dict[int, float]:
     return {lane["seed"]: float(value(lane, arrays)) for lane, arrays in found}
 
 
-def _end(lane: dict[str, Any], arrays: dict[str, Any]) -> float:
+def _end(lane: dict[str, Any], arrays: Mapping[str, Any]) -> float:
     return CHANCE if diverged(lane) else accuracy_at(arrays, lane["steps"]) or CHANCE
 
 
@@ -103,7 +104,7 @@ def gamma_falls(run: RunResult) -> Finding:
     return Finding(positive(*falls), f"log of the initial length over the mean of the first half, {', '.join(told)}")
 
 
-def _cells(arrays: dict[str, Any]) -> tuple[np.ndarray, list[tuple[int, int]], tuple[int, int]]:
+def _cells(arrays: Mapping[str, Any]) -> tuple[np.ndarray, list[tuple[int, int]], tuple[int, int]]:
     values = np.asarray(arrays.get("noise_grid/lambda_k1_per_example", np.zeros((0, 0))))
     if not len(values):
         raise NotMeasured("the noise_grid probe was off")

@@ -1,5 +1,6 @@
 """Observations of each lane for observations.json: every detector with step, epoch and training accuracy, and maxima."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from lrjax.experiment.rundir.lanes import recorded
@@ -29,7 +30,7 @@ def observations(run: RunResult) -> list[dict[str, Any]]:
     return [_of_lane(run, lane, arrays) for lane, arrays in recorded(run)]
 
 
-def _of_lane(run: RunResult, lane: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
+def _of_lane(run: RunResult, lane: dict[str, Any], arrays: Mapping[str, Any]) -> dict[str, Any]:
     n = sizes(run, lane)
     record = {key: lane[key] for key in ("lane", "arm", "seed", "learning_rate")}
     record |= {"diverged_at": lane.get("diverged_at"), "batch_size": n.batch_size, "num_examples": n.num_examples}

@@ -1,6 +1,6 @@
 """Checks of the early phase: peaks, the break-even point by equation 1, and where trajectories part."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ HOVERS = 0.5  # of 2 / eta, on either side: ours
 STRETCH = 2.0  # alpha* at break-even, as the submission reports it
 FACTOR = 2.0  # on either side of it: ours
 
-Value = Callable[[dict[str, Any], dict[str, Any]], float]
+Value = Callable[[dict[str, Any], Mapping[str, Any]], float]
 
 
 def _told(found: dict[float, dict[int, float]], unit: str = "") -> str:
@@ -47,7 +47,7 @@ def peak_accuracy(run: RunResult) -> Finding:
     """Distance of the peak of lambda_K from the epoch at which the marked accuracy is first exceeded."""
     mark = mark_of(run)
 
-    def distance(lane: dict[str, Any], arrays: dict[str, Any]) -> float:
+    def distance(lane: dict[str, Any], arrays: Mapping[str, Any]) -> float:
         top, crossed = detectors.peak(*curve(arrays, "lambda_k1_raw")), crossing(arrays, mark)
         if top.step is None or crossed.step is None:
             raise NotMeasured(f"peak {top.note or 'seen'}, accuracy {mark:g} {crossed.note or 'reached'}")
@@ -77,7 +77,7 @@ def rank_correlation(a: Any, b: Any) -> float:
 def correlation(run: RunResult) -> Finding:
     """Spearman correlation of lambda_K and lambda_H up to the peak of lambda_H."""
 
-    def before(lane: dict[str, Any], arrays: dict[str, Any]) -> float:
+    def before(lane: dict[str, Any], arrays: Mapping[str, Any]) -> float:
         noise, top = curve(arrays, "lambda_k1_raw"), curve(arrays, "lambda_h1")
         steps = np.intersect1d(noise.steps, top.steps)
         k, h = np.interp(steps, *noise), np.interp(steps, *top)
@@ -90,7 +90,7 @@ def correlation(run: RunResult) -> Finding:
     return Finding(positive(*_columns(found)), f"rank correlation up to the peak of lambda_H, {_told(found)}")
 
 
-def direct(run: RunResult, lane: dict[str, Any], arrays: dict[str, Any]) -> tuple[float, float]:
+def direct(run: RunResult, lane: dict[str, Any], arrays: Mapping[str, Any]) -> tuple[float, float]:
     """D1, the first step at which equation 1 says unstable, and lambda_H there.
 
     Raises:
@@ -120,7 +120,7 @@ def break_even_order(run: RunResult) -> Finding:
 def hovers(run: RunResult) -> Finding:
     """lambda_H after the break-even point, in units of 2 / eta."""
 
-    def middle(lane: dict[str, Any], arrays: dict[str, Any]) -> float:
+    def middle(lane: dict[str, Any], arrays: Mapping[str, Any]) -> float:
         at, _ = direct(run, lane, arrays)
         steps, parts = stability_of(run, lane, arrays)
         if (steps >= at).sum() < 3:
@@ -135,7 +135,7 @@ def hovers(run: RunResult) -> Finding:
 def step_stretch(run: RunResult) -> Finding:
     """alpha* at the break-even point."""
 
-    def at(lane: dict[str, Any], arrays: dict[str, Any]) -> float:
+    def at(lane: dict[str, Any], arrays: Mapping[str, Any]) -> float:
         return float(np.interp(direct(run, lane, arrays)[0], *curve(arrays, "next_step/alpha_star")))
 
     found = _by_rate(run, at)

@@ -1,9 +1,9 @@
 """Series of the early phase from the run files, and the detectors applied to them."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lrjax.experiment.rundir.lanes import lane_config
 from lrjax.experiment.rundir.metrics import RunResult
@@ -24,7 +24,7 @@ class Curve(NamedTuple):
     values: Series
 
 
-def curve(arrays: dict[str, NDArray[Any]], name: str) -> Curve:
+def curve(arrays: Mapping[str, Any], name: str) -> Curve:
     """A number of the probes break_even, noise and spectrum, or "<probe>/<name>", where it is finite.
 
     Raises:
@@ -67,7 +67,7 @@ def mark_of(run: RunResult) -> float:
     return MARK.get(run.config["data"]["name"], 0.6)
 
 
-def accuracy_at(arrays: dict[str, NDArray[Any]], step: float | None) -> float | None:
+def accuracy_at(arrays: Mapping[str, Any], step: float | None) -> float | None:
     """Training accuracy at a step: of the break_even probe, interpolated, else a mean over 50 batches around it."""
     if step is None:
         return None
@@ -79,13 +79,13 @@ def accuracy_at(arrays: dict[str, NDArray[Any]], step: float | None) -> float | 
     return float(np.mean(around)) if len(around) else None
 
 
-def crossing(arrays: dict[str, NDArray[Any]], accuracy: float) -> Detection:
+def crossing(arrays: Mapping[str, Any], accuracy: float) -> Detection:
     """When the training accuracy first reaches a value."""
     found = curve(arrays, "train_accuracy")
     return detectors.first_crossing(found.steps, found.values, accuracy, patience=1)
 
 
-def stability_of(run: RunResult, lane: dict[str, Any], arrays: dict[str, Any]) -> tuple[Series, detectors.Stability]:
+def stability_of(run: RunResult, lane: dict[str, Any], arrays: Mapping[str, Any]) -> tuple[Series, detectors.Stability]:
     """Equation 1 at each measurement of a lane: steps and the two sides of it.
 
     Raises:
@@ -98,7 +98,7 @@ def stability_of(run: RunResult, lane: dict[str, Any], arrays: dict[str, Any]) -
     return steps, detectors.stability(sharpness, std, rates_at(lane, arrays, steps), n.batch_size, n.num_examples)
 
 
-def rates_at(lane: dict[str, Any], arrays: dict[str, Any], steps: Series) -> Series:
+def rates_at(lane: dict[str, Any], arrays: Mapping[str, Any], steps: Series) -> Series:
     """The learning rate in use at given steps."""
     used = np.asarray(arrays.get("step/learning_rate", np.zeros(0)), np.float64)
     if not used.size:
@@ -106,7 +106,7 @@ def rates_at(lane: dict[str, Any], arrays: dict[str, Any], steps: Series) -> Ser
     return used[np.minimum(steps.astype(int), used.size - 1)]
 
 
-def detections(run: RunResult, lane: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Detection]:
+def detections(run: RunResult, lane: dict[str, Any], arrays: Mapping[str, Any]) -> dict[str, Detection]:
     """Every detector on one lane, in the order of `DETECTORS`; D5 against the lane of the next larger rate and same seed."""
     found = {}
     for name, detect in (
@@ -124,7 +124,7 @@ def detections(run: RunResult, lane: dict[str, Any], arrays: dict[str, Any]) -> 
     return found
 
 
-def direct(run: RunResult, lane: dict[str, Any], arrays: dict[str, Any]) -> Detection:
+def direct(run: RunResult, lane: dict[str, Any], arrays: Mapping[str, Any]) -> Detection:
     """D1: when equation 1 is first crossed from below.
 
     Raises:
@@ -137,7 +137,7 @@ def direct(run: RunResult, lane: dict[str, Any], arrays: dict[str, Any]) -> Dete
     return crossed._replace(note="unstable from the first measurement on") if crossed.note[:4] == "from" else crossed
 
 
-def points_of(arrays: dict[str, Any]) -> tuple[Series, Series]:
+def points_of(arrays: Mapping[str, Any]) -> tuple[Series, Series]:
     """Steps and predictions [T, n] of a lane.
 
     Raises:
@@ -153,7 +153,7 @@ def points_of(arrays: dict[str, Any]) -> tuple[Series, Series]:
     return np.asarray(arrays["predictions/step"], np.float64)[known], points[known]
 
 
-def parting_of(run: RunResult, lane: dict[str, Any], arrays: dict[str, Any]) -> detectors.Parting:
+def parting_of(run: RunResult, lane: dict[str, Any], arrays: Mapping[str, Any]) -> detectors.Parting:
     """Parting of a lane from that of the next larger rate, all else equal.
 
     Raises:

@@ -1,6 +1,7 @@
 """Checks behind the claims on noise (L4): what is memorised at the end of stage 1, at the end, and at matched accuracy."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,7 +102,7 @@ def memorised_in_stage_1(kind: str) -> Check:
     return check
 
 
-def _at_level(arrays: dict, level: float) -> float:
+def _at_level(arrays: Mapping[str, Any], level: float) -> float:
     try:
         return matched(arrays[COMPLEX], arrays[GIVEN], level)
     except NotMeasured as reason:

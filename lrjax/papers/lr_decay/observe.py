@@ -1,6 +1,6 @@
 """Quantities of the papers' statements: stages, gaps between them, memorisation at matched accuracy, transferability."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,7 +50,7 @@ def at_step(found: Lanes, name: str, step: int) -> NDArray[np.float64]:
     return np.array(values, np.float64)
 
 
-def decays(arrays: dict[str, Any]) -> list[int]:
+def decays(arrays: Mapping[str, Any]) -> list[int]:
     """The steps that are the first at a lower learning rate.
 
     Example:
@@ -105,7 +105,7 @@ def stage_table(steps: ArrayLike, values: ArrayLike, milestones: Iterable[int]) 
     return table
 
 
-def stages(arrays: dict[str, Any], name: str) -> list[Stage]:
+def stages(arrays: Mapping[str, Any], name: str) -> list[Stage]:
     """`stage_table` of a lane's array between the decays of that lane."""
     stream = name.split("/")[0]
     return stage_table(arrays[f"{stream}/step"], arrays[name], decays(arrays))

@@ -1,0 +1,107 @@
+"""python -m lrjax.report.record WORKDIR [--into=docs/results]: a run's record, on which its claims can be judged again.
+
+Claims are judged and figures drawn while what they read is noted; that is written, read back, judged and drawn once more, and
+refused where a claim, a number or a figure is another one.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lrjax.errors import LrjaxError, check
+from lrjax.experiment.config import plugins
+from lrjax.experiment.rundir.files import write_atomic
+from lrjax.experiment.rundir.metrics import RunResult, load_run
+from lrjax.experiment.rundir.reading import Notes, Watched
+from lrjax.experiment.rundir.record import load_record, write_record
+from lrjax.papers.claim import judge, summary
+from lrjax.report import check_config, drawings
+from lrjax.report.own import paper_for
+
+MOST_BYTES = 150_000
+LARGEST = 4  # arrays named where a record is too large
+
+
+class Shown(NamedTuple):
+    """What a run comes to: its claims, and its figures by name, as files."""
+
+    entries: list[dict[str, Any]]
+    figures: dict[str, bytes]
+
+
+def shown(run: RunResult) -> Shown:
+    """Judges and draws a run, or a record.
+
+    Args:
+        run: a `lrjax.experiment.rundir.metrics.RunResult`.
+    """
+    paper = paper_for(run.config)
+    entries = judge(paper.CLAIMS, run)
+    pictures, lost = drawings(run, paper)
+    check(not lost, "; ".join(lost))
+    return Shown(entries, {picture.name: picture.png for picture in pictures})
+
+
+def make(workdir: Path, folder: Path) -> list[dict[str, Any]]:
+    """Writes the record of a finished run.
+
+    Args:
+        workdir: the run directory.
+        folder: of the record.
+
+    Returns:
+        Its claims.
+
+    Raises:
+        LrjaxError: the run is not whole, or its record would be larger than `MOST_BYTES` or say something else than the run.
+    """
+    run = load_run(workdir)
+    check_config(run)
+    lack = next(iter((*run.missing.values(), *run.gaps)), None)
+    check(
+        run.status.get("state") == "done" and lack is None, f"{workdir} is not whole ({lack or 'it is not finished'})"
+    )
+    notes = Notes()
+    lanes = [Watched(arrays, notes) for arrays in run.arrays]
+    watched: list[Any] = list(lanes)
+    first = shown(run._replace(arrays=watched))
+    sizes = write_record(folder, run, lanes)
+    write_atomic(folder / "claims.json", json.dumps(first.entries, indent=1, allow_nan=False) + "\n")
+    total = sum(path.stat().st_size for path in folder.iterdir() if path.suffix in (".json", ".npz"))
+    largest = sorted(sizes.items(), key=lambda item: -item[1])[:LARGEST]
+    told = ", ".join(f"{name} {size / 1000:.0f} kB" for name, size in largest)
+    check(
+        total <= MOST_BYTES,
+        f"the record of {workdir} has {total / 1000:.0f} kB, {MOST_BYTES / 1000:.0f} are allowed; let its checks and figures "
+        f"read less of the largest by lrjax.experiment.rundir.reading.derived: {told}",
+    )
+    again = shown(load_record(folder))
+    differ = [one["id"] for one, two in zip(first.entries, again.entries, strict=True) if one != two]
+    differ += [name for name, png in first.figures.items() if again.figures.get(name) != png]
+    check(not differ, f"judged from its record, {workdir} says something else: {', '.join(differ)}")
+    return first.entries
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Writes records of run directories; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m lrjax.report.record", description=__doc__)
+    parser.add_argument("workdir", nargs="+", type=Path, help="a finished run directory")
+    parser.add_argument("--into", type=Path, default=Path("docs/results"), help="folder of the records")
+    flags = parser.parse_args(argv)
+    plugins.load()
+    try:
+        for workdir in flags.workdir:
+            config = load_run(workdir).config
+            folder = flags.into / f"{config['paper']}-{config['experiment']}"
+            print(f"{folder}: {summary(make(workdir, folder))}")
+    except LrjaxError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
