@@ -215,14 +215,17 @@ def unsaturated(select: Selector, *, read: Reader, floor: float = 0.0, ceiling: 
     return Premise("unsaturated", f"no compared lane is within {SATURATED:.0%} of {floor:g} or {ceiling:g}", evaluate)
 
 
-def instrument(name: str, tolerance: float, select: Selector = every_lane, samples: int = FEWEST) -> Premise:
+def instrument(
+    name: str, tolerance: float, select: Selector = every_lane, samples: int = FEWEST, *, of: str | None = None
+) -> Premise:
     """What measures is accurate enough: residuals at most a tolerance, and samples enough in every lane.
 
     Args:
         name: of the array of residuals, e.g. "break_even/hessian_residuals"; the median over measurements counts.
-        tolerance: relative.
+        tolerance: of a residual, in the unit of the array, or with `of` relative.
         select: the compared lanes.
         samples: measurements that each lane must have.
+        of: name of the array of what was measured, in whose size residuals count.
 
     Example:
         >>> instrument("break_even/hessian_residuals", 0.05).name
@@ -233,15 +236,18 @@ def instrument(name: str, tolerance: float, select: Selector = every_lane, sampl
         found = []
         for lane, arrays in chosen(run, select):
             values = np.asarray(arrays.get(name, ()), np.float64)
-            values = values.reshape(len(values), -1)[:, :1] if values.size else values
+            values = values.reshape(len(values), -1)[:, 0] if values.size else values
+            if of is not None and values.size:
+                values = values / np.abs(np.asarray(arrays[of], np.float64)).reshape(len(values), -1)[:, 0]
             values = values[np.isfinite(values)]
             if values.size < samples:
                 return Held(False, f"{values.size} measurements in {lane_name(lane)}; {samples} are asked for")
             found.append((float(np.median(values)), lane))
         worst, lane = max(found, key=lambda pair: pair[0])
-        return Held(worst <= tolerance, f"median {name} {worst:.2g} in {lane_name(lane)}, the largest")
+        return Held(worst <= tolerance, f"median {quantity} {worst:.2g} in {lane_name(lane)}, the largest")
 
-    statement = f"median {name} is {tolerance:g} at most, and each lane has {samples} measurements or more"
+    quantity = name if of is None else f"{name} / {of.rsplit('/', 1)[-1]}"
+    statement = f"median {quantity} is {tolerance:g} at most, and each lane has {samples} measurements or more"
     return Premise(f"instrument({tolerance:g})", statement, evaluate)
 
 

@@ -107,6 +107,12 @@ CASES = {
         run((lane(), series(0.01)), (lane("rough"), series(0.2))),
         "0.2 in rough",
     ),
+    "instrument, in units of what was measured": (
+        premises.instrument("probe/x", 0.05, of="probe/size"),
+        run((lane(), series(0.2) | {"probe/size": np.full(len(series(0.2)["probe/x"]), 10.0)})),
+        run((lane("rough"), series(0.2) | {"probe/size": np.ones(len(series(0.2)["probe/x"]))})),
+        "x / size 0.2 in rough",
+    ),
     "instrument with few samples": (
         premises.instrument("probe/x", 0.05, samples=5),
         run((lane(), series(0.01))),

@@ -44,7 +44,9 @@ def maxima(name: str, select: Selector = every) -> tuple[Premise, ...]:
         select: the compared lanes.
     """
     found = (seeds(3, select), SAME, peaked(f"{PROBE}/{name}", select, detectors.smoothed))
-    return (*found, instrument(f"{PROBE}/hessian_residuals", RESIDUAL, select)) if name == "lambda_h1" else found
+    if name != "lambda_h1":
+        return found
+    return (*found, instrument(f"{PROBE}/hessian_residuals", RESIDUAL, select, of=f"{PROBE}/lambda_h1"))
 
 
 def _breaks_even(run: RunResult) -> Held:

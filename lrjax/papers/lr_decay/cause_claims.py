@@ -57,7 +57,7 @@ _ROOT_CAUSE = [
         premises=(
             seeds(3, _DESCENT),
             learned(_DESCENT, 0.9, read=last_of(TRAIN), chance=0.1, examples=1000, level=1.0),
-            instrument("spectrum/hessian_residuals", 0.05, _DESCENT),
+            instrument("spectrum/hessian_residuals", 0.05, _DESCENT, of="spectrum/lambda_h1"),
         ),
         origin="ours",
     ),

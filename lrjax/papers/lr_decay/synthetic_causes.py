@@ -107,7 +107,7 @@ def _falling(lane: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
 
 
 def _rough(lane: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    arrays[RESIDUALS][:] = 0.2
+    arrays[RESIDUALS] = 0.2 * arrays[TOP]
 
 
 CAUSES: dict[str, Synthetic] = {
