@@ -121,7 +121,9 @@ def test_list_shows_every_experiment_with_its_scales_and_its_run_time(capsys):
     module = configs._load_module(find_config("configs/benign_osc.py"))
     assert set(EXPERIMENTS) == set(module.EXPERIMENTS)
     for name in module.EXPERIMENTS:
-        assert re.search(rf"benign_osc\.py:{name} +\[smoke, small, medium, paper; small: \d+ (s|min)\]\n +\S", out), name
+        assert re.search(rf"benign_osc\.py:{name} +\[smoke, small, medium, paper; small: \d+ (s|min)\]\n +\S", out), (
+            name
+        )
 
 
 LARGE_IN_A_MOMENT = ("CLEAR",)

@@ -87,7 +87,9 @@ def lines_of(run: RunResult, prefix: str = "") -> list[Line]:
     lines = []
     for lane, own, arrays in zip(run.lanes, settings, run.arrays, strict=False):
         setting = prefix + name_of({key: own[key] for key in keys})
-        lines.append(Line(setting + (f", seed={lane.get('seed')}" if several else ""), setting, arrays))
+        lines.append(
+            Line(setting + (f", seed={lane.get('seed')}" if several else ""), setting, dict(arrays))
+        )  # see `ends_of`
     return lines
 
 
@@ -132,9 +134,10 @@ def end_title(name: str) -> str:
 
 def ends_of(run: RunResult) -> tuple[list[str], list[dict[str, float]]]:
     """Which curves have an end value, and that of each lane, see `end_of`."""
-    lines = [Line("", "", arrays) for arrays in run.arrays]
+    every = [dict(arrays) for arrays in run.arrays]  # of a record what it keeps: it refuses to be asked for more
+    lines = [Line("", "", arrays) for arrays in every]
     names = [name for name in names_of(lines) if name != "step/learning_rate"][:MOST_ENDS]
-    found = [{name: end_of(name, arrays[name]) for name in names if name in arrays} for arrays in run.arrays]
+    found = [{name: end_of(name, arrays[name]) for name in names if name in arrays} for arrays in every]
     ends = [{name: end for name, end in own.items() if end is not None} for own in found]
     return names, ends + [{} for _ in run.lanes[len(ends) :]]
 

@@ -1,8 +1,9 @@
-"""python -m lrjax.report.readme [--check]: the tables of results in README.md and docs/results.md, from docs/results/*.json.
+"""python -m lrjax.report.readme [--check]: the tables of results in README.md and docs/results.md, from docs/results/*/.
 
-Each of those files is the claims.json of a real run, named <paper>-<experiment>.json. No number in a table is typed. The
-README has one row a paper and counts what the papers themselves state; docs/results.md has one row a claim and setting. A
-claim of an experiment without such a file is "not judged: no record".
+Each of those folders is the record of a real run (`lrjax.report.record`), <paper>-<experiment> or, of a run on another device,
+<paper>-<experiment>@<device>; its claims.json is read here. No number in a table is typed. The README has one row a paper and
+counts what the papers themselves state; docs/results.md has one row a claim and setting. A claim of an experiment without a
+record is "not judged: no record".
 """
 
 import argparse
@@ -16,6 +17,7 @@ from typing import Any
 
 from lrjax.errors import LrjaxError
 from lrjax.experiment.config.listing import list_experiments
+from lrjax.experiment.config.load import SCALES
 from lrjax.papers import PAPERS
 from lrjax.papers.claim import NOT_JUDGED, ORIGINS, SHOWN, reported
 from lrjax.report.page import duration
@@ -30,6 +32,7 @@ TITLES = {
 }
 ARXIV = {"lr_decay": "1908.01878", "break_even": "2002.09572", "benign_osc": "2310.17074", "exp_lr": "1910.07454"}
 NO_RECORD = "not judged: no record"
+AGAIN = "make the record again: python -m lrjax.report.record WORKDIR"
 _COLUMNS = ("Claim", "From", "Command", "Ours", "Paper reports", "Verdict", "Wall time (scale)")
 _KEYS = (
     "id",
@@ -50,21 +53,21 @@ _KEYS = (
 def claims_of(
     results: Path, listed: Mapping[str, Sequence[str]] = MappingProxyType({})
 ) -> dict[str, list[dict[str, Any]]]:
-    """paper -> its claims: judged in a directory of `<paper>-<experiment>.json` files, or without a record.
+    """paper -> its claims: judged in a directory of records, or without one.
 
     Args:
         results: the directory, which may be empty or missing.
-        listed: paper -> all of its experiments; claims of those without a file are "not judged".
+        listed: paper -> all of its experiments; claims of those without a record are "not judged".
 
     Raises:
-        LrjaxError: a file is not the claims.json that its name promises.
+        LrjaxError: a claims.json is not what its folder's name promises.
 
     Example:
         >>> claims_of(Path("no/such/directory"))["exp_lr"]
         []
     """
     by_paper: dict[str, list[dict[str, Any]]] = {paper: [] for paper in TITLES}
-    for path in sorted(results.glob("*.json")):
+    for path in sorted(results.glob("*/claims.json")):
         for entry in _load(path):
             by_paper.setdefault(entry["paper"], []).append(entry)
     for paper, experiments in listed.items():
@@ -112,13 +115,26 @@ def summary_table(results: Path, listed: Mapping[str, Sequence[str]] = MappingPr
     ]
     rows.append(("---",) * len(rows[0]))
     for paper, entries in claims_of(results, listed).items():
-        counts = Counter(entry["verdict"] for entry in entries if entry["from"] == "paper")
+        counts = Counter(_headlines(entries).values())
         title = TITLES.get(paper, paper)
         linked = f"[{title}](https://arxiv.org/abs/{ARXIV[paper]})" if paper in ARXIV else title
         command = f"`python -m lrjax.main --config=configs/{paper}.py`"
         place = f"[results](docs/results.md#{title.lower().replace(' ', '-')})"
         rows.append((linked, *(str(counts[verdict]) for verdict in SHOWN), command, place))
     return _table(rows)
+
+
+def _headlines(entries: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], str]:
+    """(experiment, claim) of the paper's own -> its verdict; of several runs, that of the largest one that was judged."""
+    found: dict[tuple[str, str], tuple[tuple[bool, int], str]] = {}
+    for entry in entries:
+        if entry["from"] != "paper":
+            continue
+        judged = entry["verdict"] != NOT_JUDGED
+        rank = judged, SCALES.index(entry["scale"]) if judged else 0
+        key = entry["experiment"], entry["id"]
+        found[key] = max(found.get(key, ((False, -1), "")), (rank, entry["verdict"]), key=lambda item: item[0])
+    return {key: verdict for key, (_, verdict) in found.items()}
 
 
 def claims_tables(results: Path, listed: Mapping[str, Sequence[str]] = MappingProxyType({})) -> str:
@@ -180,9 +196,9 @@ def _load(path: Path) -> list[dict[str, Any]]:
         entries = json.loads(path.read_text(encoding="utf-8"))
         missing = [key for entry in entries for key in _KEYS if key not in entry]
     except (ValueError, TypeError) as error:
-        raise LrjaxError(f"{path} is not a list of claims ({error}); copy the claims.json of a run there.") from error
+        raise LrjaxError(f"{path} is not a list of claims ({error}); {AGAIN}") from error
     if missing:
-        raise LrjaxError(f"{path} has a claim without {missing[0]!r}; copy the claims.json of a run there.")
+        raise LrjaxError(f"{path} has a claim without {missing[0]!r}; {AGAIN}")
     for entry in entries:
         if entry["verdict"] not in SHOWN:
             raise LrjaxError(
@@ -190,11 +206,9 @@ def _load(path: Path) -> list[dict[str, Any]]:
             )
         if entry["from"] not in ORIGINS:
             raise LrjaxError(f"{path}: claim {entry['id']!r} is from {entry['from']!r}; it must be {_either(ORIGINS)}.")
-        if path.stem != f"{entry['paper']}-{entry['experiment']}":
-            raise LrjaxError(
-                f"{path} holds claims of {entry['paper']}, {entry['experiment']}; "
-                f"name it {entry['paper']}-{entry['experiment']}.json."
-            )
+        name = f"{entry['paper']}-{entry['experiment']}"
+        if path.parent.name.partition("@")[0] != name:
+            raise LrjaxError(f"{path} holds claims of {entry['paper']}, {entry['experiment']}; name its folder {name}.")
     return entries
 
 
@@ -244,7 +258,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 changed[path] = new
         if flags.check and changed:
             names = " and ".join(path.relative_to(flags.root).as_posix() for path in changed)
-            raise LrjaxError(f"{names} differ from docs/results/*.json; run: python -m lrjax.report.readme")
+            raise LrjaxError(f"{names} differ from the records in docs/results; run: python -m lrjax.report.readme")
     except LrjaxError as error:
         print(error, file=sys.stderr)
         return 1

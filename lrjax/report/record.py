@@ -69,7 +69,7 @@ def make(workdir: Path, folder: Path) -> list[dict[str, Any]]:
     watched: list[Any] = list(lanes)
     first = shown(run._replace(arrays=watched))
     sizes = write_record(folder, run, lanes)
-    write_atomic(folder / "claims.json", json.dumps(first.entries, indent=1, allow_nan=False) + "\n")
+    write_atomic(folder / "claims.json", json.dumps(first.entries, indent=2, allow_nan=False) + "\n")
     total = sum(path.stat().st_size for path in folder.iterdir() if path.suffix in (".json", ".npz"))
     largest = sorted(sizes.items(), key=lambda item: -item[1])[:LARGEST]
     told = ", ".join(f"{name} {size / 1000:.0f} kB" for name, size in largest)

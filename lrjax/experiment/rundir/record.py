@@ -4,8 +4,10 @@
 "run" the status, the lanes and which lane has which array in which shape.
 """
 
+import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrjax.errors import LrjaxError
-from lrjax.experiment.rundir.files import damaged, read_json, write_atomic
+from lrjax.experiment.rundir.files import damaged, read_bytes, read_json, write_atomic
 from lrjax.experiment.rundir.metrics import RunResult, finite
 from lrjax.experiment.rundir.reading import PREFIX, Kept, Watched
 from lrjax.experiment.rundir.records import check_status
@@ -76,7 +78,10 @@ def _by_name(lanes: Sequence[Watched]) -> dict[str, dict[int, NDArray[Any]]]:
     """name -> lane -> array, of all that was read or derived."""
     found: dict[str, dict[int, NDArray[Any]]] = {}
     for number, lane in enumerate(lanes):
-        kept = {name: np.asarray(lane.whole[name]) for name in sorted(lane.read) if name in lane.whole}
+        read = lane.read | {
+            f"{name.split('/')[0]}/step" for name in lane.read
+        }  # a series is of no use without its steps
+        kept = {name: np.asarray(lane.whole[name]) for name in sorted(read) if name in lane.whole}
         for name, array in (kept | {PREFIX + name: array for name, array in sorted(lane.made.items())}).items():
             found.setdefault(name, {})[number] = array
     return found
@@ -92,9 +97,9 @@ def load_record(folder: str | Path) -> RunResult:
     path = folder / ARRAYS
     config = read_json(folder / CONFIG, dict, REMEDY)
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as stored:
             content = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError, AttributeError) as error:
         raise LrjaxError(f"{path} cannot be read ({error}); {REMEDY}") from error
     facts = _facts(path, content)
     lanes = facts["lanes"]
