@@ -166,14 +166,14 @@ def early_phase(scale: str) -> Config:
 def switched(scale: str) -> Config:
     """E10: eta 0.1 and 0.01, and runs that go over from one to the other before and after the break-even point."""
     config = images(scale)
-    sizes = {"smoke": (8, 2, 4, 4, 2), "small": (5000, 100, 1500, 2500, 250), "paper": (7800, 65, 2340, 2340, 195)}
+    sizes = {"smoke": (8, 2, 4, 4, 2), "small": (4000, 100, 2000, 2000, 200), "paper": (7800, 65, 2340, 2340, 195)}
     steps, early, from_large, from_small, every = sizes[scale]
     with config.ignore_type():
         log_every = {"smoke": every, "small": 10, "paper": 65}[scale]
         config.update(steps=steps, log_every=log_every, checkpoint_every=steps)
     if scale == "small":
         config = smaller(config)
-        config.data.num_train = 10_000  # of 4000 all are fitted long before the end, and no curvature is left
+        config.data.num_train = 6000  # of 4000 all are fitted long before the end, and no curvature is left
     if scale == "paper":
         config.spectra.update(k=1, max_steps=6, examples=512)
         config.augment = "none"

@@ -13,6 +13,8 @@ from tests.test_resume import Killed, kill_at
 STEPS = 24
 TINY = {"arms.constant_1": None, "arms.constant_2": None, "steps": STEPS, "log_every": 4, "checkpoint_every": 8}
 TINY |= {"probes.subsets": 8, "arms.decay.schedule.milestones": (8, 16), "arms.decay.start.at": 8}
+# a probe that remembers where it last measured, and measures nothing there again
+TINY |= {"probes.spectrum": 8, "spectra.k": 1, "spectra.max_steps": 3, "spectra.examples": 256}
 
 
 @pytest.fixture(scope="module")

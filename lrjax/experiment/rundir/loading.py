@@ -44,6 +44,9 @@ def _of_lane(block: Mapping[str, np.ndarray], place: int, lane: Mapping[str, Any
 def joined(arrays: dict[str, np.ndarray], before: dict[str, np.ndarray], at: int) -> dict[str, np.ndarray]:
     """A lane's arrays with those of the run that it goes on with, up to step `at`, in front.
 
+    A measurement at `at` itself is that of the run before: the lane begins in the same state, and a probe that remembers
+    having measured it there leaves it out.
+
     Args:
         arrays: the lane's own, from step `at` on.
         before: those of the lane that it began from.
@@ -59,8 +62,14 @@ def joined(arrays: dict[str, np.ndarray], before: dict[str, np.ndarray], at: int
         stream = name.split("/")[0]
         if name not in before or stream == "data":
             continue
-        kept = at if stream == "step" else int(np.searchsorted(before[f"{stream}/step"], at))
-        whole[name] = np.concatenate([before[name][:kept], array])
+        if stream == "step":
+            whole[name] = np.concatenate([before[name][:at], array])
+            continue
+        steps = before[f"{stream}/step"]
+        kept = int(np.searchsorted(steps, at, side="right"))
+        again = kept > 0 and steps[kept - 1] == at
+        own = int(np.searchsorted(arrays[f"{stream}/step"], at, side="right" if again else "left"))
+        whole[name] = np.concatenate([before[name][:kept], array[own:]])
     return whole
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from lrjax.experiment.rundir.lanes import NotMeasured, lanes
+from lrjax.experiment.rundir.lanes import NotMeasured, diverged, lanes
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.break_even import detectors
 from lrjax.papers.break_even.recorded import curve, direct
@@ -35,8 +35,9 @@ def later(arrays: Mapping[str, Any], name: str, steps: int) -> float:
 
 
 def by_arm(run: RunResult, name: str, arm: str) -> dict[int, float]:
-    """Seed -> mean logarithm of a series at the end of an arm."""
-    return {lane["seed"]: later(arrays, name, lane["steps"]) for lane, arrays in lanes(run, arm)}
+    """Seed -> mean logarithm of a series at the end of an arm; a lane that diverged has no end."""
+    own = [pair for pair in lanes(run, arm, allow_diverged=True) if not diverged(pair[0])]
+    return {lane["seed"]: later(arrays, name, lane["steps"]) for lane, arrays in own}
 
 
 def share_kept(run: RunResult, name: str, arm: str, first: str, then: str) -> list[float]:
@@ -49,18 +50,23 @@ def share_kept(run: RunResult, name: str, arm: str, first: str, then: str) -> li
     return [(own[seed] - on[seed]) / gap for seed in both]
 
 
-def early_rate_decides(name: str) -> Callable[[Any], Finding]:
-    """A check: after a switch past break-even the run stays closer to the rate it began with, in both directions."""
+def early_rate_decides(name: str, arm: str) -> Callable[[Any], Finding]:
+    """A check: a run that is switched past its break-even point stays closer to the rate it began with.
+
+    Args:
+        name: of a series.
+        arm: of `SWITCHED`.
+    """
 
     def check(run: RunResult) -> Finding:
-        kept = {arm: share_kept(run, name, arm, *pair) for arm, pair in SWITCHED.items()}
-        before = {arm: share_kept(run, name, arm, *pair) for arm, pair in EARLY.items()}
-        told = "; ".join(
-            f"{'after' if arm in SWITCHED else 'before'} break-even, {' to '.join((SWITCHED | EARLY)[arm])}: {mean_of(own)}"
-            for arm, own in (kept | before).items()
-        )
-        closer = [[value - 0.5 for value in own] for own in kept.values()]
-        return Finding(positive(*closer), f"share of the first rate's {name} that is kept, {told}")
+        kept = share_kept(run, name, arm, *SWITCHED[arm])
+        told = f"share of the first rate's {name} that is kept, {' to '.join(SWITCHED[arm])} after break-even: {mean_of(kept)}"
+        for other, pair in EARLY.items():
+            if pair == SWITCHED[arm]:
+                told += f"; before break-even: {mean_of(share_kept(run, name, other, *pair))}"
+        lost = [lane for lane, _ in lanes(run, (arm, *SWITCHED[arm]), allow_diverged=True) if diverged(lane)]
+        told += f"; {len(lost)} lane{'s' * (len(lost) != 1)} diverged and left out" if lost else ""
+        return Finding(positive([value - 0.5 for value in kept]), told)
 
     return check
 
@@ -101,9 +107,12 @@ def broken_even(run: RunResult, lane: dict[str, Any], arrays: Mapping[str, Any])
 def _placed(run: RunResult) -> Held:
     told = []
     for arm, (first, _) in (SWITCHED | EARLY).items():
-        points = {lane["seed"]: broken_even(run, lane, arrays) for lane, arrays in lanes(run, first)}
+        begun, own = (lanes(run, each, allow_diverged=True) for each in (first, arm))
+        points = {lane["seed"]: broken_even(run, lane, arrays) for lane, arrays in begun if not diverged(lane)}
         at = 0
-        for lane, _ in lanes(run, arm):
+        for lane, _ in own:
+            if lane["seed"] not in points:
+                continue
             at, point = int(lane["start"]["at"]), points[lane["seed"]]
             if (at > point) != (arm in SWITCHED):
                 return Held(

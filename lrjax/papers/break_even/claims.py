@@ -161,13 +161,13 @@ _PHASE = [
 ]
 _CAUSE = [
     _claim(
-        f"early_rate_decides_{short}",
+        f"early_{first}_rate_decides_{short}",
         ("E10",),
-        causal_checks.early_rate_decides(name),
-        f"The learning rate of the early phase decides {words} for the rest of training, whatever the rate is later.",
+        causal_checks.early_rate_decides(name, arm),
+        f"A {first} learning rate in the early phase decides {words} for the rest of training, whatever the rate is later.",
         "abstract and section 3, as a statement on causes; the experiment is ours",
-        "switched after break-even, either way, a run ends closer to the rate it began with than to the one it goes on "
-        f"with, on a scale of logarithms ({INTERVAL})",
+        f"switched after break-even from the {first} to the {then} rate, a run ends closer to the first than to the second, "
+        f"on a scale of logarithms ({INTERVAL})",
         premises=(seeds(3, lambda run: checks.trained(run)), causal_checks.PLACED, causal_checks.apart(name)),
         origin="implied",
     )
@@ -176,6 +176,7 @@ _CAUSE = [
         ("lambda_h", "lambda_h1", "lambda_H"),
         ("conditioning", "trace_over_lambda", "Tr(K) / lambda_K"),
     )
+    for arm, (first, then) in causal_checks.SWITCHED.items()
 ]
 _OTHERS = [
     _claim(

@@ -192,7 +192,13 @@ SYNTHETIC: dict[str, Synthetic] = {
             "matched(measurements, L, M)": lambda generator: uneven(_PARTING(1.0, generator)),
         },
     ),
-    "early_rate_decides_lambda_k": _causal("lambda_k1_raw"),
-    "early_rate_decides_lambda_h": _causal("lambda_h1"),
-    "early_rate_decides_conditioning": _causal("trace_over_lambda"),
+    **{
+        f"early_{first}_rate_decides_{short}": _causal(name)
+        for first in ("large", "small")
+        for short, name in (
+            ("lambda_k", "lambda_k1_raw"),
+            ("lambda_h", "lambda_h1"),
+            ("conditioning", "trace_over_lambda"),
+        )
+    },
 }
