@@ -86,9 +86,7 @@ def learning_rates(scale: str) -> Config:
         config.probes.batch_sharpness = config.probes.break_even
     if scale == "small":
         config = smaller(config)
-        config.batch_size = (
-            64  # of 32, the noise at 0.1 makes curvatures rise again, and lanes diverge, after step 4000
-        )
+        config.batch_size = 64  # of 32, noise makes curvatures rise again at 0.1, and lanes diverge
     return config
 
 
