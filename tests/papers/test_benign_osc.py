@@ -130,10 +130,10 @@ def test_T11_oscillating_runs_end_at_the_edge_of_stability(clear):
     fitted = []  # of all rates: how many examples a lane fits at its last step is chance, where it oscillates
     for e in (1.25, 1.4, 1.5):
         found = [observe.stability(arrays, lane["learning_rate"]) for lane, arrays in lanes(clear, "main", e=e)]
-        assert 0.85 <= np.mean([f["signal"] for f in found]) <= 1.1
-        fitted += [f for f in found if f["fitted"]]
+        assert 0.85 <= np.mean([f.signal for f in found]) <= 1.1
+        fitted += [f for f in found if f.fitted]
     assert fitted
-    assert all(f["largest_difference"] <= 0.01 for f in fitted)
+    assert all(f.largest_difference <= 0.01 for f in fitted)
 
 
 @pytest.mark.slow

@@ -51,24 +51,19 @@ def time_matched(run: RunResult) -> Finding:
     return Finding(positive(gain - GAIN), f"weak-only {told('e=0.2', small)}, {told('e=1.25 minus e=0.2', gain)}")
 
 
-def _window(lane: dict[str, Any], arrays: Any) -> observe.Oscillation:
-    return observe.oscillation(arrays, 0, observe.window_end(arrays, lane["e"]))
-
-
 def share_met(lane: dict[str, Any], arrays: Any) -> float:
     """Share of strong visits in the oscillating window with |y f - 1| >= 0.2."""
-    return _window(lane, arrays).share_02
+    return observe.early_oscillation(arrays, lane["e"]).share_02
 
 
 def delta_measured(lane: dict[str, Any], arrays: Any) -> float:
     """delta of Assumption 4 for a lane: what |y f - 1| reached in 95 % of its strong visits."""
-    return float(min(_window(lane, arrays).quantile_5, observe.DELTAS[1]))
+    return float(min(observe.early_oscillation(arrays, lane["e"]).quantile_5, observe.DELTAS[1]))
 
 
 def over_threshold(lane: dict[str, Any], arrays: Any) -> float:
     """log(V / (delta / 4)) of the label with the smaller V, at its largest."""
-    weak = np.max(np.min(arrays["features/weak"], axis=1))
-    return float(np.log(max(weak, 1e-30) / (delta_measured(lane, arrays) / 4)))
+    return float(np.log(max(observe.largest_weak(arrays), 1e-30) / (delta_measured(lane, arrays) / 4)))
 
 
 def oscillates(select: Selector) -> Premise:
@@ -91,7 +86,7 @@ def long_enough(select: Selector) -> Premise:
 
     def needed(lane: dict[str, Any], arrays: Any) -> float:
         eps = float(arrays["data/v_norm"] / arrays["data/u_norm"]) ** 2
-        start = max(float(np.min(arrays["features/weak"][0])), 1e-30)
+        start = max(observe.smaller_weak(arrays, 0), 1e-30)
         share = float(np.sum(arrays["data/strong"]) / 2 / arrays["data/y"].size)
         return float(np.log(observe.delta_of(lane["e"]) / 4 / start) / (eps * (lane["e"] - 1.0)) / share)
 
@@ -140,16 +135,7 @@ def assumption_4(run: RunResult) -> Finding:
 
 def growth(lane: dict[str, Any], arrays: Any) -> float:
     """log2 S(T) / S(T/2) of the label with the smaller one; T is the oscillating window for e > 1, else the whole run."""
-    last = observe.EARLY if lane["e"] > 1 else lane["steps"]
-    found = []
-    for label in observe.LABELS:
-        seen = observe.visits(arrays, label)
-        sums = np.cumsum(1.0 - seen.z)
-        half, whole = np.searchsorted(seen.step, (last // 2, last)) - 1
-        if half < 0 or sums[half] <= 0 or sums[whole] <= 0:
-            return -1.0  # the sum has no fixed sign
-        found.append(float(np.log2(sums[whole] / sums[half])))
-    return min(found)
+    return observe.residual_power(arrays, observe.EARLY if lane["e"] > 1 else lane["steps"])
 
 
 def accumulation(run: RunResult) -> Finding:
@@ -161,7 +147,7 @@ def accumulation(run: RunResult) -> Finding:
 
 def edge_reached(lane: dict[str, Any], arrays: Any) -> float:
     """eta lambda / 2 of strong examples at the end, without the noise part."""
-    return observe.stability(arrays, lane["learning_rate"])["signal"]
+    return observe.stability(arrays, lane["learning_rate"]).signal
 
 
 def formula_holds(select: Selector, tolerance: float = 0.01, samples: int = 10) -> Premise:
@@ -169,8 +155,8 @@ def formula_holds(select: Selector, tolerance: float = 0.01, samples: int = 10) 
 
     def evaluate(run: RunResult) -> Held:
         found = [observe.stability(arrays, lane["learning_rate"]) for lane, arrays in select(run)]
-        fitted, most = sum(f["fitted"] for f in found), max(f["largest_difference"] for f in found)
-        text = f"formula and Hessian-vector products differ by {most:.2%} at most on {fitted} fitted examples"
+        fitted, most = sum(f.fitted for f in found), max(f.largest_difference for f in found)
+        text = f"formula and Hessian-vector products differ by {most:.2%} at most on {fitted:.0f} fitted examples"
         return Held(fitted >= samples and most <= tolerance, text)
 
     statement = f"formula and power iteration agree to {tolerance:.0%} on {samples} fitted examples or more"

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from lrjax.experiment.rundir.lanes import Lanes, NotMeasured, Recorded, diverged
 from lrjax.experiment.rundir.metrics import RunResult
+from lrjax.experiment.rundir.reading import derived
 from lrjax.papers.benign_osc.compared import told
 from lrjax.papers.claim import Finding
 from lrjax.papers.premises import Held, Premise, Reader, last_of
@@ -39,8 +40,12 @@ def spikes(loss: NDArray[Any]) -> int:
 
 def spikiness(lane: dict[str, Any], arrays: Any) -> float:
     """Log heights of a lane's loss spikes: counts that are equal in three seeds would look like certainty."""
-    over = _over_before(arrays["step/loss"])
-    return float(np.sum(np.log(over[over > SPIKE])))
+
+    def heights(own: Any) -> float:
+        over = _over_before(own["step/loss"])
+        return float(np.sum(np.log(over[over > SPIKE])))
+
+    return float(derived(arrays, "log heights of the spikes of step/loss", heights))
 
 
 def _arms(run: RunResult) -> dict[str, dict[str, Lanes]]:
@@ -92,8 +97,11 @@ def ahead(run: RunResult, read: Reader) -> dict[str, NDArray[np.float64]]:
 
 
 def _last_over_highest(arrays: Any) -> float:
-    rates = np.asarray(arrays["step/learning_rate"], np.float64)
-    return round(float(rates[-1] / rates.max()), 4)
+    def share(own: Any) -> float:
+        rates = np.asarray(own["step/learning_rate"], np.float64)
+        return rates[-1] / rates.max()
+
+    return round(float(derived(arrays, "last over highest step/learning_rate", share)), 4)
 
 
 def _same_drops(run: RunResult) -> Held:

@@ -4,13 +4,14 @@ The seeds turn the features, which changes nothing but rounding; a statement abo
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lrjax.experiment.rundir.lanes import NotMeasured
+from lrjax.experiment.rundir.lanes import NotMeasured, recorded
 from lrjax.experiment.rundir.metrics import RunResult
+from lrjax.experiment.rundir.reading import derived
 from lrjax.papers.benign_osc.cubic_map import (
     SIGN_STABLE_LIMIT,
     STABILITY_LIMIT,
@@ -28,61 +29,91 @@ RESTS, SWINGS = 1e-3, 0.05  # of |yf - 1|: rounding is 1e-6, and the 2-cycle at 
 CLOSE = 1e-4  # of the closed forms, a hundred roundings of a float32
 GRID = 0.01  # of the rate, two steps of the grid of rates
 
-Orbits = tuple[NDArray[Any], NDArray[Any]]
 Numbers = tuple[float, ...]
 
 
-def _orbits(run: RunResult) -> dict[int, Orbits]:
-    """seed -> (e [n], y f over the last steps [n, 400])."""
-    found: dict[int, list[tuple[float, NDArray[Any]]]] = {}
-    for lane, arrays in zip(run.lanes, run.arrays, strict=True):
-        if len(arrays.get("step/margin", ())):
-            found.setdefault(lane["seed"], []).append((lane["e"], arrays["step/margin"][-LAST:].astype(np.float64)))
+class Orbit(NamedTuple):
+    """The last `LAST` steps of a lane in numbers, or [n] of each, of n lanes.
+
+    Attributes:
+        e: the rate.
+        swing: largest |yf - 1|.
+        dead: 1 where the output is zero at each step: a flipped neuron is dead for its class; else 0.
+        points, residual: distances from the closed forms of the 2-cycle, of its points and of its mean residual; nan outside
+            the rates at which it attracts.
+    """
+
+    e: Any
+    swing: Any
+    dead: Any
+    points: Any
+    residual: Any
+
+
+def in_numbers(lane: dict[str, Any], arrays: Any) -> Orbit:
+    """The end of a lane's orbit."""
+
+    def numbers(own: Any) -> Numbers:
+        z = own["step/margin"][-LAST:].astype(np.float64)
+        return (float(np.max(np.abs(z - 1.0))), float(np.all(z == 0.0)), *_cycle_errors(lane["e"], z))
+
+    return Orbit(lane["e"], *derived(arrays, f"orbit over the last {LAST} steps", numbers).tolist())
+
+
+def _cycle_errors(e: float, z: NDArray[Any]) -> Numbers:
+    if not STABILITY_LIMIT < e < TWO_CYCLE_LIMIT:
+        return np.nan, np.nan
+    high, low = sorted(period_two(e)[1], reverse=True)
+    pairs = np.stack([z[: z.size // 2 * 2 : 2], z[1::2]])
+    points = max(np.max(np.abs(pairs.max(axis=0) - high)), np.max(np.abs(pairs.min(axis=0) - low)))
+    return float(points), abs(float(np.mean(1.0 - z)) - float(mean_residual(e)))
+
+
+def _orbits(run: RunResult) -> dict[int, Orbit]:
+    """seed -> its orbits, [n] of each number."""
+    found: dict[int, list[Orbit]] = {}
+    for lane, arrays in recorded(run, "step/margin"):
+        found.setdefault(lane["seed"], []).append(in_numbers(lane, arrays))
     if not found:
         raise NotMeasured("this run has no orbit")
-    return {seed: (np.array([e for e, _ in own]), np.stack([z for _, z in own])) for seed, own in found.items()}
+    return {seed: Orbit(*map(np.array, zip(*own, strict=True))) for seed, own in found.items()}
 
 
 def _clear_of(e: NDArray[Any], *limits: float) -> NDArray[np.bool_]:
     return np.all([np.abs(e - limit) > NEAR for limit in limits], axis=0)
 
 
-def swings(e: NDArray[Any], z: NDArray[Any]) -> Numbers:
+def swings(found: Orbit) -> Numbers:
     """Largest |yf - 1| over all rates below 1, and the smallest over those above."""
-    swing = np.max(np.abs(z - 1.0), axis=1)
+    e = found.e
     below = (e < STABILITY_LIMIT) & _clear_of(e, STABILITY_LIMIT) & (e > NEAR)
     above = (e > STABILITY_LIMIT) & _clear_of(e, STABILITY_LIMIT) & (e < SIGN_STABLE_LIMIT)
     if not below.any() or not above.any():
         raise NotMeasured("the run has no rates on both sides of e = 1")
-    return float(swing[below].max()), float(swing[above].min())
+    return float(found.swing[below].max()), float(found.swing[above].min())
 
 
-def cycle_errors(e: NDArray[Any], z: NDArray[Any]) -> Numbers:
+def cycle_errors(found: Orbit) -> Numbers:
     """Largest distance from the closed forms of the 2-cycle, of its points and of its mean residual."""
+    e = found.e
     inside = (e > STABILITY_LIMIT) & (e < TWO_CYCLE_LIMIT) & _clear_of(e, STABILITY_LIMIT, TWO_CYCLE_LIMIT)
     if not inside.any():
         raise NotMeasured("the run has no rate inside the 2-cycle range")
-    errors, residuals = [], []
-    for rate, orbit in zip(e[inside], z[inside], strict=True):
-        high, low = sorted(period_two(float(rate))[1], reverse=True)
-        pairs = np.stack([orbit[::2], orbit[1::2]])
-        errors.append(max(np.max(np.abs(pairs.max(axis=0) - high)), np.max(np.abs(pairs.min(axis=0) - low))))
-        residuals.append(abs(np.mean(1.0 - orbit) - float(mean_residual(float(rate)))))
-    return float(max(errors)), float(max(residuals))
+    return float(found.points[inside].max()), float(found.residual[inside].max())
 
 
-def first_flip(e: NDArray[Any], z: NDArray[Any]) -> Numbers:
+def first_flip(found: Orbit) -> Numbers:
     """Smallest rate with a flipped neuron, which is dead for its class, so that its output is zero; else the largest."""
+    e, dead = found.e, found.dead > 0
     if not np.any(e > SIGN_STABLE_LIMIT + GRID):
         raise NotMeasured("the run has no rate beyond 1.598")
-    dead = np.all(z == 0.0, axis=1)
     return (float(e[dead].min()) if dead.any() else float(e.max()),)
 
 
 def _by_seed(run: RunResult, numbers: Callable[..., Numbers]) -> list[NDArray[np.float64]]:
     """Each number [seeds]."""
     found = _orbits(run)
-    return list(np.array([numbers(*found[seed]) for seed in sorted(found)]).T)
+    return list(np.array([numbers(found[seed]) for seed in sorted(found)]).T)
 
 
 def rounding(numbers: Callable[..., Numbers], *margins: float) -> Premise:

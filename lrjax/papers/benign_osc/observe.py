@@ -1,6 +1,7 @@
 """Quantities of a run on the synthetic data: visits of strong examples, accumulation, oscillation, end values.
 
-All that the probes do not record themselves. Labels are in the order (+1, -1).
+All that the probes do not record themselves. Labels are in the order (+1, -1). What is one number a lane goes through
+`lrjax.experiment.rundir.reading.derived`, under a name without e: a lane has one.
 """
 
 import functools
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from lrjax.experiment.rundir.lanes import Arrays, recorded
 from lrjax.experiment.rundir.metrics import RunResult
+from lrjax.experiment.rundir.reading import derived
 from lrjax.papers.benign_osc.cubic_map import SIGN_STABLE_LIMIT, mean_residual, phase, residual_floor
 from lrjax.papers.benign_osc.theory import capacity
 
@@ -95,7 +97,7 @@ def first_hit(step: NDArray[Any], values: NDArray[Any], threshold: float) -> int
 class Oscillation(NamedTuple):
     """Residuals |y f - 1| on strong visits of both labels within a window."""
 
-    visits: int
+    visits: float
     minimum: float
     quantile_5: float
     rms: float
@@ -105,6 +107,17 @@ class Oscillation(NamedTuple):
 
 def oscillation(arrays: Arrays, start: int, stop: int) -> Oscillation:
     """The oscillation report of the window [start, stop)."""
+    name = f"oscillation from step {start} to {stop}"
+    return Oscillation(*derived(arrays, name, lambda own: _oscillation(own, start, stop)).tolist())
+
+
+def early_oscillation(arrays: Arrays, e: float) -> Oscillation:
+    """The oscillation report of the oscillating window, see `window_end`."""
+    name = "oscillation in the oscillating window"
+    return Oscillation(*derived(arrays, name, lambda own: _oscillation(own, 0, window_end(own, e))).tolist())
+
+
+def _oscillation(arrays: Arrays, start: int, stop: int) -> Oscillation:
     residuals, changes = [], []
     for label in LABELS:
         seen = visits(arrays, label)
@@ -113,7 +126,7 @@ def oscillation(arrays: Arrays, start: int, stop: int) -> Oscillation:
         changes.append(np.diff(np.sign(z - 1.0)) != 0)
     r, c = np.concatenate(residuals), np.concatenate(changes)
     if r.size == 0:
-        return Oscillation(0, np.nan, np.nan, np.nan, np.nan, np.nan)
+        return Oscillation(0.0, np.nan, np.nan, np.nan, np.nan, np.nan)
     rms, share = float(np.sqrt(np.mean(r * r))), float(np.mean(r >= DELTAS[0]))
     return Oscillation(
         r.size, float(r.min()), float(np.quantile(r, 0.05)), rms, share, float(np.mean(c)) if c.size else np.nan
@@ -122,8 +135,44 @@ def oscillation(arrays: Arrays, start: int, stop: int) -> Oscillation:
 
 def window_end(arrays: Arrays, e: float) -> int:
     """End of the oscillating window: the first logged step with V > delta/4 for both labels, at most `EARLY`."""
-    hit = first_hit(arrays["features/step"], arrays["features/weak"].min(axis=1), delta_of(e) / 4.0)
-    return min(EARLY, hit if hit is not None else EARLY)
+
+    def end(own: Arrays) -> int:
+        hit = first_hit(own["features/step"], own["features/weak"].min(axis=1), delta_of(e) / 4.0)
+        return min(EARLY, hit if hit is not None else EARLY)
+
+    return int(derived(arrays, "end of the oscillating window", end))
+
+
+def largest_weak(arrays: Arrays) -> float:
+    """V of the label with the smaller one, at its largest."""
+    return float(derived(arrays, "largest V of the smaller label", lambda own: own["features/weak"].min(axis=1).max()))
+
+
+def smaller_weak(arrays: Arrays, place: int) -> float:
+    """V of the label with the smaller one, at a record: 0 is the first, -1 the last."""
+    return float(derived(arrays, f"V of the smaller label at record {place}", lambda own: own["features/weak"][place].min()))
+
+
+def positive_weak(arrays: Arrays, place: int) -> float:
+    """V of the label +1 at a record: 0 is the first, -1 the last."""
+    return float(derived(arrays, f"V of the label +1 at record {place}", lambda own: own["features/weak"][place, 0]))
+
+
+def residual_power(arrays: Arrays, last: int) -> float:
+    """log2 S(last) / S(last / 2) of the label with the smaller one, S = sum (1 - z); -1 for a sum without a fixed sign."""
+
+    def power(own: Arrays) -> float:
+        found = []
+        for label in LABELS:
+            seen = visits(own, label)
+            sums = np.cumsum(1.0 - seen.z)
+            half, whole = np.searchsorted(seen.step, (last // 2, last)) - 1
+            if half < 0 or sums[half] <= 0 or sums[whole] <= 0:
+                return -1.0
+            found.append(float(np.log2(sums[whole] / sums[half])))
+        return min(found)
+
+    return float(derived(arrays, f"power of S from step {last // 2} to {last}", power))
 
 
 def sign_changes(arrays: Arrays) -> int:
@@ -132,7 +181,17 @@ def sign_changes(arrays: Arrays) -> int:
     return int(np.sum(np.sign(signed[0]) != np.sign(signed[-1])))
 
 
-def stability(arrays: Arrays, learning_rate: float, loss_curvature: float = 2.0) -> dict[str, float]:
+class Stability(NamedTuple):
+    """eta lambda / 2 at the end, means over examples, see `stability`."""
+
+    signal: float
+    formula: float
+    power: float
+    fitted: float
+    largest_difference: float
+
+
+def stability(arrays: Arrays, learning_rate: float, loss_curvature: float = 2.0) -> Stability:
     """eta lambda / 2 at the end: by formula without and with the noise part, and by power iteration (means over examples).
 
     `largest_difference` compares formula and power iteration at the `fitted` examples, where the formula is exact up to
@@ -142,17 +201,19 @@ def stability(arrays: Arrays, learning_rate: float, loss_curvature: float = 2.0)
         learning_rate: eta.
         loss_curvature: d2l/df2, 2 for (f - y)^2 and 1 for (f - y)^2 / 2.
     """
-    signal = float(np.mean(_signal_gradient(arrays))) * loss_curvature
-    formula, power = arrays["curvature/formula"][-1], arrays["curvature/power"][-1]
-    fitted = np.abs(np.abs(arrays["curvature/output"][-1]) - 1.0) <= FITTED
-    differences = np.abs(power / np.maximum(formula, 1e-30) - 1.0)[fitted]
-    return {
-        "signal": learning_rate * signal / 2.0,
-        "formula": learning_rate * float(np.mean(formula)) / 2.0,
-        "power": learning_rate * float(np.mean(power)) / 2.0,
-        "fitted": int(np.sum(fitted)),
-        "largest_difference": float(np.max(differences, initial=0.0)),
-    }
+
+    def measured(own: Arrays) -> Stability:
+        signal = float(np.mean(_signal_gradient(own))) * loss_curvature
+        formula, power = own["curvature/formula"][-1], own["curvature/power"][-1]
+        fitted = np.abs(np.abs(own["curvature/output"][-1]) - 1.0) <= FITTED
+        differences = np.abs(power / np.maximum(formula, 1e-30) - 1.0)[fitted]
+        means = (signal, float(np.mean(formula)), float(np.mean(power)))
+        return Stability(
+            *(learning_rate * mean / 2.0 for mean in means), float(np.sum(fitted)), np.max(differences, initial=0.0)
+        )
+
+    name = f"eta lambda / 2 at the end for l'' = {loss_curvature:g}"
+    return Stability(*derived(arrays, name, measured).tolist())
 
 
 def _signal_gradient(arrays: Arrays) -> NDArray[Any]:
@@ -197,7 +258,7 @@ def summary(lane: dict[str, Any], arrays: Arrays, loss_curvature: float = 2.0) -
             found["squared_residual_sum"] = [float(s.squares[-1]) for s in sums]
             found["bound_holds"] = [s.holds() for s in sums]
             found["min_multiplier"] = [float(s.min_q[-1]) for s in sums]
-            found["oscillation"] = oscillation(arrays, 0, window_end(arrays, e))._asdict()
+            found["oscillation"] = early_oscillation(arrays, e)._asdict()
     if "test_accuracy/weak_accuracy" in arrays:
         for name in ("weak_accuracy", "strong_accuracy", "mixture_accuracy"):
             found[name] = float(arrays[f"test_accuracy/{name}"][-1])
@@ -205,7 +266,7 @@ def summary(lane: dict[str, Any], arrays: Arrays, loss_curvature: float = 2.0) -
         weak_accuracy = arrays["test_accuracy/weak_accuracy"]
         found["first_step_of_full_weak_accuracy"] = first_hit(arrays["test_accuracy/step"], weak_accuracy, 0.9999)
     if "curvature/power" in arrays and len(arrays["curvature/power"]) and "features/strong" in arrays:
-        found["stability"] = stability(arrays, lane["learning_rate"], loss_curvature)
+        found["stability"] = stability(arrays, lane["learning_rate"], loss_curvature)._asdict()
     return found
 
 

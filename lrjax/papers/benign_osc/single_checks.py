@@ -7,6 +7,7 @@ import numpy as np
 
 from lrjax.experiment.rundir.lanes import NotMeasured
 from lrjax.experiment.rundir.metrics import RunResult
+from lrjax.experiment.rundir.reading import derived
 from lrjax.papers.benign_osc import observe
 from lrjax.papers.benign_osc.checks import reaches
 from lrjax.papers.benign_osc.compared import all_of, cell, told, values
@@ -46,12 +47,12 @@ def rounding(read: Reader, select: Callable[[RunResult], Any], most: float) -> P
 
 def log_weak(lane: dict[str, Any], arrays: Any) -> float:
     """log of V at the end over V at the start."""
-    return float(np.log(arrays["features/weak"][-1, 0] / arrays["features/weak"][0, 0]))
+    return float(np.log(observe.positive_weak(arrays, -1) / observe.positive_weak(arrays, 0)))
 
 
 def log_end(lane: dict[str, Any], arrays: Any) -> float:
     """log of V at the end."""
-    return float(np.log(arrays["features/weak"][-1, 0]))
+    return float(np.log(observe.positive_weak(arrays, -1)))
 
 
 def over_threshold(lane: dict[str, Any], arrays: Any) -> float:
@@ -64,20 +65,29 @@ def _law(lane: dict[str, Any], arrays: Any) -> tuple[float, float]:
     """The law's end of V, and its half-capacity time."""
     eps = float(arrays["data/v_norm"] / arrays["data/u_norm"]) ** 2
     return float(single_example_end(lane["e"], eps)), half_capacity_time(
-        float(arrays["features/weak"][0, 0]), lane["e"], eps
+        observe.positive_weak(arrays, 0), lane["e"], eps
     )
 
 
 def end_off(lane: dict[str, Any], arrays: Any) -> float:
     """V at the end over the law's, minus one."""
-    return float(arrays["features/weak"][-1, 0]) / _law(lane, arrays)[0] - 1.0
+    return observe.positive_weak(arrays, -1) / _law(lane, arrays)[0] - 1.0
+
+
+def half_time(lane: dict[str, Any], arrays: Any) -> int:
+    """First recorded step with V above half its capacity; the last step for a lane that never has it."""
+
+    def passed(own: Any) -> int:
+        steps = own["features/step"]
+        half = observe.first_hit(steps, own["features/weak"][:, 0], 0.5 * (1.0 - 1.0 / lane["e"]))
+        return int(steps[-1]) if half is None else half
+
+    return int(derived(arrays, "step with V at half its capacity", passed))
 
 
 def half_off(lane: dict[str, Any], arrays: Any) -> float:
-    """Half-capacity time over the law's, minus one; that of the last step for a lane that never has it."""
-    steps = arrays["features/step"]
-    half = observe.first_hit(steps, arrays["features/weak"][:, 0], 0.5 * (1.0 - 1.0 / lane["e"]))
-    return (int(steps[-1]) if half is None else half) / _law(lane, arrays)[1] - 1.0
+    """Half-capacity time over the law's, minus one."""
+    return half_time(lane, arrays) / _law(lane, arrays)[1] - 1.0
 
 
 theorem_2 = reaches(*(cell("main", e) for e in RATES), read=over_threshold)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrjax.experiment.rundir.metrics import RunResult
+from lrjax.experiment.rundir.reading import derived
 from lrjax.papers.benign_osc import observe
 from lrjax.papers.benign_osc.compared import GAIN, all_of, apart, cell, told, values
 from lrjax.papers.claim import Finding
@@ -75,29 +76,34 @@ def _slopes(x: list[float], y: list[NDArray[np.float64]]) -> NDArray[np.float64]
     return np.polyfit(np.log(x), np.log(np.stack(y)), 1)[0]
 
 
-def _passes(lane: dict[str, Any], arrays: Any) -> float:
+def passes(lane: dict[str, Any], arrays: Any) -> float:
     """Step at which V passes delta/4 for both labels, between records by log V; infinite where it never does."""
-    steps, weak = arrays["features/step"], np.log(np.maximum(arrays["features/weak"].min(axis=1), 1e-30))
     level = np.log(observe.delta_of(lane["e"]) / 4)
-    above = np.flatnonzero(weak > level)
-    if not above.size:
-        return np.inf
-    last = int(above[0])
-    return float(np.interp(level, weak[max(last - 1, 0) : last + 1], steps[max(last - 1, 0) : last + 1]))
+
+    def step(own: Any) -> float:
+        steps, weak = own["features/step"], np.log(np.maximum(own["features/weak"].min(axis=1), 1e-30))
+        above = np.flatnonzero(weak > level)
+        if not above.size:
+            return np.inf
+        last = int(above[0])
+        return float(np.interp(level, weak[max(last - 1, 0) : last + 1], steps[max(last - 1, 0) : last + 1]))
+
+    return float(derived(arrays, "step at which V passes delta/4", step))
 
 
-def _length(v_norm: float) -> Selector:
+def of_length(v_norm: float) -> Selector:
+    """The lanes with a weak feature of this length."""
     return cell(LENGTHS[v_norm], **({} if v_norm == 0.1 else {"data__v_norm": v_norm}))
 
 
-TIMES = all_of(*(_length(v_norm) for v_norm in LENGTHS))
+TIMES = all_of(*(of_length(v_norm) for v_norm in LENGTHS))
 
 
 def reached(select: Selector) -> Premise:
     """A time is known only of a lane that got there."""
 
     def evaluate(run: RunResult) -> Held:
-        found = [np.isfinite(_passes(lane, arrays)) for lane, arrays in select(run)]
+        found = [np.isfinite(passes(lane, arrays)) for lane, arrays in select(run)]
         return Held(all(found), f"{sum(found)} of {len(found)} lanes passed delta/4")
 
     return Premise("reached", "every compared lane passed delta/4", evaluate)
@@ -105,7 +111,7 @@ def reached(select: Selector) -> Premise:
 
 def time_scale(run: RunResult) -> Finding:
     """The power of |u|^2 / |v|^2 with which the time to pass delta/4 grows."""
-    times = [values(run, _length(v_norm), _passes) for v_norm in LENGTHS]
+    times = [values(run, of_length(v_norm), passes) for v_norm in LENGTHS]
     powers = _slopes([v_norm**-2 for v_norm in LENGTHS], times)
     text = ", ".join(f"|v| = {v_norm:g}: {own.mean():.0f} steps" for v_norm, own in zip(LENGTHS, times, strict=True))
     return Finding(within(powers - 1.0, margin=POWER), f"{told('power', powers)}; {text}")
@@ -113,7 +119,8 @@ def time_scale(run: RunResult) -> Finding:
 
 def largest_inner(lane: dict[str, Any], arrays: Any) -> float:
     """max |<w, v>| / |v| at the end."""
-    return float(np.max(np.abs(arrays["features/inner_v"][-1])) / arrays["data/v_norm"])
+    largest = derived(arrays, "largest |<w, v>| at the end", lambda own: np.max(np.abs(own["features/inner_v"][-1])))
+    return float(largest / arrays["data/v_norm"])
 
 
 def start_slopes(run: RunResult, arm: str) -> NDArray[np.float64]:
