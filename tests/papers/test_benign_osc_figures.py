@@ -9,8 +9,9 @@ from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.benign_osc import cubic_map
 from lrjax.papers.benign_osc.accuracy_figures import ablations, accuracy_against_e, phase_tables
 from lrjax.papers.benign_osc.drawing import rate_colours
-from lrjax.papers.benign_osc.dynamics_figures import edge_of_stability, inner_dynamics, weak_feature
+from lrjax.papers.benign_osc.dynamics_figures import edge_of_stability, weak_feature
 from lrjax.papers.benign_osc.image_figures import training
+from lrjax.papers.benign_osc.inner_figures import inner_dynamics
 from lrjax.papers.benign_osc.map_figures import map_diagram
 from lrjax.papers.benign_osc.report_figures import FIGURES, figures
 from lrjax.papers.benign_osc.theory import logistic_weak

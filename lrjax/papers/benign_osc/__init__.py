@@ -24,7 +24,7 @@ SHOWN_IN = {
     "theorem_5": "weak_feature",
     "theorem_5_deltas": "ablations",
     "proposition_6": "ablations",
-    "accumulation": "weak_feature",
+    "accumulation": "inner_dynamics",
     "theorem_2": "weak_feature",
     "capacity_law": "weak_feature",
     "single_small_rate": "weak_feature",

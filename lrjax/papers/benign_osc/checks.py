@@ -14,7 +14,8 @@ from lrjax.papers.premises import Held, Premise, Reader, Selector, last_of
 from lrjax.papers.statistics import mean_of, positive, within
 
 BELOW = (0.5, 0.9)  # rates of the sweep with e < 1 that have a verdict
-SMALL, LARGE = cell("small_rate", 0.2), cell("main", 1.25)
+SMALL_RATE, LARGE_RATE = 0.2, 1.25
+SMALL, LARGE = cell("small_rate", SMALL_RATE), cell("main", LARGE_RATE)
 UNLEARNED_CELLS = (SMALL, *(cell("main", e) for e in BELOW))
 UNLEARNED, SWITCH = all_of(*UNLEARNED_CELLS), all_of(*UNLEARNED_CELLS, LARGE)
 EDGE_CELLS, AT_EDGE = (cell("main", 1.1), cell("main", 0.9)), cell("main", 1.0)
@@ -133,9 +134,14 @@ def assumption_4(run: RunResult) -> Finding:
     return Finding("contradicted" if fewer else "inconclusive", text)
 
 
+def until(lane: dict[str, Any]) -> int:
+    """The step up to which the sum of residuals is judged: the oscillating window for e > 1, else the whole run."""
+    return observe.EARLY if lane["e"] > 1 else lane["steps"]
+
+
 def growth(lane: dict[str, Any], arrays: Any) -> float:
-    """log2 S(T) / S(T/2) of the label with the smaller one; T is the oscillating window for e > 1, else the whole run."""
-    return observe.residual_power(arrays, observe.EARLY if lane["e"] > 1 else lane["steps"])
+    """log2 S(T) / S(T/2) of the label with the smaller one; T is `until`."""
+    return observe.residual_power(arrays, until(lane))
 
 
 def accumulation(run: RunResult) -> Finding:

@@ -1,15 +1,18 @@
-"""Shared parts of the figures of benign oscillation: a colour for each e, and marks where the theory changes."""
+"""Shared parts of the figures of benign oscillation: a colour for each e, marks of what is judged and of where the theory changes."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from lrjax.experiment.rundir.lanes import Arrays
+from lrjax.experiment.rundir.reading import derived, entries
 from lrjax.papers.benign_osc.cubic_map import SIGN_STABLE_LIMIT, STABILITY_LIMIT
-from lrjax.plots.drawing import GREY
+from lrjax.papers.drawn import MOST
+from lrjax.plots.drawing import GREY, sample
 
 
 def rate_colours(values: Iterable[float]) -> dict[float, Any]:
@@ -38,3 +41,38 @@ def mark_limits(axis: Axes) -> None:
             fontsize=8.5,
             color="#555555",
         )
+
+
+def judged(axis: Axes, x: ArrayLike, y: ArrayLike, marker: str = "8", **style: Any) -> None:
+    """Rings around what a claim judges; of a claim beside it, another marker such as "D"."""
+    rings = dict(markersize=8.5, markerfacecolor="none", markeredgecolor="black", markeredgewidth=1.1, zorder=6)
+    axis.plot(x, y, marker, **(rings | style))
+
+
+def as_drawn(values: ArrayLike) -> NDArray[np.float16]:
+    """Rounded to three digits, for a linear axis: a record keeps half of the bytes.
+
+    Example:
+        >>> as_drawn([1.0, 1.0001, 1e9]).tolist()
+        [1.0, 1.0, inf]
+    """
+    with np.errstate(over="ignore"):
+        return np.asarray(values).astype(np.float16)
+
+
+def at_records(
+    arrays: Arrays, what: str, compute: Callable[[Arrays], NDArray[Any]], stream: str = "features"
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """What is drawn of a probe's records: at most `MOST` of them, the same ones of lanes of the same length.
+
+    Args:
+        arrays: of a lane.
+        what: in words; unique in a lane.
+        compute: arrays -> [T, ...], a row a record.
+        stream: of the probe.
+
+    Returns:
+        Steps [n], and rows [n, ...].
+    """
+    places = sample(entries(arrays, f"{stream}/step"), MOST)
+    return arrays[f"{stream}/step"][places], derived(arrays, f"{MOST} of {what}", lambda own: compute(own)[places])

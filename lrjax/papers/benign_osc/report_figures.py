@@ -2,8 +2,9 @@
 
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.benign_osc.accuracy_figures import ablations, accuracy_against_e, phase_tables
-from lrjax.papers.benign_osc.dynamics_figures import drift, edge_of_stability, inner_dynamics, weak_feature
+from lrjax.papers.benign_osc.dynamics_figures import drift, edge_of_stability, weak_feature
 from lrjax.papers.benign_osc.image_figures import planted_accuracy, training
+from lrjax.papers.benign_osc.inner_figures import inner_dynamics
 from lrjax.papers.benign_osc.map_figures import map_diagram, residual_bifurcation
 from lrjax.papers.drawn import Draw, drawn
 from lrjax.plots.drawing import Figure

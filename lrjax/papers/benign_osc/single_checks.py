@@ -47,7 +47,11 @@ def rounding(read: Reader, select: Callable[[RunResult], Any], most: float) -> P
 
 def log_weak(lane: dict[str, Any], arrays: Any) -> float:
     """log of V at the end over V at the start."""
-    return float(np.log(observe.positive_weak(arrays, -1) / observe.positive_weak(arrays, 0)))
+
+    def grown(own: Any) -> float:
+        return np.log(own["features/weak"][-1, 0] / own["features/weak"][0, 0])
+
+    return float(derived(arrays, "log of V of the label +1 at the end over the start", grown))
 
 
 def log_end(lane: dict[str, Any], arrays: Any) -> float:
