@@ -7,7 +7,7 @@ import pytest
 
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.benign_osc import cubic_map
-from lrjax.papers.benign_osc.accuracy_figures import ablations, accuracy_against_e, phase_tables
+from lrjax.papers.benign_osc.accuracy_figures import accuracy_against_e, phase_tables
 from lrjax.papers.benign_osc.drawing import rate_colours
 from lrjax.papers.benign_osc.dynamics_figures import edge_of_stability, weak_feature
 from lrjax.papers.benign_osc.image_figures import training
@@ -15,6 +15,7 @@ from lrjax.papers.benign_osc.inner_figures import inner_dynamics
 from lrjax.papers.benign_osc.map_figures import map_diagram
 from lrjax.papers.benign_osc.report_figures import FIGURES, figures
 from lrjax.papers.benign_osc.theory import logistic_weak
+from lrjax.papers.benign_osc.variation_figures import ablations, laws
 from lrjax.plots.drawing import MOST_POINTS, envelope, sample
 
 N, WIDTH, STEPS = 8, 3, 400
@@ -251,11 +252,33 @@ def test_ablations_show_the_averaged_iterates_in_a_row_of_their_own():
     assert len(labels) == len(ARMS) + 1
 
 
+def test_laws_of_the_ablations_lie_on_the_line_of_power_one_that_they_were_made_with():
+    pairs = []
+    for seed in (0, 1):
+        for start in (0.005, 0.02):
+            inner = {"features/inner_v": np.full((1, 2, WIDTH), start * (1 + seed)), "data/v_norm": np.float32(0.1)}
+            pairs.append((lane("start", 0.5, seed, **{"model.init_scale": start}), inner))
+    (axis,) = laws(result("ablate", pairs)).fig.axes
+    mean, power_one = (next(one for one in axis.get_lines() if one.get_label() == label).get_ydata()
+                       for label in ("$e=0.5$, judged", "power 1"))  # fmt: skip
+    np.testing.assert_allclose(mean, power_one, rtol=1e-6)
+    assert laws(full("map")) is None
+
+
+def test_what_a_claim_judges_is_ringed_at_the_mean_over_its_seeds():
+    run = full("CLEAR")
+    rings = plotted(accuracy_against_e(run).fig.axes[0], marker="8")
+    ends = [arrays["test_accuracy/weak_accuracy"][-1] for entry, arrays in zip(run.lanes, run.arrays, strict=True)
+            if entry["e"] == 1.25]  # fmt: skip
+    assert (1.25, round(float(np.mean(ends)), 6)) in rings
+    assert {e for e, _ in rings} == {0.2, 0.9, 1.1, 1.25}
+
+
 def test_map_diagram_plots_the_recorded_margins_and_exponents_of_the_map():
     run = full("map")
-    top, bottom = map_diagram(run).fig.axes
+    top, _, bottom = map_diagram(run).fig.axes
     e, margin = run.lanes[-1]["e"], run.arrays[-1]["step/margin"]
-    assert (round(float(e), 6), round(float(margin[-1]), 6)) in plotted(top, marker=".")
+    assert (round(float(e), 6), round(float(np.float16(margin[-1])), 6)) in plotted(top, marker=".")  # as drawn
     dots = dict(plotted(bottom, marker="."))
     assert dots[1.1] == pytest.approx(float(cubic_map.lyapunov(1.1)), abs=0.05)
     assert dots[1.5] == pytest.approx(float(cubic_map.lyapunov(1.5)), abs=0.15)

@@ -1,4 +1,4 @@
-"""Shared parts of the figures of benign oscillation: a colour for each e, marks of what is judged and of where the theory changes."""
+"""Shared parts of the figures of benign oscillation: colours of e, marks of what is judged and where the theory changes."""
 
 from collections.abc import Callable, Iterable
 from typing import Any

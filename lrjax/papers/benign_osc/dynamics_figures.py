@@ -19,7 +19,7 @@ from lrjax.papers.benign_osc.theory import capacity, logistic_weak, small_lr_wea
 from lrjax.papers.drawn import MOST, seeds_and_mean
 from lrjax.plots.drawing import BLUE, GREY, PURPLE, VERMILLION, Figure, canvas, legend_below, sample, thousands
 
-_LAW = dict(color="black", linestyle="--", linewidth=1.2, zorder=5)
+_LAW = dict(color="black", linestyle="--", linewidth=1.0, zorder=5)
 _WEAK_CAPTION = (
     "Thin lines: seeds; thick: their mean (of the logarithm); bands: from the lowest to the highest seed, at most "
     f"{MOST} points a line. Grey, in dashes of several lengths where curves coincide: e up to 1. V is that of the class where "
@@ -71,7 +71,7 @@ def _courses(axis: Axes, lanes: Lanes, colours: dict[float, Any]) -> None:
         own = [_weak_of(arrays) for lane, arrays in lanes if (lane["e"], lane["steps"]) == (e, steps)]
         label = f"$e={e:g}$" + (f", {steps / 1000:g}k steps" if rates.count(e) > 1 else "")
         # Those below the switch may coincide.
-        style = {} if e <= STABILITY_LIMIT else {"linewidth": 2.0, "linestyle": "-"}
+        style = {} if e <= STABILITY_LIMIT else {"linewidth": 2.6, "linestyle": "-"}
         seeds_and_mean(axis, own, colours[e], label, place, **style)
 
 
@@ -225,6 +225,6 @@ def _judged_edge(axis: Axes, lanes: Lanes) -> str:
     span = dict(color=PURPLE, alpha=0.2, linewidth=0)
     axis.fill_between([min(EDGES) - 0.03, max(EDGES) + 0.03], 1.0 - EDGE, 1.0 + EDGE, label="its margin", **span)
     return (
-        " Diamonds: the same without the noise patch, one a seed, which the claim judges; their mean must lie within the purple "
-        "margin at each of the three rates."
+        " Diamonds: the same without the noise patch, one a seed, which the claim judges; their mean must lie within the "
+        "purple margin at each of the three rates."
     )

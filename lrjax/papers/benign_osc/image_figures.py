@@ -4,30 +4,22 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from matplotlib import figure
 from matplotlib.axes import Axes
 
-from lrjax.experiment.rundir.lanes import Arrays, Lanes, diverged, recorded
+from lrjax.experiment.rundir.lanes import Lanes, diverged, recorded
 from lrjax.experiment.rundir.metrics import RunResult
-from lrjax.plots.drawing import (
-    BLUE,
-    GREY,
-    PURPLE,
-    VERMILLION,
-    Figure,
-    canvas,
-    envelope,
-    legend_below,
-    plain_log,
-    thousands,
-)
+from lrjax.experiment.rundir.reading import entries
+from lrjax.papers.benign_osc.image_checks import BEFORE, SPIKE
+from lrjax.papers.drawn import averaged, judged_here, seeds_and_mean, thinned
+from lrjax.plots.drawing import BLUE, GREY, PURPLE, VERMILLION, Figure, canvas, legend_below, plain_log, thousands
 
 _MODELS = {"simple_cnn": "SimpleCNN", "resnet18": "ResNet-18", "augmented": "ResNet-18,\naugmented"}
 _RATES = {"large": VERMILLION, "small": BLUE, "decayed": PURPLE}
 _NAMES = {"large": "large rate", "small": "small rate", "decayed": "small rate, dropped"}
 _TESTS = {"test": "without patch", "patched": "with patch", "conflict": "with a wrong patch"}
 _ROWS = ("train loss,\nevery step", r"learning rate $\eta$", "test accuracy")
-_FEW = 25  # measurements that are marked by dots
+_MOST = 300  # points of a seed's curve
+_SEEDS = "Thin lines: seeds; thick: their mean; bands: from the lowest to the highest."
 
 
 def training(run: RunResult) -> Figure | None:
@@ -38,11 +30,14 @@ def training(run: RunResult) -> Figure | None:
     fig, axes = canvas(3, len(columns), height=6.6, width=_width(columns), sharex="col", sharey="row")
     for column, (model, lanes) in zip(axes.T, columns.items(), strict=True):
         column[0].set_title(_MODELS.get(model, model))
-        for lane, arrays in lanes:
-            _loss(column[0], lane, arrays)
-            rates = arrays["step/learning_rate"]
-            column[1].plot(*envelope(np.arange(len(rates)), rates), color=_colour(lane))
-            _test_accuracy(column[2], lane, arrays, "test")
+        column[0].set_yscale("log")
+        for place, (rate, own) in enumerate(_by_rate(lanes).items()):
+            _losses(column[0], own, rate, place)
+            for _, arrays in own[:1]:
+                steps, rates = thinned(arrays, "step/learning_rate", _MOST)
+                column[1].plot(steps, rates, color=_RATES.get(rate, "black"))
+            _test_accuracy(column[2], own, rate, "test", place)
+        _judged_at_end(column[2], lanes)
         column[2].set_xlabel("step")
         thousands(column[2])
     for axis in axes[:2].flat:
@@ -50,11 +45,12 @@ def training(run: RunResult) -> Figure | None:
     _chance(axes[2], run)
     for axis, label in zip(axes[:, 0], _ROWS, strict=True):
         axis.set_ylabel(label)
-    _rates_legend(fig, axes[0, 0])
+    legend_below(fig, 3)
     caption = (
-        "Loss of the batch before each step (of long runs the least and greatest of short stretches, so that no spike "
-        "is lost), the learning rate that was used, and accuracy on the test images. The settings are ours, not the "
-        "paper's."
+        f"Loss of the batch before each step (thin: at most {_MOST} points a seed, the least and greatest of short stretches, "
+        "so that no spike is lost; thick: mean of longer stretches and of seeds), the learning rate of the first seed, and "
+        f"accuracy on the test images. {_SEEDS} Judged, in seeds paired: accuracy at the end, and the spikes, steps whose "
+        f"loss is over {SPIKE:g} times the median of the {BEFORE} steps before. The settings are ours, not the paper's."
     )
     return Figure("training", "Training on images: large against small rate", caption + note, fig)
 
@@ -70,18 +66,20 @@ def planted_accuracy(run: RunResult) -> Figure | None:
     for column, (model, lanes) in zip(axes.T, columns.items(), strict=True):
         column[0].set_title(_MODELS.get(model, model))
         for axis, test in zip(column, tests, strict=True):
-            for lane, arrays in lanes:
-                _test_accuracy(axis, lane, arrays, test)
+            for place, (rate, own) in enumerate(_by_rate(lanes).items()):
+                _test_accuracy(axis, own, rate, test, place)
+        _judged_at_end(column[0], lanes)
         column[-1].set_xlabel("step")
         thousands(column[-1])
     _chance(axes.flat, run)
     for axis, test in zip(axes[:, 0], tests, strict=True):
         axis.set_ylabel(f"accuracy\n{_TESTS[test]}")
-    _rates_legend(fig, axes[0, 0])
+    legend_below(fig, 3)
     caption = (
         "The patch is the strong feature, the image itself the weak one: accuracy without the patch is what was "
-        "learned of the image; with a wrong patch, low accuracy means that the patch decides. Grey line: chance. This "
-        "analogue is ours."
+        "learned of the image; with a wrong patch, low accuracy means that the patch decides. Grey line: chance. "
+        f"{_SEEDS} Judged is accuracy without the patch at the end, in seeds paired, as a mean over all settings of the patch. "
+        "This analogue is ours."
     )
     return Figure("planted_accuracy", "With and without the planted feature", caption + note, fig)
 
@@ -116,27 +114,40 @@ def _model(lane: dict[str, Any]) -> str:
     return name if rate in _RATES else lane["arm"]
 
 
-def _colour(lane: dict[str, Any]) -> str:
-    return _RATES.get(lane["arm"].rpartition("_")[2], "black")
-
-
 def _width(columns: dict[str, Lanes]) -> float:
     return max(4.6, 1.0 + 2.2 * len(columns))
 
 
-def _loss(axis: Axes, lane: dict[str, Any], arrays: Arrays) -> None:
-    step, loss = envelope(np.arange(len(arrays["step/loss"])), arrays["step/loss"])
-    axis.plot(step, np.where(loss > 0, loss, np.nan), color=_colour(lane), linewidth=0.8, alpha=0.9)
-    if diverged(lane) and step.size:
-        axis.plot(step[-1:], loss[-1:], "x", color="black")
-        axis.annotate("diverged", (step[-1], loss[-1]), ha="right", va="bottom", fontsize=8.5)
+def _losses(axis: Axes, lanes: Lanes, rate: str, place: int) -> None:
+    """The loss of each seed step by step, and the mean of what is left of it in longer stretches."""
+    for lane, arrays in lanes:
+        step, loss = thinned(arrays, "step/loss", _MOST)
+        axis.plot(step, np.where(loss > 0, loss, np.nan), color=_RATES.get(rate, "black"), linewidth=0.5, alpha=0.35)
+        if diverged(lane) and step.size:
+            axis.plot(step[-1:], loss[-1:], "x", color="black")
+            axis.annotate("diverged", (step[-1], loss[-1]), ha="right", va="bottom", fontsize=8.5)
+    means = [averaged(arrays, "step/loss") for lane, arrays in lanes if not diverged(lane)]
+    positive = [(steps, np.where(means > 0, means, np.nan)) for steps, means in means]
+    seeds_and_mean(axis, positive, _RATES.get(rate, "black"), _NAMES.get(rate, rate), place)
 
 
-def _test_accuracy(axis: Axes, lane: dict[str, Any], arrays: Arrays, test: str) -> None:
-    values = arrays.get(f"accuracy/{test}_accuracy", np.zeros(0))
-    if len(values):
-        style = "o-" if len(values) <= _FEW else "-"
-        axis.plot(arrays["accuracy/step"], values, style, color=_colour(lane), markersize=3, alpha=0.9)
+def _test_accuracy(axis: Axes, lanes: Lanes, rate: str, test: str, place: int) -> None:
+    name = f"accuracy/{test}_accuracy"
+    found = [thinned(arrays, name, _MOST) for _, arrays in lanes if entries(arrays, name)]
+    seeds_and_mean(axis, found, _RATES.get(rate, "black"), _NAMES.get(rate, rate), place)
+
+
+def _judged_at_end(axis: Axes, lanes: Lanes) -> None:
+    judged_here(axis, max(lane["steps"] for lane, _ in lanes), text="judged")
+
+
+def _by_rate(lanes: Lanes) -> dict[str, Lanes]:
+    """Lanes by "large", "small" or "decayed", in that order; of another arm by its name."""
+    found: dict[str, Lanes] = {}
+    for pair in lanes:
+        rate = pair[0]["arm"].rpartition("_")[2]
+        found.setdefault(rate if rate in _RATES else pair[0]["arm"], []).append(pair)
+    return {rate: found[rate] for rate in dict.fromkeys([*_RATES, *found]) if rate in found}
 
 
 def _chance(axes: Iterable[Axes], run: RunResult) -> None:
@@ -145,9 +156,3 @@ def _chance(axes: Iterable[Axes], run: RunResult) -> None:
     for axis in axes:
         axis.axhline(chance, color=GREY, linewidth=0.8, zorder=0)
         axis.set_ylim(0.0, max(2.0 * chance, axis.get_ylim()[1]))
-
-
-def _rates_legend(fig: figure.Figure, axis: Axes) -> None:
-    for rate, colour in _RATES.items():
-        axis.plot([], [], color=colour, label=_NAMES[rate])
-    legend_below(fig, 3)

@@ -63,11 +63,12 @@ def inner_dynamics(run: RunResult) -> Figure | None:
         if axes[place, 0].get_legend_handles_labels()[1]:
             axes[place, 0].legend(loc="upper left", handlelength=1.0)
     caption = (
-        "One lane a column: neurons of the class +1 (a line each) and examples with label +1; a row has the same scale on both "
-        f"sides, and at most {MOST} points a line. Above e = 1, y f jumps around 1 and the residuals 1 - y f add up (green: the "
-        "lower bound of the accumulation law, drawn where every multiplier was positive), which drives the weak feature; below, "
-        "the sum stops at once. Shaded: the steps that a claim judges, in all seeds. Assumption 4 asks for visits outside the "
-        f"dotted lines, which are {DELTAS[0]:g} from 1; the accumulation law compares the sum at both ends of its stretch."
+        "One lane a column: neurons of the class +1 (a line each) and examples with label +1; a row has the same scale on "
+        f"both sides, and at most {MOST} points a line. Above e = 1, y f jumps around 1 and the residuals 1 - y f add up "
+        "(green: the lower bound of the accumulation law, drawn where every multiplier was positive), which drives the weak "
+        "feature; below, the sum stops at once. Shaded: the steps that a claim judges, in all seeds. Assumption 4 asks for "
+        f"visits outside the dotted lines, which are {DELTAS[0]:g} from 1; the accumulation law compares the sum at both ends "
+        "of its stretch."
     )
     return Figure("inner_dynamics", "Inside a small-rate and a large-rate run", caption, fig)
 

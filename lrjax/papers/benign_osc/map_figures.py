@@ -5,8 +5,10 @@ from functools import cache
 import numpy as np
 from matplotlib.axes import Axes
 
-from lrjax.experiment.rundir.lanes import Arrays, diverged, recorded
+from lrjax.experiment.rundir.lanes import Arrays, Lanes, diverged, recorded
 from lrjax.experiment.rundir.metrics import RunResult
+from lrjax.experiment.rundir.reading import derived
+from lrjax.papers.benign_osc import map_checks
 from lrjax.papers.benign_osc.cubic_map import (
     CHAOS_ONSET,
     SIGN_STABLE_LIMIT,
@@ -17,11 +19,11 @@ from lrjax.papers.benign_osc.cubic_map import (
     orbit,
     period_two,
 )
-from lrjax.papers.benign_osc.drawing import mark_limits
+from lrjax.papers.benign_osc.drawing import as_drawn, judged, mark_limits
 from lrjax.papers.benign_osc.observe import LABELS, visits, window_end
-from lrjax.plots.drawing import BLUE, GREY, VERMILLION, Figure, canvas, legend_below, sample
+from lrjax.plots.drawing import BLUE, GREY, PURPLE, VERMILLION, Figure, canvas, legend_below, sample
 
-_VISITS, _ORBIT = 120, 200
+_VISITS, _ORBIT = 120, 40  # points of a lane
 _LOWEST = -9.0  # drawn for the exponent -inf of a superstable cycle, far below the axis
 
 
@@ -46,8 +48,8 @@ def residual_bifurcation(run: RunResult) -> Figure | None:
     legend_below(fig, 2)
     caption = (
         "Grey: where the cubic map z' = z (1 + e - e z)^2 goes. Dots: strong visits in the second half of the "
-        "oscillating window (at most 4000 steps), all seeds; they spread around the map where noise or the weak "
-        "feature contributes."
+        f"oscillating window (at most 4000 steps), all seeds, at most {_VISITS} dots a lane; they spread around the map where "
+        "noise or the weak feature contributes. No claim judges this figure."
     )
     return Figure("residual_bifurcation", "The map over the measured residuals", caption, fig)
 
@@ -67,13 +69,16 @@ def _exponents_of_map() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _late_residuals(arrays: Arrays, e: float) -> np.ndarray:
-    stop = min(window_end(arrays, e), len(arrays["step/margin"]))
-    found = []
-    for label in LABELS:
-        seen = visits(arrays, label)
-        z = seen.z[(seen.step >= stop // 2) & (seen.step < stop)]
-        found.append(1.0 - z[sample(z.size, _VISITS // 2)])
-    return np.concatenate(found)
+    def late(own: Arrays) -> np.ndarray:
+        stop = min(window_end(own, e), len(own["step/margin"]))
+        found = []
+        for label in LABELS:
+            seen = visits(own, label)
+            z = seen.z[(seen.step >= stop // 2) & (seen.step < stop)]
+            found.append(1.0 - z[sample(z.size, _VISITS // 2)])
+        return as_drawn(np.concatenate(found))
+
+    return derived(arrays, f"{_VISITS} residuals late in the oscillating window", late)
 
 
 def map_diagram(run: RunResult) -> Figure | None:
@@ -82,30 +87,56 @@ def map_diagram(run: RunResult) -> Figure | None:
     lanes = [pair for pair in lanes if not diverged(pair[0])]
     if not lanes:
         return None
-    length = min(_ORBIT, *(len(arrays["step/margin"]) for _, arrays in lanes)) if len(lanes) > 1 else _ORBIT
+    fig, axes = canvas(3, 1, height=8.8, sharex=True, height_ratios=(3, 1.5, 2))
+    top, middle, bottom = axes[:, 0]
     es = np.array([lane["e"] for lane, _ in lanes])
-    last = np.stack([arrays["step/margin"][-length:].astype(float) for _, arrays in lanes])
-    fig, axes = canvas(2, 1, height=6.8, sharex=True, height_ratios=(3, 2))
-    top, bottom = axes[:, 0]
-    top.plot(
-        np.repeat(es, last.shape[1]), last.ravel(), ".", color=BLUE, markersize=1.3, markeredgewidth=0, rasterized=True
-    )
-    top.plot([], [], "o", color=BLUE, markersize=4, label=f"recorded: last {last.shape[1]} steps")
+    last = [_last_values(arrays) for _, arrays in lanes]
+    everywhere = np.repeat(es, [values.size for values in last]), np.concatenate(last)
+    top.plot(*everywhere, ".", color=BLUE, markersize=1.6, markeredgewidth=0, rasterized=True)
+    top.plot([], [], "o", color=BLUE, markersize=4, label=f"recorded: last {_ORBIT} steps")
     _two_cycle(top)
     top.set(ylabel="$z = yf$", ylim=(-0.05, 1.75))
-    top.legend(loc="lower left")
     mark_limits(top)
-    alive = last[:, -1] > 0.0  # at z = 0 the neuron has flipped: it is dead, and no longer follows the map
-    _exponents(bottom, es[alive], [arrays["step/margin"] for (_, arrays), on in zip(lanes, alive, strict=True) if on])
+    orbits = [map_checks.in_numbers(lane, arrays) for lane, arrays in lanes]
+    dead = [found.e for found in orbits if found.dead]
+    if dead:
+        judged(top, min(dead), 0.0, label="judged: first dead neuron")
+    top.legend(loc="lower left")
+    _swings(middle, orbits)
+    alive = [values[-1] > 0.0 for values in last]  # a flipped neuron is dead, z = 0, and no longer follows the map
+    _exponents(bottom, [pair for pair, on in zip(lanes, alive, strict=True) if on])
     bottom.set(xlabel="$e$", ylabel="Lyapunov exponent", xlim=(0.0, 1.68), ylim=(-2.5, 1.0))
     bottom.legend(loc="lower right", ncols=2)
     caption = (
-        "One neuron trained on one example. Above: y f settles on 1, then on the 2-cycle (line: closed form, dashed "
-        "where it no longer attracts), doubles its period and turns chaotic near e = 1.302; runs at z = 0 have lost "
-        "their neuron to a sign flip. Below: growth rate of small differences along the recorded second half of each "
+        "One neuron trained on one example, one column of dots a rate and seed. Above: y f settles on 1, then on the 2-cycle "
+        "(line: closed form, dashed where it no longer attracts), doubles its period and turns chaotic near e = 1.302; runs "
+        f"at z = 0 have lost their neuron to a sign flip. Middle: the largest distance from 1 over the last {map_checks.LAST} "
+        "steps (0 is drawn at 1e-8), which is judged: below the lower dotted line for e < 1, above the upper one beyond "
+        "(shaded: rates that are judged). Below: growth rate of small differences along the recorded second half of each "
         "run, and of the map itself."
     )
     return Figure("map_diagram", "The cubic map: fixed point, 2-cycle, chaos", caption, fig)
+
+
+def _last_values(arrays: Arrays) -> np.ndarray:
+    return derived(arrays, f"last {_ORBIT} of step/margin", lambda own: as_drawn(own["step/margin"][-_ORBIT:]))
+
+
+def _swings(axis: Axes, orbits: list[map_checks.Orbit]) -> None:
+    """The judged distance from the fixed point, with both thresholds."""
+    axis.set_yscale("log")
+    shown = [(found.e, max(found.swing, 1e-8)) for found in orbits if not found.dead]
+    if shown:
+        axis.plot(*np.array(shown).T, ".", color=BLUE, markersize=3, markeredgewidth=0)
+    near = map_checks.NEAR
+    spans = (
+        (near, STABILITY_LIMIT - near, map_checks.RESTS),
+        (STABILITY_LIMIT + near, SIGN_STABLE_LIMIT, map_checks.SWINGS),
+    )
+    for start, stop, level in spans:
+        axis.axvspan(start, stop, color=GREY, alpha=0.12, linewidth=0, zorder=0)
+        axis.plot([start, stop], [level] * 2, color=PURPLE, linestyle=":", linewidth=1.4)
+    axis.set_ylabel("largest $|z-1|$")
 
 
 def _two_cycle(axis: Axes) -> None:
@@ -129,12 +160,18 @@ def _two_cycle(axis: Axes) -> None:
     )
 
 
-def _exponents(axis: Axes, es: np.ndarray, margins: list[np.ndarray]) -> None:
+def _exponents(axis: Axes, lanes: Lanes) -> None:
     axis.plot(*_exponents_of_map(), color=GREY, linewidth=0.9, label="map")
-    found = []
-    for e, margin in zip(es, margins, strict=True):
-        late = margin[len(margin) // 2 :].astype(float)
-        with np.errstate(divide="ignore"):
-            found.append(np.log(np.abs(cubic_map_slope(late, e))).mean())
+    found = [_exponent(arrays, lane["e"]) for lane, arrays in lanes]
+    es = [lane["e"] for lane, _ in lanes]
     axis.plot(es, np.maximum(found, _LOWEST), ".", color=BLUE, markersize=3.5, label="recorded orbits")
     axis.axhline(0.0, color="black", linewidth=0.8)
+
+
+def _exponent(arrays: Arrays, e: float) -> float:
+    def mean_log(own: Arrays) -> np.float32:
+        late = own["step/margin"][len(own["step/margin"]) // 2 :].astype(float)
+        with np.errstate(divide="ignore"):
+            return np.float32(np.log(np.abs(cubic_map_slope(late, e))).mean())
+
+    return float(derived(arrays, "Lyapunov exponent over the second half", mean_log))

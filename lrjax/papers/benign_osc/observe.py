@@ -150,7 +150,9 @@ def largest_weak(arrays: Arrays) -> float:
 
 def smaller_weak(arrays: Arrays, place: int) -> float:
     """V of the label with the smaller one, at a record: 0 is the first, -1 the last."""
-    return float(derived(arrays, f"V of the smaller label at record {place}", lambda own: own["features/weak"][place].min()))
+    return float(
+        derived(arrays, f"V of the smaller label at record {place}", lambda own: own["features/weak"][place].min())
+    )
 
 
 def positive_weak(arrays: Arrays, place: int) -> float:

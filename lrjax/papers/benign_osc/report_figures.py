@@ -1,11 +1,12 @@
 """The figures of a report, by experiment. To add one, write a function of a run and a row in `FIGURES`."""
 
 from lrjax.experiment.rundir.metrics import RunResult
-from lrjax.papers.benign_osc.accuracy_figures import ablations, accuracy_against_e, phase_tables
+from lrjax.papers.benign_osc.accuracy_figures import accuracy_against_e, phase_tables
 from lrjax.papers.benign_osc.dynamics_figures import drift, edge_of_stability, weak_feature
 from lrjax.papers.benign_osc.image_figures import planted_accuracy, training
 from lrjax.papers.benign_osc.inner_figures import inner_dynamics
 from lrjax.papers.benign_osc.map_figures import map_diagram, residual_bifurcation
+from lrjax.papers.benign_osc.variation_figures import ablations, laws
 from lrjax.papers.drawn import Draw, drawn
 from lrjax.plots.drawing import Figure
 
@@ -17,7 +18,7 @@ FIGURES: dict[str, tuple[Draw, ...]] = {
     "E1": (weak_feature, drift, edge_of_stability),
     "E2": _SWEEP,
     "phase": (phase_tables,),
-    "ablate": (ablations,),
+    "ablate": (ablations, laws),
     "map": (map_diagram,),
     "E0": (training,),
     "E0_planted": (training, planted_accuracy),
