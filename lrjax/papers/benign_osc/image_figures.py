@@ -10,7 +10,7 @@ from lrjax.experiment.rundir.lanes import Lanes, diverged, recorded
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.experiment.rundir.reading import entries
 from lrjax.papers.benign_osc.image_checks import BEFORE, SPIKE
-from lrjax.papers.drawn import averaged, judged_here, seeds_and_mean, thinned
+from lrjax.papers.drawn import averaged, judged_here, look, seeds_and_mean, thinned
 from lrjax.plots.drawing import BLUE, GREY, PURPLE, VERMILLION, Figure, canvas, legend_below, plain_log, thousands
 
 _MODELS = {"simple_cnn": "SimpleCNN", "resnet18": "ResNet-18", "augmented": "ResNet-18,\naugmented"}
@@ -35,7 +35,7 @@ def training(run: RunResult) -> Figure | None:
             _losses(column[0], own, rate, place)
             for _, arrays in own[:1]:
                 steps, rates = thinned(arrays, "step/learning_rate", _MOST)
-                column[1].plot(steps, rates, color=_RATES.get(rate, "black"))
+                column[1].plot(steps, rates, color=_RATES.get(rate, "black"), **look(place))
             _test_accuracy(column[2], own, rate, "test", place)
         _judged_at_end(column[2], lanes)
         column[2].set_xlabel("step")
