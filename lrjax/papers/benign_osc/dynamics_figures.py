@@ -221,9 +221,10 @@ def _judged_edge(axis: Axes, lanes: Lanes) -> str:
     ]
     if not found:
         return ""
-    judged(axis, *np.array(found).T, "D", markersize=5.5, label="judged: without the noise patch")
-    span = dict(color=PURPLE, alpha=0.2, linewidth=0)
-    axis.fill_between([min(EDGES) - 0.03, max(EDGES) + 0.03], 1.0 - EDGE, 1.0 + EDGE, label="its margin", **span)
+    es, values = np.array(found).T
+    judged(axis, es, values, "D", markersize=5.5, label="judged: without the noise patch")
+    ends, sides = [min(EDGES) - 0.03, max(EDGES) + 0.03], (1.0 - EDGE, 1.0 + EDGE)
+    axis.fill_between(ends, *sides, color=PURPLE, alpha=0.2, linewidth=0, label="its margin")
     return (
         " Diamonds: the same without the noise patch, one a seed, which the claim judges; their mean must lie within the "
         "purple margin at each of the three rates."

@@ -209,9 +209,12 @@ def stability(arrays: Arrays, learning_rate: float, loss_curvature: float = 2.0)
         formula, power = own["curvature/formula"][-1], own["curvature/power"][-1]
         fitted = np.abs(np.abs(own["curvature/output"][-1]) - 1.0) <= FITTED
         differences = np.abs(power / np.maximum(formula, 1e-30) - 1.0)[fitted]
-        means = (signal, float(np.mean(formula)), float(np.mean(power)))
         return Stability(
-            *(learning_rate * mean / 2.0 for mean in means), float(np.sum(fitted)), np.max(differences, initial=0.0)
+            signal=learning_rate * signal / 2.0,
+            formula=learning_rate * float(np.mean(formula)) / 2.0,
+            power=learning_rate * float(np.mean(power)) / 2.0,
+            fitted=float(np.sum(fitted)),
+            largest_difference=float(np.max(differences, initial=0.0)),
         )
 
     name = f"eta lambda / 2 at the end for l'' = {loss_curvature:g}"
