@@ -45,8 +45,8 @@ def mark_limits(axis: Axes) -> None:
 
 def judged(axis: Axes, x: ArrayLike, y: ArrayLike, marker: str = "8", **style: Any) -> None:
     """Rings around what a claim judges; of a claim beside it, another marker such as "D"."""
-    rings = dict(markersize=8.5, markerfacecolor="none", markeredgecolor="black", markeredgewidth=1.1, zorder=6)
-    axis.plot(x, y, marker, **(rings | style))
+    rings: dict[str, Any] = {"markersize": 8.5, "markerfacecolor": "none", "markeredgewidth": 1.1, "zorder": 6}
+    axis.plot(x, y, marker, markeredgecolor="black", **(rings | style))
 
 
 def as_drawn(values: ArrayLike) -> NDArray[np.float16]:
