@@ -179,6 +179,7 @@ EXPERIMENTS = {
     "E6": decaying_l2,
     "twins": on_images.twins,
     "twins_drop": on_images.twins_drop,
+    "twins_drop_float32": on_images.twins_drop_float32,
     "twins_plain": on_images.twins_plain,
     "twins_norms": on_images.twins_norms,
     "E7": toy,
