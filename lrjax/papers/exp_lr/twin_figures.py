@@ -44,11 +44,14 @@ def distance(run: RunResult, arms: Arms, twins: Twins) -> Figure:
     fig, axes = canvas(len(twins), 1, height=3.4 * len(twins), sharex=True)
     exact = run.config["experiment"].startswith("twins")
     for axis, (reference, others) in zip(axes[:, 0], twins, strict=True):
+        prefix = reference.removesuffix("weight_decay")
+        prefix = "" if prefix == reference else prefix
+        axis.set_title(f"{prefix.rstrip('_')} norm" if prefix else "")
         axis.set(xscale="log", yscale="log")  # before there is data, which may have nothing positive
         for place, (name, colour) in enumerate(zip(others, COLOURS, strict=False)):
             pairs = zip(arms[reference], arms[name], strict=False)
             series = [_apart(one, other) for one, other in pairs]
-            seeds_and_mean(axis, series, colour, f"{name} against {reference}", place, marker="o", markersize=2.5)
+            seeds_and_mean(axis, series, colour, name.removeprefix(prefix), place, marker="o", markersize=2.5)
         if len(arms[reference]) > 1:
             steps, apart = _apart(*arms[reference][:2])
             label = "two seeds of one arm" if axis is axes[0, 0] else None
@@ -57,9 +60,9 @@ def distance(run: RunResult, arms: Arms, twins: Twins) -> Figure:
             wide = in_float64(run)
             text = f"judged: every step at most {'1e-8' if wide else '1e-3'}"
             axis.axhline(CLOSE_64 if wide else CLOSE, color="black", linestyle="-.", linewidth=0.8, label=text)
-        axis.set_ylabel("largest difference\nof logits")
+        axis.set_ylabel(f"largest difference of\nlogits to {reference.removeprefix(prefix)}")
     axes[-1, 0].set_xlabel("step")
-    legend_below(fig, 1)
+    legend_below(fig, 2)
     return Figure("function_distance", "Distance of the twins as functions", _told(run, arms, exact), fig)
 
 
