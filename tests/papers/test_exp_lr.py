@@ -10,13 +10,14 @@ import lrjax
 from lrjax.experiment.loop.dry_run import describe
 from lrjax.experiment.loop.sweep import expand
 from lrjax.experiment.rundir.metrics import RunResult
+from lrjax.experiment.rundir.record import load_record
 from lrjax.papers import exp_lr
 from lrjax.papers.claim import NotMeasured, judge
 from lrjax.papers.exp_lr import checks, toy_checks, twin_checks
 from lrjax.papers.exp_lr.observe import arms_of, observations
 from lrjax.papers.premise import in_float64
 from lrjax.papers.synthetic import blank, filled
-from lrjax.report import write_report
+from lrjax.report import record, write_report
 
 FILE = "configs/exp_lr.py"
 IMAGES = ("E1", "E2", "E3", "E4", "E5", "E6", "E8", "twins", "twins_drop", "twins_plain", "twins_norms")
@@ -223,6 +224,19 @@ def test_a_run_that_asks_for_float64_has_it_and_leaves_the_process_as_it_was(tmp
     assert in_float64(run)
     assert jax.config.read("jax_enable_x64") == before
     assert jax.numpy.ones(()).dtype == (np.float64 if before else np.float32)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", ["twins", "E2"])
+def test_a_smoke_run_is_judged_and_drawn_equal_from_its_record(experiment, tmp_path, tfds_dir):
+    overrides = {"data_dir": str(tfds_dir), "sweep.seed": (0, 1)}
+    lrjax.run(lrjax.load_config(f"{FILE}:{experiment},scale=smoke", overrides), tmp_path / "run")
+    entries = record.make(tmp_path / "run", tmp_path / "record")  # refuses where a claim or a figure differs
+    again = record.shown(load_record(tmp_path / "record"))
+    assert again.entries == entries
+    assert {exp_lr.SHOWN_IN[entry["id"]] for entry in entries} <= set(again.figures)
+    kept = load_record(tmp_path / "record").arrays[0]
+    assert not {"outputs/logits", "step/loss", "step/log10_norm"} & set(kept)
 
 
 def test_claims_are_judged_in_order_and_say_what_the_paper_reports(toy):
