@@ -21,7 +21,7 @@ Series = tuple[NDArray[Any], NDArray[Any]]
 MOST = 500  # points of a curve
 # Dashes in units of the width, which falls: of curves that coincide the wide ones show beside and between the narrow ones.
 _DASHES = ((), (3, 1.5), (1, 1.2), (6, 2, 1, 2), (8, 3))
-_WIDTHS = (3.2, 2.2, 1.8, 1.4, 1.0)
+_WIDTHS = (3.6, 2.7, 2.0, 1.4, 0.9)
 
 
 def is_whole(run: RunResult) -> bool:
