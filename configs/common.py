@@ -95,7 +95,7 @@ def base() -> Config:
             micro_batch=0,  # examples a gradient sees at once; 0: as many as are fastest here
             batch_statistics="batch",  # of BatchNorm: over the "batch", or each "micro_batch" (of a fixed size)
             # of activations in training steps: "float32" or "bfloat16", under float32 parameters, gradients and logits;
-            # "float64" of all of them, with JAX_ENABLE_X64=1 in the environment
+            # "float64" of all of them, which lrjax switches on for the run
             compute_dtype="float32",
             remat=False,  # keep what goes into each block, compute the rest again (a CPU's compiler undoes it)
             label_noise=placeholder(float),  # +- this on every target, afresh at each visit

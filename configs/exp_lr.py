@@ -6,24 +6,28 @@ rate, l2 and momentum are always those of the run with weight decay.
 
 Run:    python -m lrjax.main --config=configs/exp_lr.py[:EXPERIMENT][,scale=smoke|small|medium|paper]
 
-experiment | claim | scales | run time, estimated (small, two CPU cores)
-E1 | figure 1: a constant rate with weight decay, and an exponential rate | all | 27 min on one core
-E2 | figure 2: step decay with weight decay against TEXP and TEXP++ | all | 23 min
-E3 | is the instant drop needed: TEXP against TEXP-- | all | 26 min
-E4 | a constant exponent, with and without drops: their effect passes | all | 26 min
-E5 | cosine with weight decay, its exponential twin, and step decay | all | 27 min
-E6 | weight decay that drops instead of the rate, and its exponential twin | all | 22 min
-twins | 20 steps at a constant rate: the same functions, step by step | all | 6 min
-twins_drop | 20 steps across a drop of the rate: the same functions | all | 6 min
-twins_plain | 20 steps without momentum: the same functions | all | 5 min
-twins_norms | 20 steps with group, layer and instance norm: the same functions | all | 6 min
-E7 | the toy: weight decay or normalisation alone converge, both together do not | all | 40 s
-E8 | the length of the weights at equilibrium: (eta / lambda)^(1/4) | all | 18 min
+experiment | claim | scales | run time (small, one CPU core)
+E1 | figure 1: a constant rate with weight decay, and an exponential rate | all | 9 min, estimated
+E2 | figure 2: step decay with weight decay against TEXP and TEXP++ | all | 9 min, estimated
+E3 | is the instant drop needed: TEXP against TEXP-- | all | 3 min, estimated
+E4 | a constant exponent, with and without drops: their effect passes | all | 11 min, estimated
+E5 | cosine with weight decay, its exponential twin, and step decay | all | 3 min, estimated
+E6 | weight decay that drops instead of the rate, and its exponential twin | all | 3 min, estimated
+twins | 20 steps at a constant rate: the same functions, step by step | all | 80 s, measured
+twins_drop | 20 steps across a drop of the rate: the same functions | all | 80 s, measured
+twins_drop_float32 | the same in float32, beside a control of one rounding | all | 80 s, estimated
+twins_plain | 8 steps without momentum: the same functions | all | 80 s, estimated
+twins_norms | 20 steps with group, layer and instance norm: the same functions | all | 80 s, estimated
+E7 | the toy: weight decay or normalisation alone converge, both together do not | all | 21 s
+E8 | the length of the weights at equilibrium: (eta / lambda)^(1/4) | all | 4 min, estimated
 
-Three seeds each (one in twins_norms). Claims on accuracy need the paper's network: at small scale they are not judged, by
-their premises, and the wrong variants that their premises ask for are run at paper scale alone.
-The twins in float64: JAX_ENABLE_X64=1 python -m lrjax.main --config=configs/exp_lr.py:twins --config.compute_dtype=float64
+Estimates are from 21 ms a step and 2 s a test on 10,000 images, measured. The twins train in float64, which is switched on
+for them. At small scale three seeds of E1, E2, E4 and E8 can decide what concerns the weights, and the training accuracy of
+E4. Claims on test accuracy need the paper's network (E3, E5 and E6 ask for nine tenths of images right): there one seed of
+E3, E5 and E6 demonstrates, by its premises nothing is judged, and the wrong variants of E5 and E6 are left out.
 """
+
+from collections.abc import Callable
 
 from . import common
 from . import exp_lr_images as on_images
@@ -38,6 +42,12 @@ def _controls(scale: str, **arms: dict) -> dict:
     return {} if scale == "small" else arms
 
 
+def _demonstrated(config: Config, scale: str) -> Config:
+    """One seed at small scale, where the claims of an experiment cannot be judged."""
+    config.sweep.seed = (0,) if scale == "small" else config.sweep.seed
+    return config
+
+
 def constant_rate(scale: str) -> Config:
     """E1: a constant rate, with weight decay and with an exponential rate instead; the wrong variant has neither."""
     config = images(scale)
@@ -45,21 +55,27 @@ def constant_rate(scale: str) -> Config:
     with config.ignore_type():
         config.steps = duration(scale, 2, 12, 160)  # at 6 epochs |w| was not at equilibrium yet
     neither = dict(optimizer=dict(l2=0.0))
-    arms = dict(weight_decay={}, texp=dict(representation="texp"))
-    return with_arms(config, **arms, **_controls(scale, no_decay=neither))
+    return with_arms(config, weight_decay={}, texp=dict(representation="texp"), no_decay=neither)
 
 
 def step_decay(scale: str) -> Config:
     """E2: step decay with weight decay, TEXP, and TEXP++; the wrong variant is TEXP--."""
-    wrong = dict(representation="texp_no_drop")
-    arms = dict(weight_decay={}, texp=dict(representation="texp"), wd_free=dict(representation="wd_free"))
-    return with_arms(images(scale), **arms, **_controls(scale, texp_no_drop=wrong))
+    config = images(scale)
+    if scale == "small":
+        config.probes.direction = 80  # four angles in each of the short phases
+    return with_arms(
+        config,
+        weight_decay={},
+        texp=dict(representation="texp"),
+        wd_free=dict(representation="wd_free"),
+        texp_no_drop=dict(representation="texp_no_drop"),
+    )
 
 
 def no_drop(scale: str) -> Config:
     """E3: TEXP, and TEXP-- which keeps its exponents but not its drops; TEXP++, which must not differ, is the control."""
     return with_arms(
-        images(scale),
+        _demonstrated(images(scale), scale),
         texp=dict(representation="texp"),
         texp_no_drop=dict(representation="texp_no_drop"),
         wd_free=dict(representation="wd_free"),
@@ -94,7 +110,8 @@ def cosine(scale: str) -> Config:
     arms = dict(
         cosine=dict(schedule=curve), cosine_wd_free=dict(schedule=curve, representation="wd_free"), step_decay={}
     )
-    return with_arms(config, **arms, **_controls(scale, no_decay=dict(schedule=curve, optimizer=dict(l2=0.0))))
+    control = dict(schedule=curve, optimizer=dict(l2=0.0))
+    return with_arms(_demonstrated(config, scale), **arms, **_controls(scale, no_decay=control))
 
 
 def decaying_l2(scale: str) -> Config:
@@ -107,7 +124,7 @@ def decaying_l2(scale: str) -> Config:
         texp_no_drop=dict(representation="texp_no_drop"),
         step_decay={},
     )
-    return with_arms(config, **arms, **_controls(scale, constant=dict(schedule=constant)))
+    return with_arms(_demonstrated(config, scale), **arms, **_controls(scale, constant=dict(schedule=constant)))
 
 
 def equilibrium_norm(scale: str) -> Config:
@@ -179,10 +196,39 @@ EXPERIMENTS = {
     "E6": decaying_l2,
     "twins": on_images.twins,
     "twins_drop": on_images.twins_drop,
+    "twins_drop_float32": on_images.twins_drop_float32,
     "twins_plain": on_images.twins_plain,
     "twins_norms": on_images.twins_norms,
     "E7": toy,
     "E8": equilibrium_norm,
 }
 
-MEDIUM = {}  # experiment -> what makes its paper scale shorter, in place
+
+def _shorter(epochs: int, *milestones: int) -> Callable[[Config], None]:
+    """Fewer epochs of the paper's network and data, with the three seeds of the premises; about 200 epochs over all lanes.
+
+    The first phase has 8 epochs or more, three e-foldings of |w|^2, so that the weights come to equilibrium in it: longer
+    than in proportion. At a constant rate the second half begins after as many.
+    """
+
+    def shorten(config: Config) -> None:
+        config.steps = f"{epochs} epochs"
+        before, after = config.schedule.milestones, tuple(f"{epoch} epochs" for epoch in milestones)
+        for node in (config, *config.arms.values()):
+            for name in ("schedule", "l2_schedule"):
+                if name in node and node[name].get("milestones") == before:
+                    node[name].milestones = after
+
+    return shorten
+
+
+# experiment -> what makes its paper scale shorter, in place
+MEDIUM = {
+    "E1": _shorter(22),
+    "E2": _shorter(17, 8, 13),
+    "E3": _shorter(22, 11, 17),
+    "E4": _shorter(22, 8),  # one drop, and after it 2.4 times the 2300 steps in which the rate grows tenfold again
+    "E5": _shorter(17, 8, 13),
+    "E6": _shorter(17, 8, 13),
+    "E8": _shorter(33),
+}

@@ -5,6 +5,8 @@ from .common import Config, group
 
 SEEDS = {"smoke": (0,), "small": (0, 1, 2), "paper": (0, 1, 2)}
 STEPS = 20  # of the twins: as far as float32 runs of the same functions stay together
+IMAGES = {"smoke": 64, "small": 64, "paper": 256}  # whose logits the twins compare at each step
+ROUNDING = {"float32": 2.0**-23, "float64": 2.0**-52}
 # Powers of two, so that rates and what is made of them are the same numbers in float32 and in float64.
 RATE = {"smoke": 2.0**-10, "small": 2.0**-10, "paper": 2.0**-3}
 DECAY = {"smoke": 2.0**-1, "small": 2.0**-1, "paper": 2.0**-11}
@@ -69,27 +71,25 @@ def with_arms(config: Config, **arms: dict) -> Config:
 
 
 def _short(scale: str, rate: float, l2: float, steps: int = STEPS) -> Config:
+    """Some steps at a constant rate in float64, where rounding is far below what any of the wrong variants does."""
     config = images(scale)
     config.schedule.update(name="constant", milestones=())
     config.optimizer.update(learning_rate=rate, l2=l2)
+    config.data.num_test = IMAGES[scale]
     with config.ignore_type():
-        config.update(log_every=1, checkpoint_every=steps)
+        config.update(log_every=1, checkpoint_every=steps, compute_dtype="float64")
         config.steps = steps
         config.probes = group(dict(accuracy="end", direction="end", outputs=1))
     return config
 
 
-def _one_ulp(rate: float, **more: dict) -> dict:
-    """The run with weight decay again, its rate larger by one rounding of float32."""
-    return dict(optimizer=dict(learning_rate=rate * (1 + 2.0**-23))) | more
+def _one_ulp(rate: float, dtype: str = "float64", **more: dict) -> dict:
+    """The run with weight decay again, its rate larger by one rounding."""
+    return dict(optimizer=dict(learning_rate=rate * (1 + ROUNDING[dtype]))) | more
 
 
 def twins(scale: str) -> Config:
-    """A constant rate: TEXP and TEXP++, a TEXP whose buffer is not corrected, and a control that differs by one rounding.
-
-    Rounding grows from step to step, faster the larger the steps are, so at small scale the start is gentler still: a
-    smaller rate with the same product of rate and l2, which only means longer first weights.
-    """
+    """A constant rate: TEXP and TEXP++, a TEXP whose buffer is not corrected, and a control that differs by one rounding."""
     rate = RATE[scale]
     return with_arms(
         _short(scale, rate, DECAY[scale]),
@@ -114,6 +114,19 @@ def twins_drop(scale: str) -> Config:
         texp_no_drop=dict(representation="texp_no_drop"),
         one_ulp=_one_ulp(rate),
     )
+
+
+def twins_drop_float32(scale: str) -> Config:
+    """The same in float32, as experiments run. One rounding grows from step to step, and how far its control shows.
+
+    It grows the faster, the larger the steps are, so at small scale the start is gentle: a small rate with the same product
+    of rate and l2 as at paper scale, times 10, which only means longer first weights.
+    """
+    config = twins_drop(scale)
+    config.compute_dtype = "float32"
+    with config.ignore_type():
+        config.arms.one_ulp = group(_one_ulp(RATE[scale], "float32"))
+    return config
 
 
 def twins_plain(scale: str) -> Config:

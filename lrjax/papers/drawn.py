@@ -21,7 +21,7 @@ Series = tuple[NDArray[Any], NDArray[Any]]
 MOST = 500  # points of a curve
 # Dashes in units of the width, which falls: of curves that coincide the wide ones show beside and between the narrow ones.
 _DASHES = ((), (3, 1.5), (1, 1.2), (6, 2, 1, 2), (8, 3))
-_WIDTHS = (3.2, 2.2, 1.8, 1.4, 1.0)
+_WIDTHS = (3.6, 2.7, 2.0, 1.4, 0.9)
 
 
 def is_whole(run: RunResult) -> bool:
@@ -53,13 +53,14 @@ def drawn(draws: Iterable[Draw], run: RunResult) -> list[Figure]:
     return [figure for figure in figures if figure is not None]
 
 
-def thinned(arrays: Mapping[str, Any], name: str, most: int = MOST) -> Series:
+def thinned(arrays: Mapping[str, Any], name: str, most: int = MOST, until: int | None = None) -> Series:
     """A recorded series at no more than `most` places: the least and greatest of each stretch, in their order, and the last.
 
     Args:
         arrays: of a lane.
         name: of a series, "step/..." with a value a step, or that of a probe.
         most: values; 3 or more. Those that are not finite are left out.
+        until: only so many first values.
 
     Returns:
         (steps, values), [n] each.
@@ -71,7 +72,7 @@ def thinned(arrays: Mapping[str, Any], name: str, most: int = MOST) -> Series:
     """
 
     def places(own: Mapping[str, Any]) -> NDArray[np.int32]:
-        values = np.asarray(own[name])
+        values = np.asarray(own[name])[:until]
         found, _ = envelope(np.arange(values.size), values, most if values.size <= most else most - 1)
         last = np.flatnonzero(np.isfinite(values))[-1:]
         return np.union1d(found, last).astype(np.int32)
@@ -80,13 +81,13 @@ def thinned(arrays: Mapping[str, Any], name: str, most: int = MOST) -> Series:
         stream = name.rsplit("/", 1)[0]
         return places(own) if stream == "step" else np.asarray(own[f"{stream}/step"])[places(own)]
 
-    kept = f"{most} of {name}"
+    kept = f"{most} of {name}" if until is None else f"{most} of the first {until} of {name}"
     return derived(arrays, f"steps of {kept}", steps), derived(
         arrays, kept, lambda own: np.asarray(own[name])[places(own)]
     )
 
 
-def averaged(arrays: Mapping[str, Any], name: str, most: int = 60) -> Series:
+def averaged(arrays: Mapping[str, Any], name: str, most: int = 120) -> Series:
     """A series of one number a step by the means of `most` stretches of equal length, each at its middle.
 
     The places depend on the length alone: seeds share them. A rest shorter than a stretch is left out.
@@ -170,13 +171,16 @@ def seeds_and_mean(
     axis.plot(x, mean, color=colour, label=label, **(look(place) | style))
 
 
-def judged_here(axis: Axes, start: float, stop: float | None = None, text: str = "judged here") -> None:
+def judged_here(
+    axis: Axes, start: float, stop: float | None = None, text: str = "judged here", align: str = "center"
+) -> None:
     """Marks what a claim judges: a stretch of x, or a place.
 
     Args:
         axis: to draw on, x in data units.
         start, stop: of the stretch; None: a place.
         text: beside the mark, at the top of the axis.
+        align: of the text; "right" for a place at the end of the axis.
     """
     if stop is None:
         axis.axvline(start, color=GREY, linewidth=1.0, linestyle="-.", zorder=0)
@@ -189,7 +193,7 @@ def judged_here(axis: Axes, start: float, stop: float | None = None, text: str =
         text,
         (middle, 1.01),
         xycoords=axis.get_xaxis_transform(),
-        ha="center",
+        ha=align,
         va="bottom",
         fontsize=8.5,
         color="#555555",

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lrjax.errors import check
 from lrjax.experiment.rundir.lanes import Lanes, NotMeasured, diverged, lane_config, lanes, recorded
 from lrjax.experiment.rundir.metrics import RunResult
+from lrjax.experiment.rundir.reading import derived
 
 Selector: TypeAlias = Callable[[RunResult], Lanes]
 Reader: TypeAlias = Callable[[dict[str, Any], Any], float]
@@ -113,7 +114,8 @@ def in_float64(run: RunResult) -> bool:
     An x64 process records losses in float64 whatever the network computes in.
     """
     return all(
-        lane_config(run, lane).get("compute_dtype") == "float64" and np.asarray(arrays["step/loss"]).dtype == np.float64
+        lane_config(run, lane).get("compute_dtype") == "float64"
+        and bool(derived(arrays, "step/loss is float64", lambda own: np.asarray(own["step/loss"]).dtype == np.float64))
         for lane, arrays in zip(run.lanes, run.arrays, strict=True)
     )
 
@@ -205,6 +207,19 @@ def late_move(found: Course, steps: float) -> float:
         return 0.0
     line = np.polynomial.Polynomial.fit(found.steps[late], found.values[late], 1)
     return float(line(found.steps[late][-1]) - line(found.steps[late][0])) / span
+
+
+def move_of(arrays: Any, name: str, steps: float) -> float:
+    """`late_move` of a recorded array; that of a series with a value a step is `derived`, those of probes are short.
+
+    Example:
+        >>> move_of({"step/loss": np.arange(11.0)}, "step/loss", 10.0)
+        0.2
+    """
+    if not name.startswith("step/"):
+        return late_move(course_of(arrays, name), steps)
+    label = f"move of {name} over the last {LAST:.0%}"
+    return float(derived(arrays, label, lambda own: late_move(course_of(own, name), steps)))
 
 
 def held(premises: Sequence[Premise], run: RunResult) -> list[dict[str, Any]]:

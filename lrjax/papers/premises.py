@@ -26,7 +26,7 @@ from lrjax.papers.premise import (
     every_lane,
     in_float64,
     lane_name,
-    late_move,
+    move_of,
     setting_name,
     setting_of,
 )
@@ -118,7 +118,7 @@ def converged(select: Selector, slope: float, name: str) -> Premise:
     def evaluate(run: RunResult) -> Held:
         moves = []
         for lane, arrays in chosen(run, select):
-            moves.append((abs(late_move(course_of(arrays, name), float(lane["steps"]))), lane))
+            moves.append((abs(move_of(arrays, name, float(lane["steps"]))), lane))
         move, lane = max(moves, key=lambda pair: pair[0])
         return Held(move <= slope, f"{name} moves by {move:.3g} of its range at the end of {lane_name(lane)}, the most")
 

@@ -11,6 +11,7 @@ from lrjax.devices import accelerators, parallel
 from lrjax.devices.flops import count
 from lrjax.experiment.config.canonical import Config
 from lrjax.experiment.loop import calibrate, sweep
+from lrjax.experiment.loop.precision import precision_of
 from lrjax.experiment.step.engines import ENGINES
 from lrjax.experiment.step.hparams import HParams
 from lrjax.experiment.step.train_step import Engine, StepInputs, init_state, train_step
@@ -129,9 +130,13 @@ def describe(config: Config, *, compiled: bool = True, timed: bool | None = None
         >>> "parameters" in text and "FLOPs" in text
         True
     """
+    with precision_of(config):
+        return _described(config, compiled, compiled if timed is None else timed)
+
+
+def _described(config: Config, compiled: bool, timed: bool) -> str:
     lines = [f"{config.paper}:{config.experiment}, scale={config.scale} (dry run: shapes only)"]
     total, groups, timings = 0.0, sweep.expand(config), []
-    timed = compiled if timed is None else timed
     speed = calibrate.machine_flops() if timed else 0.0
     num_lanes = sum(len(group.lanes) for group in groups)
     for group in groups:

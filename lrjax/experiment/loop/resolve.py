@@ -2,8 +2,6 @@
 
 import math
 
-import jax
-
 from lrjax import data, models
 from lrjax.data import augment
 from lrjax.errors import LrjaxError, check, nearest
@@ -105,8 +103,6 @@ def _check_numbers(config: Config, num_train: int) -> None:
     check(not apart or part > 0, "batch_statistics='micro_batch' needs micro_batch, the examples of each part")
     exact = config.compute_dtype == "float32" or config.engine == "direct"
     check(exact, f"engine={config.engine!r} computes in float32 only; set compute_dtype='float32' or engine='direct'")
-    wide = config.compute_dtype != "float64" or bool(jax.config.read("jax_enable_x64"))
-    check(wide, "compute_dtype='float64' needs JAX_ENABLE_X64=1 in the environment before Python starts")
     single = config.lane_loop != "single" or config.lanes_per_device == 1
     check(single, f"lane_loop='single' needs lanes_per_device=1, not {config.lanes_per_device}")
     for name in ("schedule", "l2_schedule"):

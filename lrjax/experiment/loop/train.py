@@ -16,6 +16,7 @@ from lrjax.errors import LrjaxError, check
 from lrjax.experiment.config.canonical import Config, fingerprint
 from lrjax.experiment.loop import branch, sweep
 from lrjax.experiment.loop.block import Block
+from lrjax.experiment.loop.precision import precision_of
 from lrjax.experiment.loop.progress import Progress, in_notebook
 from lrjax.experiment.loop.run_block import run_block
 from lrjax.experiment.loop.stopping import Preempted, watched
@@ -61,10 +62,11 @@ def run(
         ('done', 'step')
     """
     quiet = not in_notebook() if quiet is None else quiet
-    groups = sweep.expand(config)
-    if hosts.several():
-        hosts.require_same(fingerprint(config) + workdirs.code_state()["code"], "configs or code")
     with ExitStack() as stack:
+        stack.enter_context(precision_of(config))
+        groups = sweep.expand(config)
+        if hosts.several():
+            hosts.require_same(fingerprint(config) + workdirs.code_state()["code"], "configs or code")
         status = hosts.agreed(lambda: stack.enter_context(workdirs.opened(Path(workdir), config)))
         if status.get("state") != "done":
             _run_groups(groups, Path(workdir), status | {"command": command}, quiet, sinks, profile, time_limit)

@@ -35,7 +35,7 @@ SHOWN_IN = {
     "no_momentum": "function_distance",
     "norm_layers": "function_distance",
     "re_equilibration": "norm",
-    "equilibrium_norm": "norm",
+    "equilibrium_norm": "power",
     "correction_matters": "function_distance",
     "angles": "angle",
     "equilibrium_angle": "angle",

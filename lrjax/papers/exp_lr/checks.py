@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from lrjax.experiment.rundir.lanes import Arrays, Lanes, NotMeasured
 from lrjax.experiment.rundir.metrics import RunResult
+from lrjax.experiment.rundir.reading import derived
 from lrjax.papers.claim import Finding
 from lrjax.papers.exp_lr.conditions import Differences, fails, tells_apart
 from lrjax.papers.exp_lr.observe import final_accuracy, paired, phases, settings
+from lrjax.papers.premise import lane_name
 from lrjax.papers.premises import Premise, resolved
 from lrjax.papers.statistics import mean_of, positive, within
 from lrjax.transforms.equilibrium import time_to_equilibrium
@@ -104,9 +106,10 @@ def gains_after_drops(arm: str) -> Callable[[RunResult], tuple[NDArray[np.float6
     def gains(run: RunResult) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         dropped, constant = paired(run, arm, "no_drops")
         found = []
-        for (lane, one), (_, other) in zip(dropped, constant, strict=True):
+        for (lane, one), (beside, other) in zip(dropped, constant, strict=True):
             regrowth = math.ceil(math.log(10) * time_to_equilibrium(*settings(run, lane)))
-            found.append(_early_and_late(one, other, regrowth))
+            name = f"gains of step/accuracy over {lane_name(beside)}, early in {regrowth} steps and late"
+            found.append(derived(one, name, lambda own, o=other, r=regrowth: _early_and_late(own, o, r)))
         early, late = np.array(found).T
         return early, late
 

@@ -110,7 +110,7 @@ CLAIMS = [
     ),
     _claim(
         "across_drop",
-        ("twins_drop",),
+        ("twins_drop", "twins_drop_float32"),
         twin_checks.same_functions("texp", "wd_free", wrong="texp_no_drop"),
         "Where the rate drops, TEXP drops as much and tapers its exponent, and computes the same functions on.",
         f"theorem 2.12 ({MEMORY})",

@@ -1,32 +1,28 @@
 """The checks of the claims on the length of the weights and on how fast they turn."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lrjax.experiment.rundir.lanes import Arrays, NotMeasured
 from lrjax.experiment.rundir.metrics import RunResult
+from lrjax.experiment.rundir.reading import derived, entries
 from lrjax.papers.claim import Finding
 from lrjax.papers.exp_lr.conditions import Differences, tells_apart
-from lrjax.papers.exp_lr.observe import log10_rates, paired, phases, settings
+from lrjax.papers.exp_lr.observe import RATE, mean_power, paired, phases, settings, slope, value_at
 from lrjax.papers.premises import Premise
 from lrjax.papers.statistics import mean_of, within
 from lrjax.transforms.equilibrium import angular_update, time_to_equilibrium
 
+NORM = "step/log10_norm"
 SLOPE = 0.01  # of "grows exactly as": 0.14 decades of the 14 of half the paper's run, less than its curves are wide
 ANGLE = 0.1  # a quarter of the distance to the formula without momentum, which gives 1.38 times the angle
 POWER = 0.025  # a tenth of the power 1/4
 PACE = 0.15  # gradients lengthen the weights by 0.13 of what decay takes; none, or twice as large ones, change that by as much
 SETTLES = 3.0  # memories of the buffer, 1 / (1 - gamma) steps each, left out after a drop
-
-
-def _slope(values: NDArray, start: int, stop: int) -> float:
-    """Slope of the line of least squares, a step."""
-    stretch = np.asarray(values[start:stop], np.float64)
-    steps = np.arange(stretch.size) - (stretch.size - 1) / 2
-    return float(steps @ stretch / (steps @ steps))
 
 
 def _growth(arm: str) -> Differences:
@@ -35,9 +31,9 @@ def _growth(arm: str) -> Differences:
     def excess(run: RunResult) -> NDArray[np.float64]:
         found = []
         for (_, texp), (_, arrays) in zip(*paired(run, "texp", arm), strict=True):
-            steps = len(texp["step/log10_norm"])
-            rate = _slope(log10_rates(texp), steps // 2, steps)
-            found.append(2 * _slope(arrays["step/log10_norm"], steps // 2, steps) / rate - 1)
+            steps = entries(texp, NORM)
+            rate = slope(texp, RATE, steps // 2, steps)
+            found.append(2 * slope(arrays, NORM, steps // 2, steps) / rate - 1)
         return np.array(found)
 
     return excess
@@ -103,9 +99,9 @@ def _turning(late: bool) -> Differences:
         for lane, arrays in paired(run, "weight_decay")[0]:
             start, stop = phases(arrays)[0]
             values = settings(run, lane)
-            first = slice(start, min(stop, start + math.ceil(time_to_equilibrium(*values) / 2)))
-            angles = arrays["step/angle"][slice((start + stop) // 2, stop) if late else first]
-            found.append(np.sqrt(np.mean(np.square(angles, dtype=np.float64))) / float(angular_update(*values)) - 1)
+            first = (start, min(stop, start + math.ceil(time_to_equilibrium(*values) / 2)))
+            squared = mean_power(arrays, "step/angle", *(((start + stop) // 2, stop) if late else first), power=2)
+            found.append(math.sqrt(squared) / float(angular_update(*values)) - 1)
         return np.array(found)
 
     return excess
@@ -129,10 +125,9 @@ def _power(from_share: float, to_share: float) -> Differences:
         found = []
         for (low, short), (high, long) in zip(*paired(run, "low", "high"), strict=True):
             ratio = math.log10(_ratio(settings(run, high)) / _ratio(settings(run, low)))
-            steps = len(short["step/log10_norm"])
-            stretch = slice(int(from_share * steps), max(int(to_share * steps), 1))
-            apart = np.mean(long["step/log10_norm"][stretch]) - np.mean(short["step/log10_norm"][stretch])
-            found.append(apart / ratio - 0.25)
+            steps = entries(short, NORM)
+            stretch = int(from_share * steps), max(int(to_share * steps), 1)
+            found.append((mean_power(long, NORM, *stretch) - mean_power(short, NORM, *stretch)) / ratio - 0.25)
         return np.array(found)
 
     return excess
@@ -153,6 +148,24 @@ def resolves_power() -> Premise:
     return tells_apart(POWER, [_power(0.5, 1.0)], "at the start", [_power(0.0, 0.0)])
 
 
+def after_drop(run: RunResult, lane: Mapping[str, Any], arrays: Arrays) -> tuple[int, int]:
+    """The steps over which `re_equilibration` judges: a quarter of an e-folding after the first drop, once the buffer forgot.
+
+    Raises:
+        NotMeasured: there was no drop, or the phase after it is too short.
+    """
+    if len(phases(arrays)) < 2:
+        raise NotMeasured("no drop of the rate was recorded")
+    drop, stop = phases(arrays)[1]
+    _, l2, momentum = settings(run, lane)
+    time = time_to_equilibrium(value_at(arrays, "step/learning_rate", drop), l2, momentum)
+    settled = drop + round(SETTLES / (1 - momentum))
+    length = min(stop, drop + int(time / 4)) - settled
+    if length < 10:
+        raise NotMeasured("the phase after the first drop is too short")
+    return settled, settled + length
+
+
 def _pace(after: bool) -> Differences:
     """run -> [n]: slope of -log |w|^2 over that predicted for the rate after the first drop, less 1.
 
@@ -166,25 +179,28 @@ def _pace(after: bool) -> Differences:
     def excess(run: RunResult) -> NDArray[np.float64]:
         found = []
         for lane, arrays in paired(run, "weight_decay")[0]:
-            if len(phases(arrays)) < 2:
-                raise NotMeasured("no drop of the rate was recorded")
-            drop, stop = phases(arrays)[1]
-            before, rate = (float(arrays["step/learning_rate"][at]) for at in (drop - 1, drop))
+            start, until = after_drop(run, lane, arrays)
+            drop = phases(arrays)[1][0]
+            before, rate = (value_at(arrays, "step/learning_rate", at) for at in (drop - 1, drop))
             _, l2, momentum = settings(run, lane)
             time = time_to_equilibrium(rate, l2, momentum)
-            settled = drop + round(SETTLES / (1 - momentum))
-            length = min(stop, drop + int(time / 4)) - settled
-            if length < 10:
-                raise NotMeasured("the phase after the first drop is too short")
-            start = settled if after else max(drop - length, 0)
-            until = settled + length if after else drop
-            log10_norm = np.asarray(arrays["step/log10_norm"], np.float64)
-            share = rate / before * np.mean(10 ** (4 * (log10_norm[drop] - log10_norm[start:until])))
-            shrinks = -2 * math.log(10) * _slope(log10_norm, start, until) * time
+            start, until = (start, until) if after else (max(drop - (until - start), 0), drop)
+            share = rate / before * _shares(arrays, drop, start, until)
+            shrinks = -2 * math.log(10) * slope(arrays, NORM, start, until) * time
             found.append(shrinks / (1 - share) - 1)
         return np.array(found)
 
     return excess
+
+
+def _shares(arrays: Arrays, drop: int, start: int, stop: int) -> float:
+    """Mean of (|w_drop| / |w|)^4 over [start, stop)."""
+
+    def mean(own: Arrays) -> float:
+        log10_norm = np.asarray(own[NORM], np.float64)
+        return float(np.mean(10 ** (4 * (log10_norm[drop] - log10_norm[start:stop]))))
+
+    return float(derived(arrays, f"mean of (|w| at step {drop} over |w|)^4 over steps {start} to {stop}", mean))
 
 
 def re_equilibration(run: RunResult) -> Finding:

@@ -1,15 +1,21 @@
 """Quantities of a run, from its files: phases, accuracies, rates, distances between arms as functions."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lrjax.experiment.rundir.lanes import Arrays, Lanes, NotMeasured, by_arm, lane_config, lanes, recorded
 from lrjax.experiment.rundir.metrics import RunResult
+from lrjax.experiment.rundir.reading import derived, entries
+from lrjax.papers.premise import lane_name
 from lrjax.papers.premises import Selector
 from lrjax.transforms.equilibrium import angular_update, limit_fraction, time_to_equilibrium
+
+Pair: TypeAlias = tuple[dict[str, Any], Arrays]
+MOST_PHASES = 8  # a cosine has one a step, and nothing is judged by them
+RATE = "step/log10_learning_rate"  # that was used; of arms with weight decay the log of their rate
 
 
 def arms_of(run: RunResult, *names: str) -> dict[str, Lanes]:
@@ -25,7 +31,7 @@ def finished(run: RunResult, arm: str) -> Lanes:
     """
     chosen = sorted(lanes(run, arm), key=lambda pair: pair[0]["seed"])
     for lane, arrays in chosen:
-        if len(arrays.get("step/loss", ())) < lane["steps"]:
+        if entries(arrays, "step/loss") < lane["steps"]:
             raise NotMeasured(f"{arm}, seed {lane['seed']}, has not run to its end")
     return chosen
 
@@ -76,16 +82,58 @@ def present(*arms: str) -> Selector:
 
 
 def phases(arrays: Arrays) -> list[tuple[int, int]]:
-    """Stretches [start, stop) of equal learning rate and l2, those of the run with weight decay.
+    """Stretches [start, stop) of equal learning rate and l2, those of the run with weight decay; the first `MOST_PHASES`.
 
     Example:
         >>> phases({"step/learning_rate": np.array([0.2, 0.2, 0.02])})
         [(0, 2), (2, 3)]
     """
-    settings = arrays["step/learning_rate"] * arrays.get("step/l2", 1.0)
-    changes = np.flatnonzero(np.diff(settings) != 0) + 1
-    edges = [0, *changes.tolist(), len(settings)]
-    return list(zip(edges, edges[1:], strict=False))
+
+    def edges(own: Arrays) -> NDArray[np.int64]:
+        settings = own["step/learning_rate"] * own.get("step/l2", 1.0)
+        changes = np.flatnonzero(np.diff(settings) != 0) + 1
+        return np.array([0, *changes.tolist(), len(settings)][: MOST_PHASES + 1])
+
+    found = derived(arrays, f"edges of the first {MOST_PHASES} phases", edges).tolist()
+    return list(zip(found, found[1:], strict=False))
+
+
+def slope(arrays: Arrays, name: str, start: int, stop: int) -> float:
+    """Slope a step, by least squares, of a series of one number a step over [start, stop).
+
+    Example:
+        >>> slope({"step/log10_norm": np.array([0.0, 0.5, 1.0, 9.0])}, "step/log10_norm", 0, 3)
+        0.5
+    """
+
+    def fitted(own: Arrays) -> float:
+        values = log10_rates(own) if name == RATE else own[name]
+        stretch = np.asarray(values[start:stop], np.float64)
+        steps = np.arange(stretch.size) - (stretch.size - 1) / 2
+        return float(steps @ stretch / (steps @ steps))
+
+    return float(derived(arrays, f"slope of {name} over steps {start} to {stop}", fitted))
+
+
+def mean_power(arrays: Arrays, name: str, start: int, stop: int, power: float = 1.0) -> float:
+    """Mean of the powers of a series of one number a step, over [start, stop).
+
+    Example:
+        >>> mean_power({"step/angle": np.array([3.0, 1.0, 3.0])}, "step/angle", 1, 3, power=2)
+        5.0
+    """
+    label = f"mean of {name} to the power {power:g} over steps {start} to {stop}"
+    return float(derived(arrays, label, lambda own: np.mean(np.asarray(own[name][start:stop], np.float64) ** power)))
+
+
+def value_at(arrays: Arrays, name: str, step: int) -> float:
+    """A series of one number a step at one of them.
+
+    Example:
+        >>> value_at({"step/log10_norm": np.array([0.5, 0.25])}, "step/log10_norm", 1)
+        0.25
+    """
+    return float(derived(arrays, f"{name} at step {step}", lambda own: own[name][step]))
 
 
 def final_accuracy(arrays: Arrays) -> float:
@@ -95,7 +143,7 @@ def final_accuracy(arrays: Arrays) -> float:
 
 def plateau_accuracy(arrays: Arrays) -> float:
     """Mean test accuracy over the second half of the run: at a constant rate a single measurement is mostly noise."""
-    late = np.asarray(arrays["accuracy/step"]) > len(arrays["step/loss"]) / 2
+    late = np.asarray(arrays["accuracy/step"]) > entries(arrays, "step/loss") / 2
     return float(np.mean(np.asarray(arrays["accuracy/test_accuracy"])[late]))
 
 
@@ -106,22 +154,15 @@ def log10_rates(arrays: Arrays) -> NDArray[Any]:
         return np.log10(arrays["step/learning_rate"]) if used is None else used
 
 
-def logit_distance(one: Arrays, other: Arrays) -> tuple[NDArray[Any], NDArray[Any]]:
-    """(steps, largest difference of two runs' logits on the fixed examples at each of them)."""
-    steps = np.intersect1d(one["outputs/step"], other["outputs/step"])
-    pair = [a["outputs/logits"][np.searchsorted(a["outputs/step"], steps)] for a in (one, other)]
-    return steps, np.abs(pair[0] - pair[1]).max(axis=(1, 2))
+def logit_distance(one: Pair, other: Pair) -> tuple[NDArray[Any], NDArray[Any]]:
+    """(steps, largest difference of two lanes' logits on the fixed examples at each of them)."""
+    steps = np.intersect1d(one[1]["outputs/step"], other[1]["outputs/step"])
 
+    def apart(own: Arrays) -> NDArray[np.float64]:
+        pair = [a["outputs/logits"][np.searchsorted(a["outputs/step"], steps)] for a in (own, other[1])]
+        return np.abs(pair[0] - pair[1]).max(axis=(1, 2)).astype(np.float64)
 
-def smooth(values: NDArray[Any], width: int) -> NDArray[Any]:
-    """Means of consecutive stretches of `width`.
-
-    Example:
-        >>> smooth(np.array([1.0, 3.0, 5.0, 7.0, 100.0]), 2).tolist()
-        [2.0, 6.0]
-    """
-    whole = len(values) // width * width
-    return values[:whole].reshape(-1, width).mean(axis=1)
+    return steps, derived(one[1], f"distance of logits to {lane_name(other[0])}", apart)
 
 
 class Settings(NamedTuple):

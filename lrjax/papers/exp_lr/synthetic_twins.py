@@ -26,7 +26,7 @@ def _logits(experiment: str, distance_of: Callable[[str], float]) -> RunResult:
         logits = np.broadcast_to(parts[:, None, None], (steps + 1, 2, 3))
         return {"step/loss": zeros(steps), "outputs/step": np.arange(steps + 1), "outputs/logits": logits}
 
-    return filled(blank("exp_lr", experiment), arrays)
+    return filled(blank("exp_lr", experiment, compute_dtype="float32"), arrays)
 
 
 def _parted(experiment: str, twin: float, control: float, wrong: float, variant: str) -> RunResult:

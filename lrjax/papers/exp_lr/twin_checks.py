@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.claim import Finding, NotMeasured
 from lrjax.papers.exp_lr.conditions import Differences, wrong_variant
-from lrjax.papers.exp_lr.observe import compared, logit_distance, paired
+from lrjax.papers.exp_lr.observe import Pair, compared, logit_distance, paired
 from lrjax.papers.premise import Premise, in_float64
 from lrjax.papers.premises import exact, seeds
 from lrjax.papers.statistics import mean_of, positive
@@ -27,12 +27,12 @@ def distances(reference: str, *others: str) -> Differences:
 
     def found(run: RunResult) -> NDArray[np.float64]:
         one, *twins = paired(run, reference, *others)
-        return np.max([[_largest(a, b) for (_, a), (_, b) in zip(one, twin, strict=True)] for twin in twins], axis=0)
+        return np.max([[_largest(a, b) for a, b in zip(one, twin, strict=True)] for twin in twins], axis=0)
 
     return found
 
 
-def _largest(one: Any, other: Any) -> float:
+def _largest(one: Pair, other: Pair) -> float:
     steps, distance = logit_distance(one, other)
     if not (steps > 0).any():
         raise NotMeasured("no logits were recorded after the first step")
