@@ -102,10 +102,23 @@ def stages(scale: str) -> Config:
     return config
 
 
+def with_curvature(config: Config, every: int, examples: int, part: int | None = None) -> None:
+    """Measures lambda_H and batch sharpness of the training loss, its BatchNorm with the statistics of what it sees.
+
+    Args:
+        config: changed in place.
+        every: steps.
+        examples: behind lambda_H, in parts of `part`; all at once unless given.
+    """
+    config.probes.update(spectrum=every, batch_sharpness=every)
+    config.spectra.update(k=1, examples=examples, batch_size=part or examples, batch_statistics=True)
+
+
 def noise(scale: str) -> Config:
     """L4: a tenth of the training set is noise of one of three kinds.
 
-    Small scale leaves out the constant rate of 0.001, which is not done with the complex patterns in any time that fits.
+    Small scale leaves out the constant rate of 0.001, which is not done with the complex patterns in any time that fits, and
+    measures curvature beside.
     """
     config = patterns(scale)
     first, second = milestones(scale)
@@ -116,6 +129,7 @@ def noise(scale: str) -> Config:
         first, second = 30 * epoch, 60 * epoch
         config.update(steps=90 * epoch, log_every=2 * epoch, checkpoint_every=10 * epoch)
         config.probes.subsets = 2 * epoch
+        with_curvature(config, 10 * epoch, 512)
         config.sweep.seed = (0, 1, 2, 3, 4)
     arms = {}
     for kind in ("label", "point", "joint"):
@@ -146,15 +160,13 @@ def root_cause(scale: str) -> Config:
         config.data.update(n=128, num_test=64)
         epoch, steps = 4, 24
     config.update(steps=steps, log_every=epoch, checkpoint_every=10 * epoch)
-    config.probes.subsets = 10 * epoch if scale != "smoke" else epoch
+    every = 10 * epoch if scale != "smoke" else epoch
+    config.probes.subsets = every
     third, twice = steps // 3 // epoch * epoch, 2 * steps // 3 // epoch * epoch
     decayed = dict(schedule=step_decay(third, twice))
     full = dict(batch_size="full", order="cyclic") | in_parts(scale, 125)
     last = 5 * steps // 8 // epoch * epoch
-    part = (
-        125 if scale == "paper" else config.data.n
-    )  # the Hessian is that of the training objective, its BatchNorm too
-    config.spectra.update(k=1, examples=config.data.n, batch_size=part, batch_statistics=True)
+    with_curvature(config, every, config.data.n, 125 if scale == "paper" else None)  # the full batch's parts are these
     plain = full | dict(optimizer=dict(learning_rate=0.1, momentum=None, nesterov=None))
     config.arms = group(
         dict(
@@ -162,7 +174,7 @@ def root_cause(scale: str) -> Config:
             sgd_decay=rate(0.1, start=dict(arm="sgd", at=third), **decayed),
             full_batch=rate(0.1, **full),
             full_batch_decay=rate(0.1, start=dict(arm="full_batch", at=third), **full, **decayed),
-            gradient_descent=plain | dict(steps=last, probes=dict(spectrum=10 * epoch if scale != "smoke" else epoch)),
+            gradient_descent=plain | dict(steps=last),
         )
     )
     return config
