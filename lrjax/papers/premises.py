@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lrjax.experiment.rundir.metrics import RunResult
+from lrjax.experiment.rundir.reading import derived
 from lrjax.papers.premise import (
     LAST,
     Held,
@@ -118,7 +119,12 @@ def converged(select: Selector, slope: float, name: str) -> Premise:
     def evaluate(run: RunResult) -> Held:
         moves = []
         for lane, arrays in chosen(run, select):
-            moves.append((abs(late_move(course_of(arrays, name), float(lane["steps"]))), lane))
+            found = derived(
+                arrays,
+                f"move of {name} at the end",
+                lambda own, n=lane["steps"]: late_move(course_of(own, name), float(n)),
+            )
+            moves.append((abs(float(found)), lane))
         move, lane = max(moves, key=lambda pair: pair[0])
         return Held(move <= slope, f"{name} moves by {move:.3g} of its range at the end of {lane_name(lane)}, the most")
 

@@ -1,12 +1,14 @@
 """Checks behind the claims on images (L1, L2, L8, L9): run files -> finding."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lrjax.experiment.rundir.lanes import Arrays, Lanes, end, lanes
 from lrjax.experiment.rundir.metrics import RunResult
+from lrjax.experiment.rundir.reading import Recorded, derived
 from lrjax.papers.claim import Finding, NotMeasured
 from lrjax.papers.lr_decay.checks import ABOUT, gaps
 from lrjax.papers.lr_decay.conditions import both
@@ -45,7 +47,11 @@ def every_pair(run: RunResult) -> Lanes:
 
 def final_log_loss(found: Lanes) -> NDArray[np.float64]:
     """Logarithm of the training loss, averaged over the last steps, by lane."""
-    return np.log([np.mean(np.asarray(arrays[LOSS], np.float64)[-LAST_STEPS:]) for _, arrays in found])
+
+    def late(own: Arrays) -> float:
+        return float(np.mean(np.asarray(own[LOSS], np.float64)[-LAST_STEPS:]))
+
+    return np.log([derived(arrays, f"mean of the last {LAST_STEPS} {LOSS}", late) for _, arrays in found])
 
 
 def accuracy_gains(run: RunResult) -> dict[str, NDArray[np.float64]]:
@@ -85,14 +91,30 @@ def accuracy_gap(run: RunResult) -> Finding:
     return gaps(_pairs(run), TEST)
 
 
+class _Beside(Recorded):
+    """A lane's arrays, and some that were made of them."""
+
+    def __init__(self, arrays: Arrays, made: Arrays):
+        super().__init__(arrays)
+        self._made = made
+
+    def __getitem__(self, name: str) -> Any:
+        return self._made[name] if name in self._made else super().__getitem__(name)
+
+
 def _smoothed(found: Lanes) -> Lanes:
     """Lanes with "smooth/gain": minus the logarithm of the loss, averaged between measurements of accuracy."""
+
+    def between(own: Arrays) -> NDArray[np.float64]:
+        edges = np.unique([0, *own["accuracy/step"]]).astype(int)
+        loss = np.asarray(own[LOSS], np.float64)
+        means = [np.mean(loss[first:last]) for first, last in zip(edges, edges[1:], strict=False)]
+        return np.array([edges[1:], -np.log(means)])
+
     smooth = []
     for lane, arrays in found:
-        edges = np.unique(np.concatenate([[0], np.asarray(arrays["accuracy/step"])])).astype(int)
-        loss = np.asarray(arrays[LOSS], np.float64)
-        means = [np.mean(loss[first:last]) for first, last in zip(edges, edges[1:], strict=False)]
-        smooth.append((lane, dict(arrays) | {"smooth/step": edges[1:], "smooth/gain": -np.log(means)}))
+        steps, gain = derived(arrays, f"minus log of the mean {LOSS} between measurements of accuracy", between)
+        smooth.append((lane, _Beside(arrays, {"smooth/step": steps, "smooth/gain": gain})))
     return smooth
 
 
