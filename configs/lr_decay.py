@@ -13,6 +13,8 @@ L5 | root cause: SGD against full-batch gradient descent on the same data | all 
 L6 | rules that read the loss, and other schedules, against step decay | all | 3, 29 min
 L10 | the undecayed run and its weight average: does averaging bring what decay brings? | all | 3, 2 min
 L7_ps10 | transfer of each stage's snapshot to PS10 with new complex points | all | 3, 15 min
+L11 | PS10: stages across networks and schedules, as version 1 has them | all | 3, 10 min
+L12 | PS10: the plateau at a constant rate, by complexity of the patterns and by rate | all | 3, 20 min
 L1 | CIFAR-10: full-batch gradient descent with decay at several steps | all | 1, 18 min
 L2 | CIFAR-10: SGD with decay at several epochs, the gap before and after | all | 1, 14 min
 L9 | CIFAR-10: label information explained by a linear classifier, by stage | all | 3, 25 min
@@ -26,60 +28,14 @@ falling), which no number of seeds mends, so that their claims are not judged th
 import math
 
 from . import lr_decay_images as images
+from . import lr_decay_levels as levels
 from . import lr_decay_medium as medium
 from .common import Config, group
-from .lr_decay_images import base, rate, step_decay
+from .lr_decay_images import rate, step_decay
+from .lr_decay_patterns import EPOCH, STAGE, milestones, patterns, with_curvature
 
 DEFAULT = "L3"
-SEEDS = {"smoke": (0,), "small": (0, 1, 2), "paper": (0, 1, 2, 3, 4)}
-EPOCH = {"smoke": 8, "small": 156, "paper": 156}  # steps, on PS10 at the usual size
 LONG_AGO = -(10**9)  # start of an average that stays as it is: a step weighs 1 / (steps since then)
-STAGE = {"smoke": 2, "small": 20, "paper": 30}  # epochs
-
-
-def patterns(scale: str) -> Config:
-    """PS10 vectors and the residual MLP; at scale=paper images and WRN-28-10."""
-    config = base(scale)
-    config.data = group(
-        dict(
-            name="ps10",
-            n=20_000,
-            num_test=8000,
-            classes=10,
-            k_simple=10,
-            k_complex=100,
-            layout="grid",
-            jitter=0.1,
-            noise="none",
-            noise_fraction=0.1,
-            image_size=0,
-            complex_draw=0,
-        )
-    )
-    config.model = group(dict(name="residual_mlp", width=128, blocks=3, norm="batch"))
-    epoch, stage = EPOCH[scale], STAGE[scale]
-    every = 4 * epoch if scale == "small" else epoch
-    config.probes = group(dict(subsets=every))
-    config.update(batch_size=128, steps=3 * stage * epoch, log_every=epoch, checkpoint_every=every)
-    config.lanes_per_device = 1
-    if scale == "smoke":
-        config.data.update(n=256, num_test=64, k_complex=20)
-        config.model.update(width=8, blocks=1)
-        config.batch_size = 32
-    config.threads = 1  # a lane on each core (python -m tests.benchmarks.threads)
-    if scale == "paper":
-        config.threads = 0
-        config.data.image_size = 8  # of 32: images are constant, which leaves padding alone to tell the sizes apart
-        config.checkpoint_every = stage * epoch
-        config.model = group(dict(name="wide_resnet", depth=28, widen=10))
-    config.sweep = group(dict(seed=SEEDS[scale]))
-    return config
-
-
-def milestones(scale: str) -> tuple[int, int]:
-    """Steps of the two decays on PS10."""
-    stage = STAGE[scale] * EPOCH[scale]
-    return stage, 2 * stage
 
 
 def stages(scale: str) -> Config:
@@ -102,18 +58,6 @@ def stages(scale: str) -> Config:
         )
     )
     return config
-
-
-def with_curvature(config: Config, every: int, examples: int, part: int | None = None) -> None:
-    """Measures lambda_H and batch sharpness of the training loss, its BatchNorm with the statistics of what it sees.
-
-    Args:
-        config: changed in place.
-        every: steps.
-        examples: behind lambda_H, in parts of `part`; all at once unless given.
-    """
-    config.probes.update(spectrum=every, batch_sharpness=every)
-    config.spectra.update(k=1, examples=examples, batch_size=part or examples, batch_statistics=True)
 
 
 def noise(scale: str) -> Config:
@@ -284,6 +228,8 @@ EXPERIMENTS = {
     "L6": rules,
     "L10": average,
     "L7_ps10": transfer_patterns,
+    "L11": levels.networks,
+    "L12": levels.plateaus,
     "L1": images.full_batch,
     "L2": images.sgd_decay,
     "L9": images.explained,

@@ -12,8 +12,9 @@ NOTE = (
     "Of the paper only the two abstracts could be read; sections and findings beyond them are as remembered, and none of its "
     "numbers is known, since its curves are plots. Placement, labels, sample counts and noise of PS10, rates, lengths and "
     "sizes of all runs are our choice. At small scale a residual MLP sees the six-vector of PS10, not a wide ResNet an image "
-    "of it. On PS10 simple patterns come first at every rate; in the setting of Li, Wei and Ma (experiment L8) it is a small "
-    "rate that learns the easy-to-generalise pattern first and suffers for it."
+    "of it; at medium and paper scale its images are 8 x 8 where the paper has 32 x 32: they are constant, so that padding "
+    "alone tells the sizes apart. On PS10 simple patterns come first at every rate; in the setting of Li, Wei and Ma "
+    "(experiment L8) it is a small rate that learns the easy-to-generalise pattern first and suffers for it."
 )
 
 # Claim -> the figure that shows it, for the links of a page.
@@ -31,6 +32,9 @@ SHOWN_IN = {
     "growing_batch_is_decay": "rules",
     "average_is_not_decay": "average",
     "average_is_in_the_valley": "valley",
+    "stages_across_networks": "networks",
+    "plateau_falls_with_rate": "plateaus",
+    "plateau_falls_with_complexity": "plateaus",
     "gradient_descent_gains_nothing": "training",
     "gap_before_and_after": "training",
     "loss_gap_before_and_after": "training",

@@ -4,6 +4,7 @@ from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.drawn import Draw, drawn
 from lrjax.papers.lr_decay import cause_figures as causes
 from lrjax.papers.lr_decay import image_figures as images
+from lrjax.papers.lr_decay import level_figures as levels
 from lrjax.papers.lr_decay import pattern_figures as patterns
 from lrjax.papers.lr_decay.curvature_figures import curvature
 from lrjax.plots.drawing import Figure
@@ -14,6 +15,8 @@ FIGURES: dict[str, tuple[Draw, ...]] = {
     "L5": (causes.root_cause, curvature),
     "L6": (causes.rules,),
     "L10": (causes.average, causes.valley),
+    "L11": (levels.networks,),
+    "L12": (levels.plateaus,),
     "L7_ps10": (images.transfer,),
     "L7": (images.transfer,),
     "L1": (images.training, curvature),
