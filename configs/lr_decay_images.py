@@ -90,9 +90,6 @@ def full_batch(scale: str) -> Config:
         config.data.num_train = n
         config.update(batch_size=n, micro_batch=part, steps=steps, log_every=log, checkpoint_every=5 * log)
         config.probes.accuracy = log
-    if scale == "small":
-        config.probes.update(spectrum=log, batch_sharpness=log)
-        config.spectra.update(k=1, examples=part, batch_size=part, batch_statistics=True, max_steps=20)
     config.batch_statistics = "micro_batch"
     at = {"smoke": (4, 8), "small": (50, 100), "paper": (200, 400, 600)}[scale]
     arms = decayed_at(*at)

@@ -121,12 +121,13 @@ def sgd_decay(config: Config) -> None:
 
 
 def full_batch(config: Config) -> None:
-    """L1: WRN-16-4 on 1000 images, 500 steps, the rate of 0.5, which gets farthest in so few, and two decays."""
+    """L1: WRN-16-4 on 1000 images, 400 steps, the rate of 0.5, which gets farthest in so few, two decays; curvature too."""
     smaller_network(config)
     config.data.num_train = 1000
-    config.update(batch_size=1000, steps=500, log_every=20, checkpoint_every=100)
-    config.probes.update(accuracy=20)
-    config.arms = group(decayed_at(100, 200, setting="larger", learning_rate=0.5))
+    config.update(batch_size=1000, steps=400, log_every=20, checkpoint_every=80)
+    config.probes.update(accuracy=20, spectrum=40, batch_sharpness=40)
+    config.spectra.update(k=1, examples=1000, batch_size=config.micro_batch, batch_statistics=True)
+    config.arms = group(decayed_at(80, 160, setting="larger", learning_rate=0.5))
 
 
 def explained(config: Config) -> None:
@@ -163,6 +164,18 @@ def on_tiny_images(config: Config) -> None:
     config.arms.source = rate(0.1, schedule=dict(name="step_decay", milestones=tuple(ends[:2]), factor=0.1))
 
 
+def networks(config: Config) -> None:
+    """L11: 9 epochs, 3 seeds; decays after 3 and 6."""
+    in_proportion(config, 1 / 5, PS10_EPOCH)
+    config.sweep.seed = SEEDS
+
+
+def plateaus(config: Config) -> None:
+    """L12: 14 epochs at a constant rate, 3 seeds."""
+    in_proportion(config, 14 / 90, PS10_EPOCH)
+    config.sweep.seed = SEEDS
+
+
 MEDIUM = {
     "L3": stages,
     "L4": noise,
@@ -170,6 +183,8 @@ MEDIUM = {
     "L6": rules,
     "L10": average,
     "L7_ps10": transfer_patterns,
+    "L11": networks,
+    "L12": plateaus,
     "L1": full_batch,
     "L2": sgd_decay,
     "L9": explained,
