@@ -13,6 +13,8 @@ L5 | root cause: SGD against full-batch gradient descent on the same data | all 
 L6 | rules that read the loss, and other schedules, against step decay | all | 3, 29 min
 L10 | the undecayed run and its weight average: does averaging bring what decay brings? | all | 3, 2 min
 L7_ps10 | transfer of each stage's snapshot to PS10 with new complex points | all | 3, 15 min
+L11 | PS10: stages across networks and schedules, as version 1 has them | all | 3, 10 min
+L12 | PS10: the plateau at a constant rate, by complexity of the patterns and by rate | all | 3, 20 min
 L1 | CIFAR-10: full-batch gradient descent with decay at several steps | all | 1, 18 min
 L2 | CIFAR-10: SGD with decay at several epochs, the gap before and after | all | 1, 14 min
 L9 | CIFAR-10: label information explained by a linear classifier, by stage | all | 3, 25 min
@@ -26,58 +28,14 @@ falling), which no number of seeds mends, so that their claims are not judged th
 import math
 
 from . import lr_decay_images as images
+from . import lr_decay_levels as levels
+from . import lr_decay_medium as medium
 from .common import Config, group
-from .lr_decay_images import base, rate, step_decay
+from .lr_decay_images import rate, step_decay
+from .lr_decay_patterns import EPOCH, STAGE, milestones, patterns, with_curvature
 
 DEFAULT = "L3"
-SEEDS = {"smoke": (0,), "small": (0, 1, 2), "paper": (0, 1, 2, 3, 4)}
-EPOCH = {"smoke": 8, "small": 156, "paper": 156}  # steps, on PS10 at the usual size
 LONG_AGO = -(10**9)  # start of an average that stays as it is: a step weighs 1 / (steps since then)
-STAGE = {"smoke": 2, "small": 20, "paper": 30}  # epochs
-
-
-def patterns(scale: str) -> Config:
-    """PS10 vectors and the residual MLP; at scale=paper images and WRN-28-10."""
-    config = base(scale)
-    config.data = group(
-        dict(
-            name="ps10",
-            n=20_000,
-            num_test=8000,
-            classes=10,
-            k_simple=10,
-            k_complex=100,
-            layout="grid",
-            jitter=0.1,
-            noise="none",
-            noise_fraction=0.1,
-            image_size=0,
-            complex_draw=0,
-        )
-    )
-    config.model = group(dict(name="residual_mlp", width=128, blocks=3, norm="batch"))
-    epoch, stage = EPOCH[scale], STAGE[scale]
-    every = 4 * epoch if scale == "small" else epoch
-    config.probes = group(dict(subsets=every))
-    config.update(batch_size=128, steps=3 * stage * epoch, log_every=epoch, checkpoint_every=every)
-    config.lanes_per_device = 1
-    if scale == "smoke":
-        config.data.update(n=256, num_test=64, k_complex=20)
-        config.model.update(width=8, blocks=1)
-        config.batch_size = 32
-    config.threads = 1  # a lane on each core (python -m tests.benchmarks.threads)
-    if scale == "paper":
-        config.threads = 0
-        config.data.image_size = 32
-        config.model = group(dict(name="wide_resnet", depth=28, widen=10))
-    config.sweep = group(dict(seed=SEEDS[scale]))
-    return config
-
-
-def milestones(scale: str) -> tuple[int, int]:
-    """Steps of the two decays on PS10."""
-    stage = STAGE[scale] * EPOCH[scale]
-    return stage, 2 * stage
 
 
 def stages(scale: str) -> Config:
@@ -105,7 +63,8 @@ def stages(scale: str) -> Config:
 def noise(scale: str) -> Config:
     """L4: a tenth of the training set is noise of one of three kinds.
 
-    Small scale leaves out the constant rate of 0.001, which is not done with the complex patterns in any time that fits.
+    Small scale leaves out the constant rate of 0.001, which is not done with the complex patterns in any time that fits, and
+    measures curvature beside.
     """
     config = patterns(scale)
     first, second = milestones(scale)
@@ -116,6 +75,7 @@ def noise(scale: str) -> Config:
         first, second = 30 * epoch, 60 * epoch
         config.update(steps=90 * epoch, log_every=2 * epoch, checkpoint_every=10 * epoch)
         config.probes.subsets = 2 * epoch
+        with_curvature(config, 10 * epoch, 512)
         config.sweep.seed = (0, 1, 2, 3, 4)
     arms = {}
     for kind in ("label", "point", "joint"):
@@ -146,15 +106,13 @@ def root_cause(scale: str) -> Config:
         config.data.update(n=128, num_test=64)
         epoch, steps = 4, 24
     config.update(steps=steps, log_every=epoch, checkpoint_every=10 * epoch)
-    config.probes.subsets = 10 * epoch if scale != "smoke" else epoch
+    every = 10 * epoch if scale != "smoke" else epoch
+    config.probes.subsets = every
     third, twice = steps // 3 // epoch * epoch, 2 * steps // 3 // epoch * epoch
     decayed = dict(schedule=step_decay(third, twice))
     full = dict(batch_size="full", order="cyclic") | in_parts(scale, 125)
     last = 5 * steps // 8 // epoch * epoch
-    part = (
-        125 if scale == "paper" else config.data.n
-    )  # the Hessian is that of the training objective, its BatchNorm too
-    config.spectra.update(k=1, examples=config.data.n, batch_size=part, batch_statistics=True)
+    with_curvature(config, every, config.data.n, 125 if scale == "paper" else None)  # the full batch's parts are these
     plain = full | dict(optimizer=dict(learning_rate=0.1, momentum=None, nesterov=None))
     config.arms = group(
         dict(
@@ -162,7 +120,7 @@ def root_cause(scale: str) -> Config:
             sgd_decay=rate(0.1, start=dict(arm="sgd", at=third), **decayed),
             full_batch=rate(0.1, **full),
             full_batch_decay=rate(0.1, start=dict(arm="full_batch", at=third), **full, **decayed),
-            gradient_descent=plain | dict(steps=last, probes=dict(spectrum=10 * epoch if scale != "smoke" else epoch)),
+            gradient_descent=plain | dict(steps=last),
         )
     )
     return config
@@ -270,6 +228,8 @@ EXPERIMENTS = {
     "L6": rules,
     "L10": average,
     "L7_ps10": transfer_patterns,
+    "L11": levels.networks,
+    "L12": levels.plateaus,
     "L1": images.full_batch,
     "L2": images.sgd_decay,
     "L9": images.explained,
@@ -277,4 +237,4 @@ EXPERIMENTS = {
     "L7": images.transfer,
 }
 
-MEDIUM = {}  # experiment -> what makes its paper scale shorter, in place
+MEDIUM = medium.MEDIUM

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from lrjax.errors import check
 from lrjax.experiment.rundir.lanes import lane_config, recorded
 from lrjax.experiment.rundir.metrics import RunResult
+from lrjax.experiment.rundir.reading import derived
 from lrjax.plots.density import density_figure
 from lrjax.plots.drawing import (
     BLUE,
@@ -232,13 +233,16 @@ def figures(run: RunResult) -> list[Figure]:
 
 
 def _course(run: RunResult, lane: dict[str, Any], arrays: Mapping[str, Any], matrix: str) -> Course:
-    steps, rates = np.asarray(arrays["spectrum/step"]), arrays.get("step/learning_rate", ())
-    edges = {}
-    if len(rates):
+    steps = np.asarray(arrays["spectrum/step"])
+
+    def of_step(own: Mapping[str, Any]) -> Any:
         # The rate at step t leads from state t to t + 1; the last state has none of its own.
-        found = training_edge(
-            lane_config(run, lane).get("optimizer", {}), rates[np.minimum(steps, len(rates) - 1)], matrix
-        )
+        rates = np.asarray(own.get("step/learning_rate", ()))
+        return rates[np.minimum(steps, len(rates) - 1)] if len(rates) else rates
+
+    rates, edges = derived(arrays, "rates from each spectrum/step on", of_step), {}
+    if rates.size:
+        found = training_edge(lane_config(run, lane).get("optimizer", {}), rates, matrix)
         edges = {found.formula: found.values} if found else {}
     return Course(steps, arrays[f"spectrum/{matrix}_values"], label(run, lane), edges)
 

@@ -13,7 +13,7 @@ from lrjax.papers.lr_decay.observe import decays, matched, paired, ratio_of, sta
 from lrjax.report import write_report
 
 SPEC = "configs/lr_decay.py"
-EXPERIMENTS = ("L1", "L2", "L3", "L4", "L5", "L6", "L7", "L7_ps10", "L8", "L9", "L10")
+EXPERIMENTS = ("L1", "L2", "L3", "L4", "L5", "L6", "L7", "L7_ps10", "L8", "L9", "L10", "L11", "L12")
 
 
 def test_stages_end_at_the_measurement_made_before_the_first_lower_rate():

@@ -6,7 +6,17 @@ import lrjax
 from lrjax.experiment.loop.sweep import expand
 
 SPEC = "configs/lr_decay.py"
-DECIDABLE = ("L3", "L4", "L5", "L6", "L7_ps10", "L9", "L10")  # at small scale; the others are demonstrations there
+DECIDABLE = (
+    "L3",
+    "L4",
+    "L5",
+    "L6",
+    "L7_ps10",
+    "L9",
+    "L10",
+    "L11",
+    "L12",
+)  # at small scale; the others are demonstrations there
 
 
 def lanes_of(experiment, scale):
@@ -62,3 +72,23 @@ def test_gradient_descent_is_run_at_each_other_setting_of_its_optimizer():
 
 def test_mutual_information_is_estimated_on_all_test_images():
     assert {lane.config.data.num_test for lane in lanes_of("L9", "small")} == {None}
+
+
+@pytest.mark.parametrize("experiment", [*DECIDABLE, "L1", "L2", "L7", "L8"])
+def test_medium_scale_has_three_seeds_of_every_arm_and_fewer_steps_than_paper_scale(experiment):
+    seeds = {}
+    medium, paper = lanes_of(experiment, "medium"), lanes_of(experiment, "paper")
+    for lane in medium:
+        seeds.setdefault(lane.arm, set()).add(lane.config.seed)
+    assert set(map(len, seeds.values())) == {3}
+    assert sum(lane.config.steps for lane in medium) < sum(lane.config.steps for lane in paper)
+
+
+@pytest.mark.parametrize("experiment", ["L4", "L5"])
+def test_each_lane_of_the_instruments_has_ten_measurements(experiment):
+    for lane in lanes_of(experiment, "small"):
+        first = lane.origin.at if lane.origin else 0
+        assert (
+            lane.config.steps - first
+        ) // lane.config.probes.spectrum + first // lane.config.probes.spectrum + 1 >= 10
+        assert lane.config.probes.batch_sharpness == lane.config.probes.spectrum

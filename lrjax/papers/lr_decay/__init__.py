@@ -12,8 +12,9 @@ NOTE = (
     "Of the paper only the two abstracts could be read; sections and findings beyond them are as remembered, and none of its "
     "numbers is known, since its curves are plots. Placement, labels, sample counts and noise of PS10, rates, lengths and "
     "sizes of all runs are our choice. At small scale a residual MLP sees the six-vector of PS10, not a wide ResNet an image "
-    "of it. On PS10 simple patterns come first at every rate; in the setting of Li, Wei and Ma (experiment L8) it is a small "
-    "rate that learns the easy-to-generalise pattern first and suffers for it."
+    "of it; at medium and paper scale its images are 8 x 8 where the paper has 32 x 32: they are constant, so that padding "
+    "alone tells the sizes apart. On PS10 simple patterns come first at every rate; in the setting of Li, Wei and Ma "
+    "(experiment L8) it is a small rate that learns the easy-to-generalise pattern first and suffers for it."
 )
 
 # Claim -> the figure that shows it, for the links of a page.
@@ -31,6 +32,9 @@ SHOWN_IN = {
     "growing_batch_is_decay": "rules",
     "average_is_not_decay": "average",
     "average_is_in_the_valley": "valley",
+    "stages_across_networks": "networks",
+    "plateau_falls_with_rate": "plateaus",
+    "plateau_falls_with_complexity": "plateaus",
     "gradient_descent_gains_nothing": "training",
     "gap_before_and_after": "training",
     "loss_gap_before_and_after": "training",
@@ -39,21 +43,21 @@ SHOWN_IN = {
     "later_stages_transfer_less": "transfer",
     "last_stage_hurts_sketches": "transfer",
     "later_patterns_transfer_less": "transfer",
-    "noise_label_simple": "noisy_accuracy",
-    "noise_label_complex": "noisy_accuracy",
-    "noise_point_simple": "noisy_accuracy",
-    "noise_point_complex": "noisy_accuracy",
-    "noise_joint_simple": "noisy_accuracy",
-    "noise_joint_complex": "noisy_accuracy",
+    "noise_label_simple": "noisy_accuracy_label",
+    "noise_label_complex": "noisy_accuracy_label",
+    "noise_point_simple": "noisy_accuracy_point",
+    "noise_point_complex": "noisy_accuracy_point",
+    "noise_joint_simple": "noisy_accuracy_joint",
+    "noise_joint_complex": "noisy_accuracy_joint",
     "noise_label_memorised": "memorised_noise",
     "noise_label_matched": "memorised_noise",
-    "noise_label_stage_1": "memorised_noise",
+    "noise_label_stage_1": "noisy_accuracy_label",
     "noise_point_memorised": "memorised_noise",
     "noise_point_matched": "memorised_noise",
-    "noise_point_stage_1": "memorised_noise",
+    "noise_point_stage_1": "noisy_accuracy_point",
     "noise_joint_memorised": "memorised_noise",
     "noise_joint_matched": "memorised_noise",
-    "noise_joint_stage_1": "memorised_noise",
+    "noise_joint_stage_1": "noisy_accuracy_joint",
 }
 
 

@@ -10,6 +10,7 @@ from lrjax.papers.claim import claim_of
 from lrjax.papers.lr_decay import checks
 from lrjax.papers.lr_decay.cause_claims import CAUSE
 from lrjax.papers.lr_decay.image_claims import IMAGES
+from lrjax.papers.lr_decay.level_claims import LEVELS
 from lrjax.papers.lr_decay.noise_claims import NOISE
 from lrjax.papers.lr_decay.sources import PAPER, REMEMBERED, learned_patterns
 from lrjax.papers.premises import converged, last_of, of_arms, resolved, same_steps, seeds, unsaturated
@@ -97,4 +98,4 @@ _STAGES = [
         origin="ours",
     ),
 ]
-CLAIMS = [*_STAGES, *NOISE, *CAUSE, *IMAGES]
+CLAIMS = [*_STAGES, *NOISE, *CAUSE, *LEVELS, *IMAGES]

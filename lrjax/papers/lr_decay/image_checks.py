@@ -1,12 +1,14 @@
 """Checks behind the claims on images (L1, L2, L8, L9): run files -> finding."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lrjax.experiment.rundir.lanes import Arrays, Lanes, end, lanes
 from lrjax.experiment.rundir.metrics import RunResult
+from lrjax.experiment.rundir.reading import Recorded, derived
 from lrjax.papers.claim import Finding, NotMeasured
 from lrjax.papers.lr_decay.checks import ABOUT, gaps
 from lrjax.papers.lr_decay.conditions import both
@@ -21,8 +23,8 @@ LAST_STEPS = 5  # over which a loss at the end is averaged
 LOSS_MARGIN = float(np.log(1.1))  # a tenth: what two curves on an axis of decades are seen to differ by
 
 
-def _pairs(run: RunResult) -> dict[str, tuple[Lanes, Lanes]]:
-    """Each decayed arm with the undecayed one that it goes on with, by seed."""
+def decayed_pairs(run: RunResult) -> dict[str, tuple[Lanes, Lanes]]:
+    """In words -> each decayed arm with the undecayed one that it goes on with, by seed."""
     arms = sorted({lane["arm"] for lane in run.lanes if "decay_" in lane["arm"]})
     if len(arms) < FEWEST_DECAYS:
         raise NotMeasured(f"this run has {len(arms)} decayed arms; decay at {FEWEST_DECAYS} steps or more is compared")
@@ -32,25 +34,31 @@ def _pairs(run: RunResult) -> dict[str, tuple[Lanes, Lanes]]:
         setting = arm.split("decay_")[0]
         decayed, control = paired(own, lanes(run, f"{setting}constant"))
         words = f"{setting.replace('_', ' ')}decay at step {own[0][0]['start']['at']}"
+        if words in found:  # two decays at one step, by different factors
+            words += f" by {own[0][0]['config']['schedule.factor']:g}"
         found[words] = decayed, control
     return found
 
 
 def every_pair(run: RunResult) -> Lanes:
     """The `Selector` of all decayed lanes and of the undecayed ones that they go on with."""
-    pairs = _pairs(run).values()
+    pairs = decayed_pairs(run).values()
     found = {lane["lane"]: (lane, arrays) for both_of in pairs for own in both_of for lane, arrays in own}
     return list(found.values())
 
 
 def final_log_loss(found: Lanes) -> NDArray[np.float64]:
     """Logarithm of the training loss, averaged over the last steps, by lane."""
-    return np.log([np.mean(np.asarray(arrays[LOSS], np.float64)[-LAST_STEPS:]) for _, arrays in found])
+
+    def late(own: Arrays) -> float:
+        return float(np.mean(np.asarray(own[LOSS], np.float64)[-LAST_STEPS:]))
+
+    return np.log([derived(arrays, f"mean of the last {LAST_STEPS} {LOSS}", late) for _, arrays in found])
 
 
 def accuracy_gains(run: RunResult) -> dict[str, NDArray[np.float64]]:
     """Test accuracy at the end of each decayed arm minus that of the undecayed one, by seed."""
-    return {words: end(own, TEST) - end(control, TEST) for words, (own, control) in _pairs(run).items()}
+    return {words: end(own, TEST) - end(control, TEST) for words, (own, control) in decayed_pairs(run).items()}
 
 
 def least_sure(gains: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:
@@ -66,7 +74,7 @@ def least_sure(gains: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:
 def stopping_is_training(run: RunResult) -> bool:
     """Whether the undecayed run, stopped where others decay, passes the check of test accuracy: it must not."""
     stopped = []
-    for own, control in _pairs(run).values():
+    for own, control in decayed_pairs(run).values():
         stopped.append(at_step(control, TEST, own[0][0]["start"]["at"]) - end(control, TEST))
     return within(*stopped, margin=ABOUT) == "supported"
 
@@ -74,7 +82,9 @@ def stopping_is_training(run: RunResult) -> bool:
 def full_batch(run: RunResult) -> Finding:
     """Test accuracy and training loss at the end of full-batch runs, decayed at several steps, against never."""
     gains = accuracy_gains(run)
-    losses = {words: final_log_loss(own) - final_log_loss(control) for words, (own, control) in _pairs(run).items()}
+    losses = {
+        words: final_log_loss(own) - final_log_loss(control) for words, (own, control) in decayed_pairs(run).items()
+    }
     word = both(within(*gains.values(), margin=ABOUT), within(*losses.values(), margin=LOSS_MARGIN))
     text = (f"{words}: accuracy {mean_of(gains[words])}, log of the loss {mean_of(losses[words])}" for words in gains)
     return Finding(word, "decayed minus undecayed, " + "; ".join(text))
@@ -82,23 +92,39 @@ def full_batch(run: RunResult) -> Finding:
 
 def accuracy_gap(run: RunResult) -> Finding:
     """The gap in test accuracy at each decay of SGD, against the run that was never decayed."""
-    return gaps(_pairs(run), TEST)
+    return gaps(decayed_pairs(run), TEST)
+
+
+class _Beside(Recorded):
+    """A lane's arrays, and some that were made of them."""
+
+    def __init__(self, arrays: Arrays, made: Arrays):
+        super().__init__(arrays)
+        self._made = made
+
+    def __getitem__(self, name: str) -> Any:
+        return self._made[name] if name in self._made else super().__getitem__(name)
 
 
 def _smoothed(found: Lanes) -> Lanes:
     """Lanes with "smooth/gain": minus the logarithm of the loss, averaged between measurements of accuracy."""
+
+    def between(own: Arrays) -> NDArray[np.float64]:
+        edges = np.unique([0, *own["accuracy/step"]]).astype(int)
+        loss = np.asarray(own[LOSS], np.float64)
+        means = [np.mean(loss[first:last]) for first, last in zip(edges, edges[1:], strict=False)]
+        return np.array([edges[1:], -np.log(means)])
+
     smooth = []
     for lane, arrays in found:
-        edges = np.unique(np.concatenate([[0], np.asarray(arrays["accuracy/step"])])).astype(int)
-        loss = np.asarray(arrays[LOSS], np.float64)
-        means = [np.mean(loss[first:last]) for first, last in zip(edges, edges[1:], strict=False)]
-        smooth.append((lane, dict(arrays) | {"smooth/step": edges[1:], "smooth/gain": -np.log(means)}))
+        steps, gain = derived(arrays, f"minus log of the mean {LOSS} between measurements of accuracy", between)
+        smooth.append((lane, _Beside(arrays, {"smooth/step": steps, "smooth/gain": gain})))
     return smooth
 
 
 def loss_gap(run: RunResult) -> Finding:
     """The gap in the smoothed training loss at each decay of SGD, against the run that was never decayed."""
-    pairs = {words: (_smoothed(own), _smoothed(control)) for words, (own, control) in _pairs(run).items()}
+    pairs = {words: (_smoothed(own), _smoothed(control)) for words, (own, control) in decayed_pairs(run).items()}
     found = gaps(pairs, "smooth/gain")
     return Finding(found.verdict, f"minus log of the smoothed training loss, {found.measured}")
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lrjax.experiment.rundir.lanes import Lanes
+from lrjax.experiment.rundir.reading import derived
 from lrjax.papers.claim import NotMeasured
 
 
@@ -57,8 +58,12 @@ def decays(arrays: Mapping[str, Any]) -> list[int]:
         >>> decays({"step/learning_rate": np.array([1.0, 1.0, 0.1, 0.1, 0.01])})
         [2, 4]
     """
-    rates = np.asarray(arrays["step/learning_rate"])
-    return (np.flatnonzero(rates[1:] < rates[:-1] * (1 - 1e-6)) + 1).tolist()
+
+    def fall(own: Mapping[str, Any]) -> NDArray[np.int64]:
+        rates = np.asarray(own["step/learning_rate"])
+        return np.flatnonzero(rates[1:] < rates[:-1] * (1 - 1e-6)) + 1
+
+    return derived(arrays, "steps at which step/learning_rate falls", fall).tolist()
 
 
 class Stage(NamedTuple):

@@ -7,6 +7,7 @@ PS10 where there are such; those of images, of transfer and of curvature are ass
 
 from lrjax.papers.lr_decay.synthetic_causes import CAUSES
 from lrjax.papers.lr_decay.synthetic_images import IMAGES
+from lrjax.papers.lr_decay.synthetic_levels import LEVELS
 from lrjax.papers.lr_decay.synthetic_patterns import NOISE, STAGES
 
-SYNTHETIC = {**STAGES, **NOISE, **CAUSES, **IMAGES}
+SYNTHETIC = {**STAGES, **NOISE, **CAUSES, **LEVELS, **IMAGES}
