@@ -57,8 +57,9 @@ def texts(scale: str) -> Config:
     if scale == "smoke":
         config.data.update(vocabulary=200, length=12)
         config.model.update(vocabulary=200, embedding=4, width=4)
-    every = dict(break_even=100, predictions=50)
-    return rates(config, scale, (1.0, 1200, every), (0.1, 1800, dict(break_even=150, predictions=50)))
+    large, small = dict(break_even=150, predictions=50), dict(break_even=400, predictions=100)
+    config = rates(config, scale, (1.0, 3000, large), (0.1, 8000, small))
+    return on_images.smaller(config, width=32) if scale == "small" else config
 
 
 def perceptron(scale: str) -> Config:
@@ -76,8 +77,9 @@ def perceptron(scale: str) -> Config:
         config.log_every = 4
         config.sweep = group(dict(optimizer=dict(learning_rate=(0.3, 0.1, 0.03, 0.01)), seed=SEEDS[scale]))
         return config
-    large = dict(break_even="20 until 100, 100", predictions=50)
-    return rates(config, scale, (0.1, 2000, large), (0.01, 6000, dict(break_even=250, predictions=50)))
+    large, small = dict(break_even=200, predictions=100), dict(break_even=600, predictions=300)
+    config = rates(config, scale, (0.1, 4000, large), (0.01, 12_000, small))
+    return on_images.smaller(config, width=0) if scale == "small" else config
 
 
 def image_folder(source: str, size: int, num_classes: int, full: tuple[int, int]) -> Config:

@@ -12,8 +12,9 @@ from lrjax.papers.break_even.recorded import (
     accuracy_at,
     crossing,
     curve,
+    distance_to,
     mark_of,
-    points_of,
+    point_steps,
     sizes,
     stability_of,
 )
@@ -155,23 +156,23 @@ def parting(run: RunResult) -> Finding:
     lanes = by_rate(run)
     rates = sorted({rate_of(lane) for lane, _ in lanes})
     control = {
-        (rate_of(lane), lane["seed"]): arrays for lane, arrays in trained(run) if lane["arm"].startswith(CONTROL)
+        (rate_of(lane), lane["seed"]): (arrays, lane["lane"])
+        for lane, arrays in trained(run)
+        if lane["arm"].startswith(CONTROL)
     }
-    own = {(rate_of(lane), lane["seed"]): arrays for lane, arrays in lanes}
+    own = {(rate_of(lane), lane["seed"]): (arrays, lane["lane"]) for lane, arrays in lanes}
     more, told = [], []
     for small, large in zip(rates, rates[1:], strict=False):
         gains = []
         for seed in sorted(s for rate, s in control if rate == small and (large, s) in own):
-            arrays, other = own[small, seed], own[large, seed]
-            steps, points = points_of(arrays)
-            above = np.interp(steps, *curve(arrays, "lambda_k1_raw")) > maximum(other, "lambda_k1_raw").smoothed
+            arrays, other = own[small, seed][0], own[large, seed]
+            noise = np.interp(point_steps(arrays), *curve(arrays, "lambda_k1_raw"))
+            above = noise > maximum(other[0], "lambda_k1_raw").smoothed
             if not above.any() or above.all():
                 raise NotMeasured(
                     f"lambda_K of eta {small:g} is {'always' if above.any() else 'never'} above that maximum"
                 )
-            far, near = (
-                detectors.distances(points, points_of(a)[1]).min(axis=1) + 1e-12 for a in (other, control[small, seed])
-            )
+            far, near = (distance_to(arrays, *a) + 1e-12 for a in (other, control[small, seed]))
             gains.append(_growth(far, above) - _growth(near, above))
         if gains:
             more.append(gains)
