@@ -25,8 +25,9 @@ class Curve(NamedTuple):
     values: Series
 
 
-def curve(arrays: Mapping[str, Any], name: str) -> Curve:
-    """A number of the probes break_even, noise and spectrum, or "<probe>/<name>", where it is finite.
+def curve(arrays: Mapping[str, Any], name: str, infinite: bool = False) -> Curve:
+    """A number of the probes break_even, noise and spectrum, or "<probe>/<name>", where it is finite, or with `infinite`
+    where it is a number.
 
     Raises:
         NotMeasured: no probe recorded it.
@@ -40,7 +41,7 @@ def curve(arrays: Mapping[str, Any], name: str) -> Curve:
         if len(arrays.get(full, ())):
             values = np.asarray(arrays[full], np.float64)
             steps = np.asarray(arrays[f"{full.split('/')[0]}/step"], np.float64)[: len(values)]
-            known = np.isfinite(values)
+            known = ~np.isnan(values) if infinite else np.isfinite(values)
             return Curve(steps[known], values[known])
     raise NotMeasured(f"{name} was not recorded: its probe was off")
 
@@ -149,7 +150,7 @@ def direct(run: RunResult, lane: dict[str, Any], arrays: Mapping[str, Any]) -> D
 def points_of(arrays: Mapping[str, Any]) -> tuple[Series, Series]:
     """Steps and predictions [T, n] of a lane, where they are finite; in a check or figure only within `derived`."""
     found = arrays.get("predictions/probabilities", np.zeros(0))
-    points = np.asarray(found, np.float64).reshape(len(found), -1)
+    points = np.asarray(found, np.float64).reshape(len(found), -1 if len(found) else 0)
     known = np.isfinite(points).all(axis=1)
     return np.asarray(arrays.get("predictions/step", np.zeros(0)), np.float64)[: len(points)][known], points[known]
 

@@ -68,8 +68,8 @@ def trajectory(run: RunResult) -> Figure | None:
     found = _distance(axes[2, 0], run, lanes)
     legend_below(fig, 3)
     caption = (
-        f"Predictions on test images, both runs together, embedded by {method}; colour: lambda_K (top) and training accuracy "
-        f"(middle). {found}"
+        f"Predictions on test images, the lanes of the first seed together, embedded by {method}; colour: lambda_K (top) and "
+        f"training accuracy (middle). {found}"
     )
     return Figure("trajectory", "Where the runs go", caption, fig)
 
