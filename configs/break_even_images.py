@@ -163,7 +163,10 @@ def early_phase(scale: str) -> Config:
     # The small network starts at lambda_H of 10 to 20, where 0.2 is beyond the edge; these break even early, and apart.
     config = rates(config, scale, (0.05, 900, large), (0.02, 1800, small))
     config.probes.update(dict(batch_sharpness=4, fisher_trace=4, hessian_trace="end") if scale == "smoke" else {})
-    return smaller(config) if scale == "small" else config
+    if scale == "small":
+        config = smaller(config)
+        config.spectra.examples = 512  # what is asked of H beside K
+    return config
 
 
 def switched(scale: str) -> Config:
@@ -205,15 +208,15 @@ def residual(scale: str) -> Config:
     config = images(scale)
     depth, width = {"smoke": (8, 4), "small": (14, 8), "paper": (32, 16)}[scale]
     config.model = group(dict(name="resnet32", depth=depth, width=width, norm="none", activation="pre"))
-    large, small = dict(break_even=150), dict(break_even=350)
-    config = rates(config, scale, (0.1, 3000, large), (0.01, 7000, small))
+    large, small = dict(break_even=200), dict(break_even=400)
+    config = rates(config, scale, (0.1, 3000, large), (0.01, 6000, small))
     return smaller(config, width=8) if scale == "small" else config
 
 
 def batch_norm(scale: str) -> Config:
     """E6: SimpleCNN-BN at four rates, and SimpleCNN at 0.01 and at 1.0, where it diverges."""
     config = images(scale)
-    every = {"smoke": 4, "small": 140, "paper": OFTEN}[scale]
+    every = {"smoke": 4, "small": 210, "paper": OFTEN}[scale]
     config.probes = group(dict(break_even=every))
     config.steps = 2100 if scale == "small" else config.steps
     with_norm = dict(model=dict(norm="batch"), sweep=dict(optimizer=dict(learning_rate=(0.001, 0.01, 0.1, 1.0))))
@@ -232,8 +235,8 @@ def momentum(scale: str) -> Config:
     config.optimizer.learning_rate = 0.01
     if scale == "small":
         arms = {}
-        for name, beta, steps in (("no", 0.0, 8000), ("half", 0.5, 6000), ("heavy", 0.9, 4000)):
-            probes = dict(break_even=steps // 20, predictions=steps // 50)
+        for name, beta, steps in (("no", 0.0, 8000), ("half", 0.5, 4800), ("heavy", 0.9, 4000)):
+            probes = dict(break_even=steps // 16, predictions=steps // 40)
             arms[f"{name}_momentum"] = dict(steps=steps, probes=probes, sweep=dict(optimizer=dict(momentum=(beta,))))
         config.arms = group(arms)
         return smaller(config)

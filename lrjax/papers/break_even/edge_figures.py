@@ -148,7 +148,7 @@ def alignment(run: RunResult) -> Figure | None:
     legend_below(fig, 2)
     caption = (
         "Assumption 2 says that the top eigenvectors of H and K are one (above: 1) and their eigenvalues proportional (below: "
-        f"the slope of the grey lines). Above, {SEEDS}; noise of the batches lowers it. Dotted lines, and filled circles below: "
+        f"the slope of the grey lines). Above, {SEEDS}; noise of the batches lowers it. Dotted lines, filled circles: "
         "up to the peak of the smoothed largest eigenvalue of H, which is judged."
     )
     return Figure("alignment", "Are H and K aligned?", caption, fig)

@@ -79,7 +79,9 @@ def accuracy_at(arrays: Mapping[str, Any], step: float | None) -> float | None:
     low, high = max(0, int(step) - 25), int(step) + 25
     if entries(arrays, "step/accuracy") <= low:
         return None
-    return float(derived(arrays, f"mean of step/accuracy {low}:{high}", lambda own: own["step/accuracy"][low:high].mean()))
+    return float(
+        derived(arrays, f"mean of step/accuracy {low}:{high}", lambda own: own["step/accuracy"][low:high].mean())
+    )
 
 
 def crossing(arrays: Mapping[str, Any], accuracy: float) -> Detection:

@@ -21,7 +21,10 @@ from lrjax.plots.drawing import GREY, Figure, canvas, legend_below, plain_log
 K, H, RATIO = r"$\lambda_K^1$", r"$\lambda_H^1$", r"$\mathrm{Tr}(K)/\lambda_K^1$"
 AT_EQUAL_ACCURACY = ("E1", "E3", "E3_full")  # experiments whose lambda_K is compared at equal training accuracy
 # eta -> the paper's maxima of lambda_K and of Tr(K) / lambda_K
-PAPER = {0.1: {"lambda_k1_raw": 0.87, "trace_over_lambda": 14.29}, 0.01: {"lambda_k1_raw": 3.01, "trace_over_lambda": 10.69}}
+PAPER = {
+    0.1: {"lambda_k1_raw": 0.87, "trace_over_lambda": 14.29},
+    0.01: {"lambda_k1_raw": 3.01, "trace_over_lambda": 10.69},
+}
 
 
 def early_phase(run: RunResult) -> Figure | None:
@@ -165,7 +168,7 @@ def batch_norm(run: RunResult) -> Figure | None:
     legend_below(fig, 2)
     caption = (
         "With and without BatchNorm: how much of a batch gradient lies in the top five eigenvectors of K (1: all of it), the "
-        f"top eigenvalues of H and K, the scales of the last BatchNorm layer, and the conditioning of K: {SEEDS}. Triangles: the "
-        "maximum of each seed after smoothing, which is judged."
+        f"top eigenvalues of H and K, the scales of the last BatchNorm layer, and the conditioning of K: {SEEDS}. Triangles: "
+        "the maximum of each seed after smoothing, which is judged."
     )
     return Figure("batch_norm", "BatchNorm and the learning rate", caption, fig)

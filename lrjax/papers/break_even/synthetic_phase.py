@@ -25,7 +25,9 @@ Lane = dict[str, Any]
 Arrays = dict[str, np.ndarray]
 
 
-def _runs(experiment: str, arrays_of: Callable[[Lane, float, np.random.Generator], Arrays]) -> Draw:
+def runs_of(experiment: str, arrays_of: Callable[[Lane, float, np.random.Generator], Arrays]) -> Draw:
+    """Runs of an experiment whose lanes have series of their own, from (lane, effect, generator), beside plain ones."""
+
     def draw(effect: float, generator: np.random.Generator) -> RunResult:
         run = blank("break_even", experiment, sweep__seed=SEEDS)
         return filled(run, lambda lane: lane_arrays(lane, generator, arrays_of(lane, effect, generator)))
@@ -33,7 +35,8 @@ def _runs(experiment: str, arrays_of: Callable[[Lane, float, np.random.Generator
     return draw
 
 
-def _broken(draw: Draw, **ways: Callable[[Lane, Arrays], Any]) -> dict[str, Callable]:
+def broken_ways(draw: Draw, **ways: Callable[[Lane, Arrays], Any]) -> dict[str, Callable]:
+    """One seed, and for each premise in `ways` the change of a lane's arrays that breaks it."""
     made = {name: lambda generator, way=way: changed(draw(1.0, generator), way) for name, way in ways.items()}
     return {"seeds(3)": lambda generator: one_seed(draw(1.0, generator)), **made}
 
@@ -67,7 +70,8 @@ def _correlated(lane: Lane, effect: float, generator: np.random.Generator) -> Ar
     return {"break_even/lambda_k1_raw": noise, "break_even/lambda_h1": 1 + hill(1.0, 0.9, 0.5)}
 
 
-def _few(lane: Lane, arrays: Arrays) -> None:
+def few(lane: Lane, arrays: Arrays) -> None:
+    """lambda_H peaks before ten measurements."""
     arrays["break_even/lambda_h1"] = 1 + hill(1.0, 0.2)
 
 
@@ -153,9 +157,9 @@ def _misplaced(lane: Lane, arrays: Arrays) -> None:
 
 
 def _causal(name: str) -> Synthetic:
-    draw = _runs("E10", _switched(name))
+    draw = runs_of("E10", _switched(name))
     words = "nine tenths kept of a ratio of 4, seeds 0.05 apart in its logarithm"
-    return Synthetic(draw, words, _broken(draw, placed=_misplaced, **{f"apart({name})": _same(name)}))
+    return Synthetic(draw, words, broken_ways(draw, placed=_misplaced, **{f"apart({name})": _same(name)}))
 
 
 def _with_maxima(draw: Draw, words: str, **ways: Callable) -> Synthetic:
@@ -164,25 +168,25 @@ def _with_maxima(draw: Draw, words: str, **ways: Callable) -> Synthetic:
         "matched(measurements, L, M)": lambda generator: uneven(draw(1.0, generator)),
         f"peaked({name})": lambda generator: late(draw(1.0, generator), name),
     }
-    return Synthetic(draw, words, {**_broken(draw, **ways), **more})
+    return Synthetic(draw, words, {**broken_ways(draw, **ways), **more})
 
 
-_PEAK, _GROWTH = _runs("E3", _peak), _runs("E3", _correlated)
-_ORDER, _HOVERS, _STRETCH = _runs("E3", _order), _runs("E3", _hovers), _runs("E2", _stretch)
-_PARTING = _runs("E1", _parting)
+_PEAK, _GROWTH = runs_of("E3", _peak), runs_of("E3", _correlated)
+_ORDER, _HOVERS, _STRETCH = runs_of("E3", _order), runs_of("E3", _hovers), runs_of("E2", _stretch)
+_PARTING = runs_of("E1", _parting)
 SYNTHETIC: dict[str, Synthetic] = {
     "peak_accuracy": _with_maxima(_PEAK, "a peak at the mark, seeds half an epoch apart", passes=_untrained),
-    "correlated_growth": Synthetic(_GROWTH, "a rise of e^2 with noise of 0.3", _broken(_GROWTH, sampled=_few)),
+    "correlated_growth": Synthetic(_GROWTH, "a rise of e^2 with noise of 0.3", broken_ways(_GROWTH, sampled=few)),
     "break_even_order": Synthetic(
         _ORDER,
         "steps and lambda_H that differ by a factor of 4, seeds 0.15 apart in the logarithm",
-        _broken(_ORDER, breaks_even=_starts_above),
+        broken_ways(_ORDER, breaks_even=_starts_above),
     ),
     "stays_at_break_even": Synthetic(
-        _HOVERS, "a median of 1.1, seeds 0.05 apart", _broken(_HOVERS, breaks_even=_starts_above)
+        _HOVERS, "a median of 1.1, seeds 0.05 apart", broken_ways(_HOVERS, breaks_even=_starts_above)
     ),
     "step_stretch": Synthetic(
-        _STRETCH, "alpha* of 2, seeds 0.1 apart in its logarithm", _broken(_STRETCH, breaks_even=_starts_above)
+        _STRETCH, "alpha* of 2, seeds 0.1 apart in its logarithm", broken_ways(_STRETCH, breaks_even=_starts_above)
     ),
     "parting": Synthetic(
         _PARTING,

@@ -39,6 +39,7 @@ def lane_arrays(
         "break_even/lambda_star_over_lambda": hill(0.1),
         "break_even/train_accuracy": np.linspace(0.1, 0.95, MEASUREMENTS),
         "break_even/hessian_residuals": np.full((MEASUREMENTS, 1), 0.001),
+        "break_even/trace_h_over_lambda": hill(3.0),
     }
     noisy = {
         name: values * np.exp(generator.normal(0, ROUGH, len(values)))
