@@ -77,8 +77,8 @@ def perceptron(scale: str) -> Config:
         config.log_every = 4
         config.sweep = group(dict(optimizer=dict(learning_rate=(0.3, 0.1, 0.03, 0.01)), seed=SEEDS[scale]))
         return config
-    large, small = dict(break_even=200, predictions=100), dict(break_even=600, predictions=300)
-    config = rates(config, scale, (0.1, 4000, large), (0.01, 12_000, small))
+    large, small = dict(break_even=400, predictions=200), dict(break_even=1200, predictions=600)
+    config = rates(config, scale, (0.1, 8000, large), (0.01, 24_000, small))
     return on_images.smaller(config, width=0) if scale == "small" else config
 
 

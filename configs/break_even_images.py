@@ -137,8 +137,8 @@ def trajectories(scale: str) -> Config:
         config.arms = group(dict(rate=rates_of, again=again))
         config.sweep = group(dict(seed=SEEDS[scale]))
         return config
-    large, small = dict(break_even=50, predictions=20), dict(break_even=150, predictions=60)
-    config = rates(config, scale, (0.1, 1000, large), (0.01, 3000, small))  # up to two thirds of the training set
+    large, small = dict(break_even=60, predictions=30), dict(break_even=150, predictions=60)
+    config = rates(config, scale, (0.1, 1200, large), (0.01, 3000, small))  # up to two thirds of the training set
     # The same rate in another order of batches: how far two trajectories part anyway.
     config.arms.again = group(config.arms.small_rate.to_dict() | dict(order="iid"))
     return smaller(config) if scale == "small" else config
