@@ -26,6 +26,7 @@ E10 | does the early rate decide later curvatures? it is switched before and aft
 from ml_collections.config_dict import placeholder
 
 from . import break_even_images as on_images
+from . import break_even_medium as on_medium
 from .break_even_images import SEEDS, images, rates
 from .common import Config, group
 
@@ -164,4 +165,4 @@ EXPERIMENTS = {
     "E10": on_images.switched,
 }
 
-MEDIUM = {}  # experiment -> what makes its paper scale shorter, in place
+MEDIUM = on_medium.MEDIUM

@@ -151,7 +151,7 @@ def early_phase(scale: str) -> Config:
     if scale == "paper":
         with config.ignore_type():
             config.update(steps="20 epochs", augment="none")
-        config.spectra.update(k=1, max_steps=6, examples=512)
+        config.spectra.update(k=1, max_steps=6)
         often = "60 until 2 epochs, 1 epochs"
         late = dict(predictions=390, accuracy=390, hessian_trace="10 epochs")
         config.probes = group(
@@ -257,5 +257,8 @@ def estimator(scale: str) -> Config:
     config.spectra.noise_grid = (*pairs, (100, 128), (400, 32), (400, 128))[: None if scale == "paper" else len(pairs)]
     config.spectra.noise_grid = tuple(pair for pair in config.spectra.noise_grid if pair[0] * pair[1] <= 50_000)
     config.probes = group(dict(noise_grid=100 if scale == "small" else 390))
-    config.steps = 2000 if scale == "small" else config.steps
-    return smaller(config) if scale == "small" else config
+    if scale == "small":
+        config.steps = 2000
+        return smaller(config)
+    config.sweep = group(dict(seed=SEEDS[scale]))
+    return config
