@@ -58,9 +58,9 @@ def texts(scale: str) -> Config:
     if scale == "smoke":
         config.data.update(vocabulary=200, length=12)
         config.model.update(vocabulary=200, embedding=4, width=4)
-    large, small = dict(break_even=150, predictions=50), dict(break_even=400, predictions=100)
-    config = rates(config, scale, (1.0, 3000, large), (0.1, 8000, small))
-    return on_images.smaller(config, width=32) if scale == "small" else config
+    large, small = dict(break_even=200, predictions=80), dict(break_even=500, predictions=200)
+    config = rates(config, scale, (1.0, 3200, large), (0.1, 8000, small))
+    return on_images.quicker(config, width=32) if scale == "small" else config
 
 
 def perceptron(scale: str) -> Config:
@@ -80,7 +80,7 @@ def perceptron(scale: str) -> Config:
         return config
     large, small = dict(break_even=400, predictions=200), dict(break_even=1200, predictions=600)
     config = rates(config, scale, (0.1, 8000, large), (0.01, 24_000, small))
-    return on_images.smaller(config, width=0) if scale == "small" else config
+    return on_images.quicker(config, width=0) if scale == "small" else config
 
 
 def image_folder(source: str, size: int, num_classes: int, full: tuple[int, int]) -> Config:
