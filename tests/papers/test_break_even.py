@@ -112,7 +112,7 @@ def test_one_seed_decides_nothing():
 def test_curvature_by_a_lanczos_that_was_stopped_early_decides_nothing():
     run = conjectures(0.87, 3.01)
     for arrays in run.arrays:
-        arrays["break_even/hessian_residuals"] = np.full((STEPS.size, 1), 0.5)
+        arrays["break_even/hessian_residuals"] = 0.2 * arrays["break_even/lambda_h1"][:, None]
     assert verdicts(run)["conjecture_1_rate_hessian"] == "not judged"
     assert verdicts(run)["conjecture_1_rate"] == "supported"
 

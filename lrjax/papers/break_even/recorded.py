@@ -180,7 +180,8 @@ def distance_to(arrays: Mapping[str, Any], other: Mapping[str, Any], number: int
     Raises:
         NotMeasured: one of them has no predictions.
     """
-    point_steps(arrays), point_steps(other)
+    for each in (arrays, other):
+        point_steps(each)
     name = f"distance of predictions to those of lane {number}"
     return derived(arrays, name, lambda own: detectors.distances(points_of(own)[1], points_of(other)[1]).min(axis=1))
 
