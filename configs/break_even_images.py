@@ -242,11 +242,13 @@ def momentum(scale: str) -> Config:
     config.optimizer.learning_rate = 0.01
     if scale == "small":
         arms = {}
-        for name, beta, steps in (("no", 0.0, 8000), ("half", 0.5, 4800), ("heavy", 0.9, 4000)):
+        for name, beta, steps in (("no", 0.0, 6400), ("half", 0.5, 4800), ("heavy", 0.9, 4000)):
             probes = dict(break_even=steps // 16, predictions=steps // 40)
             arms[f"{name}_momentum"] = dict(steps=steps, probes=probes, sweep=dict(optimizer=dict(momentum=(beta,))))
         config.arms = group(arms)
-        return quicker(config)
+        config = quicker(config)
+        config.batch_size = 64  # as in E3
+        return config
     config.sweep = group(dict(optimizer=dict(momentum=(0.0, 0.5, 0.9))))
     if scale == "paper":
         config.sweep.seed = SEEDS[scale]
@@ -265,7 +267,7 @@ def estimator(scale: str) -> Config:
     config.spectra.noise_grid = tuple(pair for pair in config.spectra.noise_grid if pair[0] * pair[1] <= 50_000)
     config.probes = group(dict(noise_grid=300 if scale == "small" else 390))
     if scale == "small":
-        config.steps = 4200
+        config.steps = 3000
         return smaller(config)
     config.sweep = group(dict(seed=SEEDS[scale]))
     return config
