@@ -41,9 +41,16 @@ def broken_ways(draw: Draw, **ways: Callable[[Lane, Arrays], Any]) -> dict[str, 
     return {"seeds(3)": lambda generator: one_seed(draw(1.0, generator)), **made}
 
 
+def _sizes_of_e3() -> tuple[int, int]:
+    """Training examples and batch size of E3, with which its synthetic runs are read."""
+    config = blank("break_even", "E3", sweep__seed=SEEDS).config
+    return int(config["data"]["num_train"]), int(config["batch_size"])
+
+
 def _peak(lane: Lane, effect: float, generator: np.random.Generator) -> Arrays:
     """Peaks at the marked accuracy (effect 1), at the margin (0), or three times as far (-1)."""
-    epochs = lane["steps"] / 125
+    num_examples, batch_size = _sizes_of_e3()
+    epochs = lane["steps"] / (num_examples // batch_size)
     passed = (0.6 - 0.1) / 0.85  # where accuracy, a line from 0.1 to 0.95, passes the mark
     away = PEAK_EPOCHS * {1.0: 0.0, 0.0: 1.0, -1.0: 3.0}[effect] + generator.normal(0, 0.5)
     at = passed - away / epochs  # before the mark, since no peak may lie near the end
@@ -88,7 +95,7 @@ def _order(lane: Lane, effect: float, generator: np.random.Generator) -> Arrays:
     side = effect * (1 if lane["learning_rate"] < 0.05 else -1)
     step, sharpness = (c * 2.0**side * np.exp(generator.normal(0, SPREAD)) for c in (300.0, 6.0))
     rate = lane["learning_rate"]
-    edge = np.sqrt((1 - (1 - rate * sharpness) ** 2) / sampling_factor(32, 4000)) / rate
+    edge = np.sqrt((1 - (1 - rate * sharpness) ** 2) / sampling_factor(*_sizes_of_e3()[::-1])) / rate
     spread = edge * np.interp(PLACES * lane["steps"], [0, step, 2 * step], [0.5, 1.0, 1.5])
     return {"break_even/lambda_h1": np.full(MEASUREMENTS, sharpness), "break_even/curvature_std": spread}
 
