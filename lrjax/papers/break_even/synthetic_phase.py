@@ -55,7 +55,10 @@ def _peak(lane: Lane, effect: float, generator: np.random.Generator) -> Arrays:
     away = PEAK_EPOCHS * {1.0: 0.0, 0.0: 1.0, -1.0: 3.0}[effect] + generator.normal(0, 0.5)
     at = passed - away / epochs  # before the mark, since no peak may lie near the end
     fine = np.linspace(0, 1, 401)  # often enough that the place is not rounded
-    noise = np.interp(fine, [0, max(at, 0.01), 1], [0.05, 1.0, 0.2])
+    at = max(at, 0.02)
+    noise = np.interp(
+        fine, [0, at - min(0.1, at / 2), at, at + 0.1, 1], [0.05, 0.3, 1.0, 0.3, 0.2]
+    )  # noise moves no peak
     steps = np.round(fine * lane["steps"]).astype(int)
     rest = {name: np.interp(fine, PLACES, values) for name, values in _plain(lane, generator).items()}
     return rest | {"break_even/lambda_k1_raw": noise, "break_even/step": steps}
