@@ -57,7 +57,7 @@ def _peak(lane: Lane, effect: float, generator: np.random.Generator) -> Arrays:
     fine = np.linspace(0, 1, 401)  # often enough that the place is not rounded
     at = max(at, 0.02)
     noise = np.interp(
-        fine, [0, at - min(0.1, at / 2), at, at + 0.1, 1], [0.05, 0.3, 1.0, 0.3, 0.2]
+        fine, [0, at - min(0.03, at / 2), at, at + 0.03, 1], [0.05, 0.3, 1.0, 0.3, 0.2]
     )  # noise moves no peak
     steps = np.round(fine * lane["steps"]).astype(int)
     rest = {name: np.interp(fine, PLACES, values) for name, values in _plain(lane, generator).items()}
