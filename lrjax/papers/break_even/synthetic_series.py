@@ -44,7 +44,7 @@ def lane_arrays(
     noisy = {
         name: values * np.exp(generator.normal(0, ROUGH, len(values)))
         for name, values in own.items()
-        if name.startswith("break_even/") and name != "break_even/train_accuracy"
+        if name.startswith("break_even/") and name not in ("break_even/train_accuracy", "break_even/step")
     }
     steady = {"break_even/step": steps, "step/learning_rate": np.full(lane["steps"], lane["learning_rate"])}
     return base | steady | own | noisy
