@@ -7,25 +7,26 @@ Tr(K) / lambda_K 14.29 against 10.69.
 
 Run:    python -m lrjax.main --config=configs/break_even.py[:EXPERIMENT][,scale=smoke|small|medium|paper]
 
-experiment | claim | scales | run time (small, two CPU cores, beside other jobs)
-E3 | both conjectures for the learning rate, 0.1 against 0.01 (SimpleCNN, CIFAR-10) | all | not timed
-E3_full | both conjectures for the learning rate (also 0.001) and the batch size | all | 46 min on one core
-E1 | a small rate's way parts from a large one's once lambda_K exceeds the latter's | all | 30 min on one core
-E2 | lambda_K and lambda_H grow together until break-even; alpha* falls to about 2 | all | not timed on one core
-E4 | both conjectures on ResNet-32 without normalisation | all | 13 min on one core
-E5 | both conjectures on an LSTM (IMDB reviews) | all | 14 min on one core
-E6 | BatchNorm alone does not condition K, a large rate does; with it eta = 1 trains | all | 75 min on one core
-E7_mlp | both conjectures on a perceptron | all | 8 min
-E7_densenet | both conjectures on a DenseNet | all | 13 min on one core
-E7_bert | both conjectures in fine-tuning a BERT from real weights | all | 30 min on one core
-E8 | momentum acts like a larger rate | all | 18 min on one core
-E9 | K from batches of 128 and from single examples agree | all | 9 min on one core
+experiment | claim | scales | run time (small, three seeds unless said, two CPU cores; all but E3_full estimated)
+E3 | both conjectures for the learning rate, 0.1 against 0.01 (SimpleCNN, CIFAR-10) | all | 20 min
+E3_full | both conjectures for the rate (also 0.001) and the batch size; one seed at small scale: demonstration | all | 46 min
+E1 | a small rate's way parts from a large one's once lambda_K exceeds the latter's | all | 15 min
+E2 | lambda_K and lambda_H grow together, H and K aligned, until break-even; alpha* falls to about 2 | all | 25 min
+E4 | both conjectures on ResNet-32 without normalisation | all | 25 min
+E5 | both conjectures on an LSTM (IMDB reviews) | all | 15 min
+E6 | BatchNorm alone does not condition K, a large rate does; with it eta = 1 trains | all | 25 min
+E7_mlp | both conjectures on a perceptron | all | 15 min
+E7_densenet | both conjectures on a DenseNet; one seed at small scale: demonstration | all | 13 min
+E7_bert | both conjectures in fine-tuning a BERT from real weights; one seed at small scale: demonstration | all | 30 min
+E8 | momentum acts like a larger rate | all | 28 min
+E9 | K from batches of 128 and from single examples agree | all | 6 min
 E10 | does the early rate decide later curvatures? it is switched before and after break-even | all | not timed
 """
 
 from ml_collections.config_dict import placeholder
 
 from . import break_even_images as on_images
+from . import break_even_medium as on_medium
 from .break_even_images import SEEDS, images, rates
 from .common import Config, group
 
@@ -57,8 +58,9 @@ def texts(scale: str) -> Config:
     if scale == "smoke":
         config.data.update(vocabulary=200, length=12)
         config.model.update(vocabulary=200, embedding=4, width=4)
-    every = dict(break_even=100, predictions=50)
-    return rates(config, scale, (1.0, 1200, every), (0.1, 1800, dict(break_even=150, predictions=50)))
+    large, small = dict(break_even=200, predictions=80), dict(break_even=500, predictions=200)
+    config = rates(config, scale, (1.0, 3200, large), (0.1, 8000, small))
+    return on_images.quicker(config, width=32) if scale == "small" else config
 
 
 def perceptron(scale: str) -> Config:
@@ -76,8 +78,12 @@ def perceptron(scale: str) -> Config:
         config.log_every = 4
         config.sweep = group(dict(optimizer=dict(learning_rate=(0.3, 0.1, 0.03, 0.01)), seed=SEEDS[scale]))
         return config
-    large = dict(break_even="20 until 100, 100", predictions=50)
-    return rates(config, scale, (0.1, 2000, large), (0.01, 6000, dict(break_even=250, predictions=50)))
+    large, small = dict(break_even=300, predictions=150), dict(break_even=900, predictions=450)
+    config = rates(config, scale, (0.1, 6000, large), (0.01, 18_000, small))
+    if scale == "small":
+        config = on_images.quicker(config, width=0)
+        config.batch_size = 64  # as in E3
+    return config
 
 
 def image_folder(source: str, size: int, num_classes: int, full: tuple[int, int]) -> Config:
@@ -162,4 +168,4 @@ EXPERIMENTS = {
     "E10": on_images.switched,
 }
 
-MEDIUM = {}  # experiment -> what makes its paper scale shorter, in place
+MEDIUM = on_medium.MEDIUM

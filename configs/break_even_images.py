@@ -65,13 +65,21 @@ def rates(config: Config, scale: str, large: tuple, small: tuple) -> Config:
     return shortened(config, scale)
 
 
-def smaller(config: Config) -> Config:
+def smaller(config: Config, width: int = 16) -> Config:
     """Half the width, 4000 images, S = 32, and a Lanczos that is accurate enough to compare: three seeds in half an hour."""
     config.data.num_train = 4000
-    config.model.width = 16
+    if width:
+        config.model.width = width
     config.batch_size = 32
     config.spectra.update(max_steps=16, examples=128)
-    config.sweep = group(dict(seed=(0, 1, 2)))
+    config.sweep.seed = (0, 1, 2)
+    return config
+
+
+def quicker(config: Config, width: int = 16) -> Config:
+    """`smaller`, with K from batches of the training's 32: its error goes with their number, and they are fewer examples."""
+    config = smaller(config, width)
+    config.spectra.update(noise_batch_size=32, max_steps=8)
     return config
 
 
@@ -125,7 +133,7 @@ def sweeps(scale: str) -> Config:
 def trajectories(scale: str) -> Config:
     """E1: predictions often enough to draw the way; the submission's pair of rates, at paper scale the final one's too."""
     config = images(scale)
-    config.spectra.predicted = 16 if scale == "smoke" else 1000 if scale == "paper" else 400
+    config.spectra.predicted = {"smoke": 16, "small": 200, "paper": 1000}[scale]
     if scale == "paper":
         with config.ignore_type():
             config.update(steps="20 epochs", augment="none")
@@ -136,15 +144,15 @@ def trajectories(scale: str) -> Config:
         config.arms = group(dict(rate=rates_of, again=again))
         config.sweep = group(dict(seed=SEEDS[scale]))
         return config
-    small = dict(break_even=200, predictions=20)
-    config = rates(config, scale, (0.1, 600, dict(break_even=50, predictions=10)), (0.01, 2400, small))
+    large, small = dict(break_even=80, predictions=40), dict(break_even=200, predictions=100)
+    config = rates(config, scale, (0.1, 1200, large), (0.01, 3000, small))  # up to two thirds of the training set
     # The same rate in another order of batches: how far two trajectories part anyway.
     config.arms.again = group(config.arms.small_rate.to_dict() | dict(order="iid"))
-    return config
+    return quicker(config) if scale == "small" else config
 
 
 def early_phase(scale: str) -> Config:
-    """E2: eta 0.2 and 0.02 up to the peak, with what a next step would do; at paper scale also 0.01 and 0.001, 5 seeds."""
+    """E2: eta 0.2, 0.02, 0.01 and 0.001 up to the peak, with what a next step would do; at small scale 0.05 and 0.02."""
     config = images(scale)
     config.probes.next_step = 4 if scale == "smoke" else 50
     if scale == "paper":
@@ -158,11 +166,13 @@ def early_phase(scale: str) -> Config:
         )
         config.sweep = group(dict(optimizer=dict(learning_rate=(0.2, 0.02, 0.01, 0.001)), seed=tuple(range(5))))
         return config
-    large = dict(break_even="20 until 100, 50", next_step="20 until 100, 100", predictions=20)
-    small = dict(break_even=200, next_step=300, predictions=50)
-    config.spectra.examples = 256 if scale == "small" else config.spectra.examples
-    config = rates(config, scale, (0.2, 300, large), (0.02, 1500, small))
+    large, small = (dict(break_even=often, next_step=often, predictions=5 * often) for often in (50, 100))
+    # The small network starts at lambda_H of 10 to 20, where 0.2 is beyond the edge; these break even early, and apart.
+    config = rates(config, scale, (0.05, 1250, large), (0.02, 2500, small))
     config.probes.update(dict(batch_sharpness=4, fisher_trace=4, hessian_trace="end") if scale == "smoke" else {})
+    if scale == "small":
+        config = quicker(config)
+        config.spectra.examples = 512  # what is asked of H beside K
     return config
 
 
@@ -205,16 +215,17 @@ def residual(scale: str) -> Config:
     config = images(scale)
     depth, width = {"smoke": (8, 4), "small": (14, 8), "paper": (32, 16)}[scale]
     config.model = group(dict(name="resnet32", depth=depth, width=width, norm="none", activation="pre"))
-    large, small = dict(break_even="20 until 100, 100"), dict(break_even=200)
-    return rates(config, scale, (0.1, 1000, large), (0.01, 2400, small))
+    large, small = dict(break_even=200), dict(break_even=400)
+    config = rates(config, scale, (0.1, 3000, large), (0.01, 6000, small))
+    return quicker(config, width=8) if scale == "small" else config
 
 
 def batch_norm(scale: str) -> Config:
     """E6: SimpleCNN-BN at four rates, and SimpleCNN at 0.01 and at 1.0, where it diverges."""
     config = images(scale)
-    every = {"smoke": 4, "small": "50 until 100, 150", "paper": OFTEN}[scale]
+    every = {"smoke": 4, "small": 210, "paper": OFTEN}[scale]
     config.probes = group(dict(break_even=every))
-    config.steps = 1200 if scale == "small" else config.steps
+    config.steps = 2100 if scale == "small" else config.steps
     with_norm = dict(model=dict(norm="batch"), sweep=dict(optimizer=dict(learning_rate=(0.001, 0.01, 0.1, 1.0))))
     without = dict(sweep=dict(optimizer=dict(learning_rate=(0.01, 1.0))))
     config.arms = group(dict(batch_norm=with_norm, plain=without))
@@ -222,16 +233,23 @@ def batch_norm(scale: str) -> Config:
         config.arms.batch_norm.sweep.optimizer.learning_rate = (0.01, 1.0)
     if scale == "paper":
         config.sweep = group(dict(seed=SEEDS[scale]))
-    return config
+    return quicker(config) if scale == "small" else config
 
 
 def momentum(scale: str) -> Config:
-    """E8: three momenta at eta = 0.01."""
+    """E8: three momenta at eta = 0.01, at small scale each until well past the maxima of its trajectory."""
     config = images(scale)
     config.optimizer.learning_rate = 0.01
-    config.sweep = group(dict(optimizer=dict(momentum=(0.0, 0.5, 0.9))))
     if scale == "small":
-        config.probes = group(dict(break_even=140, predictions=50))
+        arms = {}
+        for name, beta, steps in (("no", 0.0, 6400), ("half", 0.5, 4800), ("heavy", 0.9, 4000)):
+            probes = dict(break_even=steps // 16, predictions=steps // 40)
+            arms[f"{name}_momentum"] = dict(steps=steps, probes=probes, sweep=dict(optimizer=dict(momentum=(beta,))))
+        config.arms = group(arms)
+        config = quicker(config)
+        config.batch_size = 64  # as in E3
+        return config
+    config.sweep = group(dict(optimizer=dict(momentum=(0.0, 0.5, 0.9))))
     if scale == "paper":
         config.sweep.seed = SEEDS[scale]
     return config
@@ -247,5 +265,9 @@ def estimator(scale: str) -> Config:
     pairs = ((25, 128), (25, 32), (25, 8), (25, 1), (100, 32), (100, 1), (400, 1))
     config.spectra.noise_grid = (*pairs, (100, 128), (400, 32), (400, 128))[: None if scale == "paper" else len(pairs)]
     config.spectra.noise_grid = tuple(pair for pair in config.spectra.noise_grid if pair[0] * pair[1] <= 50_000)
-    config.probes = group(dict(noise_grid=100 if scale == "small" else 390))
+    config.probes = group(dict(noise_grid=300 if scale == "small" else 390))
+    if scale == "small":
+        config.steps = 3000
+        return smaller(config)
+    config.sweep = group(dict(seed=SEEDS[scale]))
     return config

@@ -31,6 +31,7 @@ NUMBERS = (
     "trace_k_per_example",
     "lambda_h1",
     "trace_h_top",
+    "trace_h_over_lambda",
     "curvature_mean",
     "curvature_std",
     "cos_hk",
@@ -50,7 +51,8 @@ def break_even(static: Config, engine: Engine, mesh: Mesh) -> Probe:
     warm-started, on the first `spectra.examples` of the same examples. Both are fixed through the run.
 
     Arrays, NaN where a lane has diverged or ended: all of the `noise` probe, and trace_k_per_example; of H
-    "hessian_values", "hessian_residuals" [k], "hessian_products", lambda_h1 and trace_h_top, the sum of the k largest;
+    "hessian_values", "hessian_residuals" [k], "hessian_products", lambda_h1, trace_h_top, the sum of the k largest, and
+    trace_h_over_lambda, that sum over the largest;
 
     - curvature_mean, curvature_std: of H_i = e_H^T (d^2 l_i) e_H over the examples of H. The first is lambda_h1 again, found
       another way; the second is s of the stability condition (`lrjax.spectra.stability.stability_lhs`);
@@ -99,7 +101,11 @@ def break_even(static: Config, engine: Engine, mesh: Mesh) -> Probe:
             curvatures = curvature_along(
                 functions.example_loss, view.variables, top, batches, where="params", checks=checks
             )
-        found = spectrum.arrays("hessian", pairs) | {"trace_h_top": float(np.sum(pairs.values))}
+        total = float(np.sum(pairs.values))
+        found = spectrum.arrays("hessian", pairs) | {
+            "trace_h_top": total,
+            "trace_h_over_lambda": total / pairs.values[0],
+        }
         found |= {"curvature_mean": curvatures.mean(), "curvature_std": curvatures.std()}
         return found, {"hessian": np.asarray(pairs.vectors)}
 

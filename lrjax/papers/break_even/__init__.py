@@ -21,6 +21,7 @@ SHOWN_IN = {
     "conjecture_1_rate": "conditioning",
     "conjecture_2_rate": "conditioning",
     "conjecture_1_batch": "conditioning",
+    "conjecture_1_batch_hessian": "sharpness",
     "conjecture_2_batch": "conditioning",
     "momentum": "conditioning",
     "estimator": "conditioning",
@@ -31,7 +32,11 @@ SHOWN_IN = {
     "break_even_order": "detectors",
     "step_stretch": "detectors",
     "parting": "trajectory",
-    "equal_accuracy": "conditioning",
+    "equal_accuracy": "early_phase",
+    "stretch_against_noise": "early_phase",
+    "same_direction": "alignment",
+    "proportional": "alignment",
+    "close_to_uncentred": "noise_scale",
     "early_large_rate_decides_lambda_k": "conditioning",
     "early_small_rate_decides_lambda_k": "conditioning",
     "early_large_rate_decides_lambda_h": "sharpness",
@@ -40,6 +45,7 @@ SHOWN_IN = {
     "early_small_rate_decides_conditioning": "conditioning",
     "norm_trains_at_one": "batch_norm",
     "norm_alone": "batch_norm",
+    "norm_starts_high": "batch_norm",
     "gamma_falls": "batch_norm",
 }
 

@@ -2,99 +2,14 @@
 
 from functools import partial
 
-from lrjax.papers.break_even import causal_checks, checks, norm_checks, phase_checks
-from lrjax.papers.break_even.conditions import BREAKS_EVEN, PASSES, SAME, SAMPLED, maxima
+from lrjax.papers.break_even import assumption_checks, causal_checks, checks, norm_checks, phase_checks
+from lrjax.papers.break_even.assumption_checks import RISES, SUBSET
+from lrjax.papers.break_even.conditions import BREAKS_EVEN, PASSES, SAME, SAMPLED, accurate, maxima
+from lrjax.papers.break_even.conjectures import CONJECTURES, DERIVED, INTERVAL, PAPER, SUBMISSION
 from lrjax.papers.claim import claim_of
 from lrjax.papers.premises import seeds
 
-PAPER = "break_even"
-RATES = ("E3", "E3_full", "E4", "E5", "E7_mlp", "E7_bert", "E7_densenet")  # E1 and E2 train E3's network again
-DERIVED = "derived here from the stability condition"
-SUBMISSION = "of the submission; those of the final version could not be read"
-INTERVAL = "95 % intervals over seeds"
 _claim = partial(claim_of, PAPER)
-_CONJECTURES = [
-    _claim(
-        "conjecture_1_rate",
-        RATES,
-        checks.rate_order("lambda_k1_raw", -1),
-        "Variance reduction: the maximum of lambda_K over a trajectory is smaller for a larger learning rate.",
-        "conjecture 1, section 4.2",
-        f"smoothed max lambda_K (of batches of 128, as measured) falls from each eta to the next larger one ({INTERVAL})",
-        f"SimpleCNN, CIFAR-10: 3.01 at eta 0.01 against 0.87 at 0.1, ratio 3.46 (numbers {SUBMISSION})",
-        premises=maxima("lambda_k1_raw", checks.by_rate),
-    ),
-    _claim(
-        "conjecture_1_rate_hessian",
-        RATES,
-        checks.rate_order("lambda_h1", -1),
-        "Variance reduction: the maximum of lambda_H over a trajectory is smaller for a larger learning rate.",
-        "conjecture 1, section 4.2",
-        f"smoothed max lambda_H falls from each eta to the next larger one ({INTERVAL})",
-        "lambda_H behaves as lambda_K (figure 4; no numbers in the text)",
-        premises=maxima("lambda_h1", checks.by_rate),
-    ),
-    _claim(
-        "conjecture_2_rate",
-        RATES,
-        checks.rate_order("trace_over_lambda", 1),
-        "Pre-conditioning: K is better conditioned, by max Tr(K) / lambda_K, for a larger learning rate.",
-        "conjecture 2, section 4.2",
-        f"smoothed max Tr(K) / lambda_K rises from each eta to the next larger one, at equal L and M ({INTERVAL})",
-        f"SimpleCNN, CIFAR-10: 14.29 at eta 0.1 against 10.69 at 0.01 (numbers {SUBMISSION})",
-        premises=maxima("trace_over_lambda", checks.by_rate),
-    ),
-    _claim(
-        "conjecture_2_rate_smallest",
-        RATES,
-        checks.rate_order("lambda_star_over_lambda", 1),
-        "Pre-conditioning: the ratio of the smallest non-zero to the largest eigenvalue of K is larger for a larger rate.",
-        "conjecture 2, section 3",
-        f"smoothed max lambda*_K / lambda_K rises with eta ({INTERVAL}; it is mostly a function of L: equal L only)",
-        premises=maxima("lambda_star_over_lambda", checks.by_rate),
-    ),
-    _claim(
-        "conjecture_2_rate_trace",
-        RATES,
-        checks.rate_order("trace_k_raw", -1),
-        "The maximum of Tr(K) over a trajectory is smaller for a larger learning rate.",
-        "conjecture 2, section 4.2",
-        f"smoothed max Tr(K) falls from each eta to the next larger one ({INTERVAL})",
-        "Tr(K) depends on the rate as lambda_K does (no numbers in the text)",
-        premises=maxima("trace_k_raw", checks.by_rate),
-    ),
-    _claim(
-        "conjecture_1_batch",
-        ("E3_full", "E5"),
-        checks.batch_order("lambda_k1_raw", 1),
-        "Variance reduction: the maximum of lambda_K over a trajectory is smaller for a smaller batch.",
-        "conjecture 1, section 4.2",
-        f"smoothed max lambda_K, from batches of one size M, rises from each S to the next larger one ({INTERVAL})",
-        "a larger S gives a larger maximum (no numbers in the text)",
-        premises=maxima("lambda_k1_raw", checks.by_batch),
-    ),
-    _claim(
-        "conjecture_2_batch",
-        ("E3_full", "E5"),
-        checks.batch_order("trace_over_lambda", -1),
-        "Pre-conditioning: K is better conditioned for a smaller batch.",
-        "conjecture 2, section 4.2",
-        f"smoothed max Tr(K) / lambda_K falls from each S to the next larger one ({INTERVAL})",
-        "a larger S gives a smaller maximum (no numbers in the text)",
-        premises=maxima("trace_over_lambda", checks.by_batch),
-    ),
-    _claim(
-        "equal_accuracy",
-        ("E1", "E3", "E3_full"),
-        checks.at_equal_accuracy,
-        "At equal training accuracy lambda_K is larger on the trajectory of the smaller learning rate.",
-        "section 4.1, figure 1",
-        f"lambda_K over that of the next larger rate, mean of training accuracies from {checks.SHARE[0]:g} to "
-        f"{checks.SHARE[1]:g}: above 1 ({INTERVAL})",
-        "a ratio of 4 or more at eta 0.001 against 0.01 (read off figure 1 of the final version)",
-        premises=(seeds(3, checks.by_rate), PASSES),
-    ),
-]
 _PHASE = [
     _claim(
         "peak_accuracy",
@@ -148,6 +63,16 @@ _PHASE = [
         premises=(seeds(3, checks.by_rate), BREAKS_EVEN),
     ),
     _claim(
+        "stretch_against_noise",
+        ("E2",),
+        assumption_checks.stretch_follows,
+        "Early in training alpha* is anti-correlated with lambda_K.",
+        "section 4.1 and figure 2 of the submission",
+        f"rank correlation below zero up to the peak of lambda_H, at every rate ({INTERVAL})",
+        "anti-correlated (no number in the text)",
+        premises=(seeds(3, checks.by_rate), SAMPLED),
+    ),
+    _claim(
         "parting",
         ("E1",),
         phase_checks.parting,
@@ -157,6 +82,39 @@ _PHASE = [
         f"and another order of batches ({INTERVAL})",
         "the distance grows there (figure 1; no number in the text)",
         premises=(seeds(3, lambda run: checks.trained(run)), SAME),
+    ),
+]
+_ASSUMPTIONS = [
+    _claim(
+        "same_direction",
+        ("E2", "E3", "E4"),
+        assumption_checks.same_direction,
+        "Early in training the top eigenvector of H is that of K, up to sign.",
+        "assumption 2, section 3",
+        f"mean |cos| of their angle up to the peak of lambda_H above {assumption_checks.ALIGNED:.2f}, that of 45 degrees, at "
+        f"every rate ({INTERVAL}; the angle is ours; noise of the batches makes what is measured larger)",
+        premises=(seeds(3, checks.by_rate), SAMPLED, SUBSET, accurate(checks.by_rate)),
+    ),
+    _claim(
+        "proportional",
+        ("E2", "E3", "E4"),
+        assumption_checks.proportional,
+        "Early in training lambda_K is proportional to lambda_H.",
+        "assumption 2, section 3",
+        "lambda_K as a power of lambda_H, fitted up to the peak of lambda_H, within "
+        f"{assumption_checks.POWER:g} of 1 at every rate ({INTERVAL}; the margin is ours)",
+        premises=(seeds(3, checks.by_rate), SAMPLED, RISES, SUBSET, accurate(checks.by_rate)),
+    ),
+    _claim(
+        "close_to_uncentred",
+        ("E3",),
+        assumption_checks.close_to_uncentred,
+        "K and the uncentred covariance of gradients G are close, since noise dominates.",
+        "section 2",
+        f"|g|^2 / lambda_K of single examples, which bounds how far the spectral norms differ, below "
+        f"{assumption_checks.CLOSE:g} at every rate, median of a trajectory ({INTERVAL}; the bound is ours)",
+        "usually close (no number in the text)",
+        premises=(seeds(3, checks.by_rate), SAME),
     ),
 ]
 _CAUSE = [
@@ -203,6 +161,17 @@ _OTHERS = [
         premises=maxima("trace_over_lambda"),
     ),
     _claim(
+        "norm_starts_high",
+        ("E6",),
+        norm_checks.starts_high,
+        "SimpleCNN-BN starts with a high lambda_K, which decays for every learning rate but the lowest.",
+        "section 4.3",
+        "lambda_K at the first measurement after the start, when the running statistics are those of training, above its mean "
+        f"over the second half of the run, at eta 0.01, 0.1 and 1.0 ({INTERVAL})",
+        "it decays (figure 5; no number in the text)",
+        premises=(seeds(3), SAME),
+    ),
+    _claim(
         "gamma_falls",
         ("E6",),
         norm_checks.gamma_falls,
@@ -232,4 +201,4 @@ _OTHERS = [
         premises=(seeds(3), norm_checks.STATES),
     ),
 ]
-CLAIMS = [*_CONJECTURES, *_PHASE, *_CAUSE, *_OTHERS]
+CLAIMS = [*CONJECTURES, *_ASSUMPTIONS, *_PHASE, *_CAUSE, *_OTHERS]

@@ -15,6 +15,8 @@ from lrjax.papers.premises import FEWEST, Held, Premise, Selector, instrument, m
 
 RESIDUAL = 0.05  # of the top eigenvalue of H, relative: the differences that are judged are many times as large
 PROBE = "break_even"
+OF_HESSIAN = ("lambda_h1", "trace_h_over_lambda")
+TOP = 5  # eigenvalues of H whose sum stands for Tr(H): the paper's
 
 
 def every(run: RunResult) -> Lanes:
@@ -44,9 +46,16 @@ def maxima(name: str, select: Selector = every) -> tuple[Premise, ...]:
         select: the compared lanes.
     """
     found = (seeds(3, select), SAME, peaked(f"{PROBE}/{name}", select, detectors.smoothed))
-    if name != "lambda_h1":
-        return found
-    return (*found, instrument(f"{PROBE}/hessian_residuals", RESIDUAL, select, of=f"{PROBE}/lambda_h1"))
+    return (*found, accurate(select)) if name in OF_HESSIAN else found
+
+
+def accurate(select: Selector) -> Premise:
+    """`instrument` for the top eigenvalue of H, in units of it.
+
+    Args:
+        select: the compared lanes.
+    """
+    return instrument(f"{PROBE}/hessian_residuals", RESIDUAL, select, of=f"{PROBE}/lambda_h1")
 
 
 def _breaks_even(run: RunResult) -> Held:
@@ -74,6 +83,16 @@ def _sampled(run: RunResult) -> Held:
 
 
 SAMPLED = Premise("sampled", f"{FEWEST} measurements or more up to the peak of lambda_H in every lane", _sampled)
+
+
+def _top_five(run: RunResult) -> Held:
+    count = int(run.config["spectra"]["k"])
+    return Held(count >= TOP, f"{count} eigenvalue{'s' * (count != 1)} of H")
+
+
+TOP_FIVE = Premise(
+    "top_five", f"{TOP} eigenvalues of H are computed, whose sum stands for Tr(H) as in the paper", _top_five
+)
 
 
 def _passes(run: RunResult) -> Held:

@@ -256,10 +256,28 @@ def parting(steps: ArrayLike, points: ArrayLike, others: ArrayLike, *, patience:
         ([0.0, 0.0, 3.0, 4.0], 1.0, 2)
     """
     check(len(np.asarray(others)) >= 2, "a trajectory has two points or more")
-    own = distances(others, others)
+    return left(steps, distances(points, others).min(axis=1), widest_gap(others), patience=patience)
+
+
+def widest_gap(points: ArrayLike) -> float:
+    """The largest distance of a point of a trajectory [T, n] to its own closest neighbour.
+
+    Example:
+        >>> widest_gap([[0.0], [1.0], [3.0]])
+        2.0
+    """
+    own = distances(points, points)
     np.fill_diagonal(own, np.inf)
-    radius = float(own.min(axis=1).max())
-    distance = distances(points, others).min(axis=1)
+    return float(own.min(axis=1).max())
+
+
+def left(steps: ArrayLike, distance: Series, radius: float, *, patience: int = PATIENCE) -> Parting:
+    """The parting of a run whose distance [T] from the other trajectory is known, from a neighbourhood of this radius.
+
+    Example:
+        >>> left([0, 1, 2], np.array([0.0, 2.0, 3.0]), 1.0).detection.at
+        1
+    """
     return Parting(distance, radius, first_crossing(steps, distance, np.nextafter(radius, np.inf), patience=patience))
 
 

@@ -88,6 +88,22 @@ def norm_alone(run: RunResult) -> Finding:
     )
 
 
+def starts_high(run: RunResult) -> Finding:
+    """lambda_K with BatchNorm at the first measurement after the start, over its mean in the second half of the run."""
+    falls, told = [], []
+    for rate in (0.01, 0.1, 1.0):
+        own = []
+        for _, arrays in _lanes(run, "batch_norm", rate):
+            found = curve(arrays, "lambda_k1_raw")
+            values = found.values[found.steps > 0]  # at the start the running statistics are still empty
+            if values.size < 4 or np.any(values <= 0):
+                raise NotMeasured(f"{values.size} measurements of lambda_K after the start, or one is not positive")
+            own.append(float(np.log(values[0] / values[values.size // 2 :].mean())))
+        falls.append(own)
+        told.append(f"eta {rate:g}: {mean_of(own)}")
+    return Finding(positive(*falls), f"log of the first lambda_K over the mean of the second half, {', '.join(told)}")
+
+
 def gamma_falls(run: RunResult) -> Finding:
     """The length of the scales of the last BatchNorm layer in the first half of a run, at eta = 1.0 and 0.1."""
     falls, told = [], []

@@ -12,8 +12,9 @@ from lrjax.papers.break_even.recorded import (
     accuracy_at,
     crossing,
     curve,
+    distance_to,
     mark_of,
-    points_of,
+    point_steps,
     sizes,
     stability_of,
 )
@@ -28,18 +29,21 @@ FACTOR = 2.0  # on either side of it: ours
 Value = Callable[[dict[str, Any], Mapping[str, Any]], float]
 
 
-def _told(found: dict[float, dict[int, float]], unit: str = "") -> str:
+def told_by_rate(found: dict[float, dict[int, float]], unit: str = "") -> str:
+    """The mean of each rate with its interval, in words."""
     return ", ".join(f"eta {rate:g}: {mean_of(list(own.values()))}{unit}" for rate, own in found.items())
 
 
-def _by_rate(run: RunResult, value: Value) -> dict[float, dict[int, float]]:
+def each_rate(run: RunResult, value: Value) -> dict[float, dict[int, float]]:
+    """value(lane, arrays) by rate and seed, rates ascending."""
     found: dict[float, dict[int, float]] = {}
     for lane, arrays in by_rate(run):
         found.setdefault(rate_of(lane), {})[lane["seed"]] = value(lane, arrays)
     return dict(sorted(found.items()))
 
 
-def _columns(found: dict[float, dict[int, float]]) -> list[list[float]]:
+def columns(found: dict[float, dict[int, float]]) -> list[list[float]]:
+    """The numbers of the seeds of each rate."""
     return [list(own.values()) for own in found.values()]
 
 
@@ -53,12 +57,12 @@ def peak_accuracy(run: RunResult) -> Finding:
             raise NotMeasured(f"peak {top.note or 'seen'}, accuracy {mark:g} {crossed.note or 'reached'}")
         return (top.step - crossed.step) / sizes(run, lane).steps_per_epoch
 
-    found = _by_rate(run, distance)
+    found = each_rate(run, distance)
     seen = [
         accuracy_at(arrays, detectors.peak(*curve(arrays, "lambda_k1_raw")).step) or 0 for _, arrays in by_rate(run)
     ]
-    told = f"{_told(found, ' epochs after')}; training accuracy at the peaks {min(seen):.2f} to {max(seen):.2f}"
-    return Finding(within(*_columns(found), margin=PEAK_EPOCHS), told)
+    told = f"{told_by_rate(found, ' epochs after')}; training accuracy at the peaks {min(seen):.2f} to {max(seen):.2f}"
+    return Finding(within(*columns(found), margin=PEAK_EPOCHS), told)
 
 
 def rank_correlation(a: Any, b: Any) -> float:
@@ -86,8 +90,8 @@ def correlation(run: RunResult) -> Finding:
             raise NotMeasured(f"the peak of lambda_H is measurement {peak + 1}, too early for a correlation")
         return rank_correlation(k[: peak + 1], h[: peak + 1])
 
-    found = _by_rate(run, before)
-    return Finding(positive(*_columns(found)), f"rank correlation up to the peak of lambda_H, {_told(found)}")
+    found = each_rate(run, before)
+    return Finding(positive(*columns(found)), f"rank correlation up to the peak of lambda_H, {told_by_rate(found)}")
 
 
 def direct(run: RunResult, lane: dict[str, Any], arrays: Mapping[str, Any]) -> tuple[float, float]:
@@ -127,9 +131,9 @@ def hovers(run: RunResult) -> Finding:
             raise NotMeasured(f"break-even of eta {rate_of(lane):g}, seed {lane['seed']}, comes too late to say")
         return float(np.median(parts.full_batch[steps >= at]))
 
-    found = _by_rate(run, middle)
-    away = [[value - 1 for value in own] for own in _columns(found)]
-    return Finding(within(*away, margin=HOVERS), f"median of eta lambda_H / 2 after break-even, {_told(found)}")
+    found = each_rate(run, middle)
+    away = [[value - 1 for value in own] for own in columns(found)]
+    return Finding(within(*away, margin=HOVERS), f"median of eta lambda_H / 2 after break-even, {told_by_rate(found)}")
 
 
 def step_stretch(run: RunResult) -> Finding:
@@ -138,9 +142,9 @@ def step_stretch(run: RunResult) -> Finding:
     def at(lane: dict[str, Any], arrays: Mapping[str, Any]) -> float:
         return float(np.interp(direct(run, lane, arrays)[0], *curve(arrays, "next_step/alpha_star")))
 
-    found = _by_rate(run, at)
-    away = [np.log(np.array(own) / STRETCH) for own in _columns(found)]
-    return Finding(within(*away, margin=float(np.log(FACTOR))), f"alpha* at break-even, {_told(found)}")
+    found = each_rate(run, at)
+    away = [np.log(np.array(own) / STRETCH) for own in columns(found)]
+    return Finding(within(*away, margin=float(np.log(FACTOR))), f"alpha* at break-even, {told_by_rate(found)}")
 
 
 def _growth(distance: np.ndarray, above: np.ndarray) -> float:
@@ -155,23 +159,23 @@ def parting(run: RunResult) -> Finding:
     lanes = by_rate(run)
     rates = sorted({rate_of(lane) for lane, _ in lanes})
     control = {
-        (rate_of(lane), lane["seed"]): arrays for lane, arrays in trained(run) if lane["arm"].startswith(CONTROL)
+        (rate_of(lane), lane["seed"]): (arrays, lane["lane"])
+        for lane, arrays in trained(run)
+        if lane["arm"].startswith(CONTROL)
     }
-    own = {(rate_of(lane), lane["seed"]): arrays for lane, arrays in lanes}
+    own = {(rate_of(lane), lane["seed"]): (arrays, lane["lane"]) for lane, arrays in lanes}
     more, told = [], []
     for small, large in zip(rates, rates[1:], strict=False):
         gains = []
         for seed in sorted(s for rate, s in control if rate == small and (large, s) in own):
-            arrays, other = own[small, seed], own[large, seed]
-            steps, points = points_of(arrays)
-            above = np.interp(steps, *curve(arrays, "lambda_k1_raw")) > maximum(other, "lambda_k1_raw").smoothed
+            arrays, other = own[small, seed][0], own[large, seed]
+            noise = np.interp(point_steps(arrays), *curve(arrays, "lambda_k1_raw"))
+            above = noise > maximum(other[0], "lambda_k1_raw").smoothed
             if not above.any() or above.all():
                 raise NotMeasured(
                     f"lambda_K of eta {small:g} is {'always' if above.any() else 'never'} above that maximum"
                 )
-            far, near = (
-                detectors.distances(points, points_of(a)[1]).min(axis=1) + 1e-12 for a in (other, control[small, seed])
-            )
+            far, near = (distance_to(arrays, *a) + 1e-12 for a in (other, control[small, seed]))
             gains.append(_growth(far, above) - _growth(near, above))
         if gains:
             more.append(gains)

@@ -7,6 +7,7 @@ import numpy as np
 
 from lrjax.experiment.rundir.lanes import lane_config
 from lrjax.experiment.rundir.metrics import RunResult
+from lrjax.experiment.rundir.reading import derived, entries
 from lrjax.papers.break_even import detectors
 from lrjax.papers.break_even.detectors import Detection, Series
 from lrjax.papers.claim import NotMeasured
@@ -24,8 +25,9 @@ class Curve(NamedTuple):
     values: Series
 
 
-def curve(arrays: Mapping[str, Any], name: str) -> Curve:
-    """A number of the probes break_even, noise and spectrum, or "<probe>/<name>", where it is finite.
+def curve(arrays: Mapping[str, Any], name: str, infinite: bool = False) -> Curve:
+    """A number of the probes break_even, noise and spectrum, or "<probe>/<name>", where it is finite, or with `infinite`
+    where it is a number.
 
     Raises:
         NotMeasured: no probe recorded it.
@@ -39,7 +41,7 @@ def curve(arrays: Mapping[str, Any], name: str) -> Curve:
         if len(arrays.get(full, ())):
             values = np.asarray(arrays[full], np.float64)
             steps = np.asarray(arrays[f"{full.split('/')[0]}/step"], np.float64)[: len(values)]
-            known = np.isfinite(values)
+            known = ~np.isnan(values) if infinite else np.isfinite(values)
             return Curve(steps[known], values[known])
     raise NotMeasured(f"{name} was not recorded: its probe was off")
 
@@ -74,9 +76,12 @@ def accuracy_at(arrays: Mapping[str, Any], step: float | None) -> float | None:
     if len(arrays.get("break_even/train_accuracy", ())):
         found = curve(arrays, "train_accuracy")
         return float(np.interp(step, found.steps, found.values)) if found.steps.size else None
-    batches = arrays.get("step/accuracy", np.zeros(0))
-    around = batches[max(0, int(step) - 25) : int(step) + 25]
-    return float(np.mean(around)) if len(around) else None
+    low, high = max(0, int(step) - 25), int(step) + 25
+    if entries(arrays, "step/accuracy") <= low:
+        return None
+    return float(
+        derived(arrays, f"mean of step/accuracy {low}:{high}", lambda own: own["step/accuracy"][low:high].mean())
+    )
 
 
 def crossing(arrays: Mapping[str, Any], accuracy: float) -> Detection:
@@ -100,10 +105,17 @@ def stability_of(run: RunResult, lane: dict[str, Any], arrays: Mapping[str, Any]
 
 def rates_at(lane: dict[str, Any], arrays: Mapping[str, Any], steps: Series) -> Series:
     """The learning rate in use at given steps."""
-    used = np.asarray(arrays.get("step/learning_rate", np.zeros(0)), np.float64)
-    if not used.size:
+    if not entries(arrays, "step/learning_rate"):
         return np.full(steps.shape, float(lane["learning_rate"]))
-    return used[np.minimum(steps.astype(int), used.size - 1)]
+    begins, used = derived(arrays, "step/learning_rate where it changes", _changes)
+    return used[np.maximum(0, np.searchsorted(begins, steps.astype(int), side="right") - 1)]
+
+
+def _changes(arrays: Mapping[str, Any]) -> Series:
+    """Steps from which on a rate is used, and these rates, [2, changes]."""
+    used = np.asarray(arrays["step/learning_rate"], np.float64)
+    begins = np.flatnonzero(np.diff(used, prepend=np.nan) != 0)
+    return np.stack([begins.astype(np.float64), used[begins]])
 
 
 def detections(run: RunResult, lane: dict[str, Any], arrays: Mapping[str, Any]) -> dict[str, Detection]:
@@ -138,19 +150,40 @@ def direct(run: RunResult, lane: dict[str, Any], arrays: Mapping[str, Any]) -> D
 
 
 def points_of(arrays: Mapping[str, Any]) -> tuple[Series, Series]:
-    """Steps and predictions [T, n] of a lane.
+    """Steps and predictions [T, n] of a lane, where they are finite; in a check or figure only within `derived`."""
+    found = arrays.get("predictions/probabilities", np.zeros(0))
+    points = np.asarray(found, np.float64).reshape(len(found), -1 if len(found) else 0)
+    known = np.isfinite(points).all(axis=1)
+    return np.asarray(arrays.get("predictions/step", np.zeros(0)), np.float64)[: len(points)][known], points[known]
+
+
+def point_steps(arrays: Mapping[str, Any]) -> Series:
+    """Steps of the finite predictions of a lane.
 
     Raises:
         NotMeasured: the predictions probe was off, or the lane diverged too early.
     """
-    found = arrays.get("predictions/probabilities", np.zeros(0))
-    if len(found) < 2:
-        raise NotMeasured("predictions were not recorded: their probe was off, or the lane diverged")
-    points = np.asarray(found, np.float64).reshape(len(found), -1)
-    known = np.isfinite(points).all(axis=1)
-    if known.sum() < 2:
-        raise NotMeasured("predictions are finite at less than two measurements: the lane diverged")
-    return np.asarray(arrays["predictions/step"], np.float64)[known], points[known]
+    found = derived(arrays, "steps of finite predictions", lambda own: points_of(own)[0])
+    if found.size < 2:
+        raise NotMeasured("there are less than two predictions: their probe was off, or the lane diverged")
+    return found
+
+
+def distance_to(arrays: Mapping[str, Any], other: Mapping[str, Any], number: int) -> Series:
+    """L2 distance of each prediction of a lane to the closest prediction of another one.
+
+    Args:
+        arrays: of the lane.
+        other: arrays of the other lane.
+        number: of the other lane, which names what is derived.
+
+    Raises:
+        NotMeasured: one of them has no predictions.
+    """
+    for each in (arrays, other):
+        point_steps(each)
+    name = f"distance of predictions to those of lane {number}"
+    return derived(arrays, name, lambda own: detectors.distances(points_of(own)[1], points_of(other)[1]).min(axis=1))
 
 
 def parting_of(run: RunResult, lane: dict[str, Any], arrays: Mapping[str, Any]) -> detectors.Parting:
@@ -167,5 +200,7 @@ def parting_of(run: RunResult, lane: dict[str, Any], arrays: Mapping[str, Any]) 
     if not larger:
         raise NotMeasured("no lane of this run has a larger rate")
     nearest = min(larger, key=lambda index: run.lanes[index]["learning_rate"])
-    steps, points = points_of(arrays)
-    return detectors.parting(steps, points, points_of(run.arrays[nearest])[1])
+    other = run.arrays[nearest]
+    distance = distance_to(arrays, other, nearest)
+    radius = float(derived(other, "largest gap of predictions", lambda own: detectors.widest_gap(points_of(own)[1])))
+    return detectors.left(point_steps(arrays), distance, radius)

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 
 from lrjax.experiment.rundir.metrics import RunResult
-from lrjax.papers.break_even import synthetic_phase
+from lrjax.papers.break_even import synthetic_assumptions, synthetic_phase
+from lrjax.papers.break_even.conditions import OF_HESSIAN
+from lrjax.papers.break_even.synthetic_assumptions import configured
 from lrjax.papers.break_even.synthetic_series import (
     MEASUREMENTS,
     SEEDS,
@@ -62,7 +64,7 @@ def _maxima(draw: Draw, name: str, words: str) -> Synthetic:
         "matched(measurements, L, M)": lambda generator: uneven(draw(1.0, generator)),
         f"peaked(break_even/{name})": lambda generator: late(draw(1.0, generator), f"break_even/{name}"),
     }
-    if name == "lambda_h1":
+    if name in OF_HESSIAN:
         broken["instrument(0.05)"] = lambda generator: rough(draw(1.0, generator))
     return Synthetic(draw, words, broken)
 
@@ -70,6 +72,14 @@ def _maxima(draw: Draw, name: str, words: str) -> Synthetic:
 def _order(name: str, experiment: str, of: Callable, ratio: float, spread: float = SPREAD) -> Synthetic:
     words = f"a ratio of {max(ratio, 1 / ratio):.2f} from setting to setting, seeds {spread:g} apart in its logarithm"
     return _maxima(_ordered(name, experiment, of, ratio, spread), name, words)
+
+
+def _top_five() -> Synthetic:
+    draw = _ordered("trace_h_over_lambda", "E3", _rate, CONDITION, SMALL)
+    five, one = configured(draw, k=5), configured(draw, k=1)
+    words = f"a ratio of {CONDITION:.2f} from setting to setting, seeds {SMALL:g} apart in its logarithm"
+    found = _maxima(five, "trace_h_over_lambda", words)
+    return Synthetic(five, words, {**found.broken, "top_five": lambda generator: one(1.0, generator)})
 
 
 def _equal_accuracy(effect: float, generator: np.random.Generator) -> RunResult:
@@ -175,6 +185,10 @@ SYNTHETIC: dict[str, Synthetic] = {
     "conjecture_2_rate": _order("trace_over_lambda", "E3", _rate, CONDITION, SMALL),
     "conjecture_2_rate_smallest": _order("lambda_star_over_lambda", "E3", _rate, 2.0, 0.1),
     "conjecture_2_rate_trace": _order("trace_k_raw", "E3", _rate, 1 / RATIO),
+    "conjecture_2_rate_hessian": _top_five(),
+    "conjecture_1_batch_hessian": _order("lambda_h1", "E3_full", _batch, RATIO),
+    "conjecture_2_batch_smallest": _order("lambda_star_over_lambda", "E3_full", _batch, 1 / 2.0, 0.1),
+    "conjecture_2_batch_trace": _order("trace_k_raw", "E3_full", _batch, RATIO),
     "conjecture_1_batch": _order("lambda_k1_raw", "E3_full", _batch, RATIO),
     "conjecture_2_batch": _order("trace_over_lambda", "E3_full", _batch, 1 / 1.5, SMALL),
     "momentum": _order("lambda_k1_raw", "E8", _momentum, 1 / RATIO),
@@ -189,5 +203,6 @@ SYNTHETIC: dict[str, Synthetic] = {
         **{"matched(measurements, L, M)": lambda generator: uneven(_gamma(1.0, generator))},
     ),
     "estimator": _seeds(_estimator, "a rank correlation of 0.9 over 30 states", states=_few_states),
+    **synthetic_assumptions.SYNTHETIC,
     **synthetic_phase.SYNTHETIC,
 }

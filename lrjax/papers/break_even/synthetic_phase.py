@@ -25,7 +25,9 @@ Lane = dict[str, Any]
 Arrays = dict[str, np.ndarray]
 
 
-def _runs(experiment: str, arrays_of: Callable[[Lane, float, np.random.Generator], Arrays]) -> Draw:
+def runs_of(experiment: str, arrays_of: Callable[[Lane, float, np.random.Generator], Arrays]) -> Draw:
+    """Runs of an experiment whose lanes have series of their own, from (lane, effect, generator), beside plain ones."""
+
     def draw(effect: float, generator: np.random.Generator) -> RunResult:
         run = blank("break_even", experiment, sweep__seed=SEEDS)
         return filled(run, lambda lane: lane_arrays(lane, generator, arrays_of(lane, effect, generator)))
@@ -33,19 +35,30 @@ def _runs(experiment: str, arrays_of: Callable[[Lane, float, np.random.Generator
     return draw
 
 
-def _broken(draw: Draw, **ways: Callable[[Lane, Arrays], Any]) -> dict[str, Callable]:
+def broken_ways(draw: Draw, **ways: Callable[[Lane, Arrays], Any]) -> dict[str, Callable]:
+    """One seed, and for each premise in `ways` the change of a lane's arrays that breaks it."""
     made = {name: lambda generator, way=way: changed(draw(1.0, generator), way) for name, way in ways.items()}
     return {"seeds(3)": lambda generator: one_seed(draw(1.0, generator)), **made}
 
 
+def _sizes_of_e3() -> tuple[int, int]:
+    """Training examples and batch size of E3, with which its synthetic runs are read."""
+    config = blank("break_even", "E3", sweep__seed=SEEDS).config
+    return int(config["data"]["num_train"]), int(config["batch_size"])
+
+
 def _peak(lane: Lane, effect: float, generator: np.random.Generator) -> Arrays:
     """Peaks at the marked accuracy (effect 1), at the margin (0), or three times as far (-1)."""
-    epochs = lane["steps"] / 125
+    num_examples, batch_size = _sizes_of_e3()
+    epochs = lane["steps"] / (num_examples // batch_size)
     passed = (0.6 - 0.1) / 0.85  # where accuracy, a line from 0.1 to 0.95, passes the mark
     away = PEAK_EPOCHS * {1.0: 0.0, 0.0: 1.0, -1.0: 3.0}[effect] + generator.normal(0, 0.5)
     at = passed - away / epochs  # before the mark, since no peak may lie near the end
     fine = np.linspace(0, 1, 401)  # often enough that the place is not rounded
-    noise = np.interp(fine, [0, max(at, 0.01), 1], [0.05, 1.0, 0.2])
+    at = max(at, 0.02)
+    noise = np.interp(
+        fine, [0, at - min(0.03, at / 2), at, at + 0.03, 1], [0.05, 0.3, 1.0, 0.3, 0.2]
+    )  # noise moves no peak
     steps = np.round(fine * lane["steps"]).astype(int)
     rest = {name: np.interp(fine, PLACES, values) for name, values in _plain(lane, generator).items()}
     return rest | {"break_even/lambda_k1_raw": noise, "break_even/step": steps}
@@ -67,7 +80,8 @@ def _correlated(lane: Lane, effect: float, generator: np.random.Generator) -> Ar
     return {"break_even/lambda_k1_raw": noise, "break_even/lambda_h1": 1 + hill(1.0, 0.9, 0.5)}
 
 
-def _few(lane: Lane, arrays: Arrays) -> None:
+def few(lane: Lane, arrays: Arrays) -> None:
+    """lambda_H peaks before ten measurements."""
     arrays["break_even/lambda_h1"] = 1 + hill(1.0, 0.2)
 
 
@@ -84,7 +98,7 @@ def _order(lane: Lane, effect: float, generator: np.random.Generator) -> Arrays:
     side = effect * (1 if lane["learning_rate"] < 0.05 else -1)
     step, sharpness = (c * 2.0**side * np.exp(generator.normal(0, SPREAD)) for c in (300.0, 6.0))
     rate = lane["learning_rate"]
-    edge = np.sqrt((1 - (1 - rate * sharpness) ** 2) / sampling_factor(32, 4000)) / rate
+    edge = np.sqrt((1 - (1 - rate * sharpness) ** 2) / sampling_factor(*_sizes_of_e3()[::-1])) / rate
     spread = edge * np.interp(PLACES * lane["steps"], [0, step, 2 * step], [0.5, 1.0, 1.5])
     return {"break_even/lambda_h1": np.full(MEASUREMENTS, sharpness), "break_even/curvature_std": spread}
 
@@ -153,9 +167,9 @@ def _misplaced(lane: Lane, arrays: Arrays) -> None:
 
 
 def _causal(name: str) -> Synthetic:
-    draw = _runs("E10", _switched(name))
+    draw = runs_of("E10", _switched(name))
     words = "nine tenths kept of a ratio of 4, seeds 0.05 apart in its logarithm"
-    return Synthetic(draw, words, _broken(draw, placed=_misplaced, **{f"apart({name})": _same(name)}))
+    return Synthetic(draw, words, broken_ways(draw, placed=_misplaced, **{f"apart({name})": _same(name)}))
 
 
 def _with_maxima(draw: Draw, words: str, **ways: Callable) -> Synthetic:
@@ -164,25 +178,25 @@ def _with_maxima(draw: Draw, words: str, **ways: Callable) -> Synthetic:
         "matched(measurements, L, M)": lambda generator: uneven(draw(1.0, generator)),
         f"peaked({name})": lambda generator: late(draw(1.0, generator), name),
     }
-    return Synthetic(draw, words, {**_broken(draw, **ways), **more})
+    return Synthetic(draw, words, {**broken_ways(draw, **ways), **more})
 
 
-_PEAK, _GROWTH = _runs("E3", _peak), _runs("E3", _correlated)
-_ORDER, _HOVERS, _STRETCH = _runs("E3", _order), _runs("E3", _hovers), _runs("E2", _stretch)
-_PARTING = _runs("E1", _parting)
+_PEAK, _GROWTH = runs_of("E3", _peak), runs_of("E3", _correlated)
+_ORDER, _HOVERS, _STRETCH = runs_of("E3", _order), runs_of("E3", _hovers), runs_of("E2", _stretch)
+_PARTING = runs_of("E1", _parting)
 SYNTHETIC: dict[str, Synthetic] = {
     "peak_accuracy": _with_maxima(_PEAK, "a peak at the mark, seeds half an epoch apart", passes=_untrained),
-    "correlated_growth": Synthetic(_GROWTH, "a rise of e^2 with noise of 0.3", _broken(_GROWTH, sampled=_few)),
+    "correlated_growth": Synthetic(_GROWTH, "a rise of e^2 with noise of 0.3", broken_ways(_GROWTH, sampled=few)),
     "break_even_order": Synthetic(
         _ORDER,
         "steps and lambda_H that differ by a factor of 4, seeds 0.15 apart in the logarithm",
-        _broken(_ORDER, breaks_even=_starts_above),
+        broken_ways(_ORDER, breaks_even=_starts_above),
     ),
     "stays_at_break_even": Synthetic(
-        _HOVERS, "a median of 1.1, seeds 0.05 apart", _broken(_HOVERS, breaks_even=_starts_above)
+        _HOVERS, "a median of 1.1, seeds 0.05 apart", broken_ways(_HOVERS, breaks_even=_starts_above)
     ),
     "step_stretch": Synthetic(
-        _STRETCH, "alpha* of 2, seeds 0.1 apart in its logarithm", _broken(_STRETCH, breaks_even=_starts_above)
+        _STRETCH, "alpha* of 2, seeds 0.1 apart in its logarithm", broken_ways(_STRETCH, breaks_even=_starts_above)
     ),
     "parting": Synthetic(
         _PARTING,

@@ -39,11 +39,12 @@ def lane_arrays(
         "break_even/lambda_star_over_lambda": hill(0.1),
         "break_even/train_accuracy": np.linspace(0.1, 0.95, MEASUREMENTS),
         "break_even/hessian_residuals": np.full((MEASUREMENTS, 1), 0.001),
+        "break_even/trace_h_over_lambda": hill(3.0),
     }
     noisy = {
         name: values * np.exp(generator.normal(0, ROUGH, len(values)))
         for name, values in own.items()
-        if name.startswith("break_even/") and name != "break_even/train_accuracy"
+        if name.startswith("break_even/") and name not in ("break_even/train_accuracy", "break_even/step")
     }
     steady = {"break_even/step": steps, "step/learning_rate": np.full(lane["steps"], lane["learning_rate"])}
     return base | steady | own | noisy

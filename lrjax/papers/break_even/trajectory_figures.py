@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from lrjax.experiment.rundir.lanes import Lanes, diverged, recorded
 from lrjax.experiment.rundir.metrics import RunResult
+from lrjax.experiment.rundir.reading import derived
 from lrjax.papers.break_even.checks import maximum
 from lrjax.papers.break_even.drawing import colours, label
-from lrjax.papers.break_even.recorded import curve, parting_of, points_of
+from lrjax.papers.break_even.recorded import curve, parting_of, point_steps, points_of
 from lrjax.papers.claim import NotMeasured
 from lrjax.plots.drawing import Figure, canvas, legend_below
 
@@ -49,16 +50,16 @@ def trajectory(run: RunResult) -> Figure | None:
     lanes = _lanes(run)
     if not lanes:
         return None
-    points = [points_of(arrays) for _, arrays in lanes]
-    placed, method = embedding(np.concatenate([own for _, own in points]))
-    ends = np.cumsum([len(own) for _, own in points])[:-1]
+    steps = [point_steps(arrays) for _, arrays in lanes]
+    placed, method = _placed(lanes)
+    ends = np.cumsum([len(own) for own in steps])[:-1]
     fig, axes = canvas(3, 1, height=8.4)
     shades = colours(run)
     for axis, name, text in zip(
         axes[:2, 0], ("lambda_k1_raw", "train_accuracy"), (r"$\lambda_K^1$", "accuracy"), strict=True
     ):
-        for (lane, arrays), (steps, _), way in zip(lanes, points, np.split(placed, ends), strict=True):
-            values = np.interp(steps, *curve(arrays, name))
+        for (lane, arrays), at, way in zip(lanes, steps, np.split(placed, ends), strict=True):
+            values = np.interp(at, *curve(arrays, name))
             axis.plot(*way.T, color=shades[label(run, lane)], linewidth=1.0, label=label(run, lane), zorder=1)
             shown = axis.scatter(*way.T, c=values, cmap="magma", s=9, zorder=2, vmin=0, vmax=_most(lanes, name))
         axis.set_xticks([])
@@ -67,10 +68,22 @@ def trajectory(run: RunResult) -> Figure | None:
     found = _distance(axes[2, 0], run, lanes)
     legend_below(fig, 3)
     caption = (
-        f"Predictions on test images, both runs together, embedded by {method}; colour: lambda_K (top) and training accuracy "
-        f"(middle). {found}"
+        f"Predictions on test images, the lanes of the first seed together, embedded by {method}; colour: lambda_K (top) and "
+        f"training accuracy (middle). {found}"
     )
     return Figure("trajectory", "Where the runs go", caption, fig)
+
+
+def _placed(lanes: Lanes) -> tuple[NDArray[Any], str]:
+    """The predictions of all lanes in the plane, one lane after the other, and by which method."""
+    first, numbers = lanes[0][1], ", ".join(str(lane["lane"]) for lane, _ in lanes)
+
+    def place(own: Any) -> NDArray[Any]:
+        found, method = embedding(np.concatenate([points_of(arrays)[1] for _, arrays in lanes]))
+        return np.concatenate([found, np.full((1, 2), float(method == "UMAP"))])  # the method as a last row
+
+    found = derived(first, f"predictions of lanes {numbers} in the plane", place)
+    return found[:-1], "UMAP" if found[-1, 0] else "PCA"
 
 
 def _lanes(run: RunResult) -> Lanes:
@@ -78,7 +91,7 @@ def _lanes(run: RunResult) -> Lanes:
     lanes = []
     for lane, arrays in recorded(run):
         try:
-            own = points_of(arrays)[0].size > 1 and curve(arrays, "lambda_k1_raw").steps.size > 1
+            own = point_steps(arrays).size > 1 and curve(arrays, "lambda_k1_raw").steps.size > 1
         except NotMeasured:
             continue
         if own and not diverged(lane) and lane["seed"] == run.lanes[0]["seed"]:
@@ -99,7 +112,7 @@ def _distance(axis: Any, run: RunResult, lanes: Lanes) -> str:
         except NotMeasured:
             continue
         larger = min(r["learning_rate"] for r in run.lanes if r["learning_rate"] > lane["learning_rate"])
-        noise = np.interp(points_of(arrays)[0], *curve(arrays, "lambda_k1_raw"))
+        noise = np.interp(point_steps(arrays), *curve(arrays, "lambda_k1_raw"))
         axis.plot(noise, found.distance, ".", color=shades[label(run, lane)])
         tops = [maximum(a, "lambda_k1_raw").raw for r, a in lanes if r["learning_rate"] == larger]
         axis.axvline(max(tops), color=shades[label(run, lane)], linestyle="--", linewidth=0.9)
