@@ -1,7 +1,7 @@
 """E10: the learning rate is switched before and after the break-even point; which rate do the later curvatures go with?"""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,7 @@ LAST = 0.2  # of a run, over which later values are averaged
 SWITCHED = {"large_then_small": ("large", "small"), "small_then_large": ("small", "large")}
 EARLY = {"small_early": ("small", "large")}  # the same, before it; a large rate is there from the start
 GROWN = 0.8  # of the largest lambda_H of a run, where equation 1 is never crossed: ours
+FEWEST_SEEDS = 3
 APART = float(np.log(1.2))  # least ratio of the two unswitched rates for which "closer to" means something: ours
 
 
@@ -41,11 +42,15 @@ def by_arm(run: RunResult, name: str, arm: str) -> dict[int, float]:
 
 
 def share_kept(run: RunResult, name: str, arm: str, first: str, then: str) -> list[float]:
-    """Where a switched run ends between the rate it goes on with (0) and the rate it began with (1), a number a seed."""
+    """Where a switched run ends between the rate it goes on with (0) and the rate it began with (1), a number a seed.
+
+    Seeds whose switch lies on the other side of break-even are left out: they are not what the claim is about.
+    """
     own, begun, on = (by_arm(run, name, each) for each in (arm, first, then))
-    both = sorted(set(own) & set(begun) & set(on))
+    sound = {seed for seed, place in places(run, arm).items() if place.fits}
+    both = sorted(set(own) & set(begun) & set(on) & sound)
     if not both:
-        raise NotMeasured(f"no seed is in all of {arm}, {first} and {then}")
+        raise NotMeasured(f"no seed that is switched on its side of break-even is in all of {arm}, {first} and {then}")
     gap = float(np.mean([begun[seed] - on[seed] for seed in both]))  # of all seeds: no ratio with a noisy denominator
     return [(own[seed] - on[seed]) / gap for seed in both]
 
@@ -104,27 +109,46 @@ def broken_even(run: RunResult, lane: dict[str, Any], arrays: Mapping[str, Any])
     return float(top.steps[int(np.argmax(smooth >= GROWN * smooth.max()))])
 
 
-def _placed(run: RunResult) -> Held:
-    told = []
-    for arm, (first, _) in (SWITCHED | EARLY).items():
-        begun, own = (lanes(run, each, allow_diverged=True) for each in (first, arm))
-        points = {lane["seed"]: broken_even(run, lane, arrays) for lane, arrays in begun if not diverged(lane)}
-        at = 0
-        for lane, _ in own:
-            if lane["seed"] not in points:
-                continue
+class Place(NamedTuple):
+    """Where a seed is switched and where the run that it leaves breaks even, in steps, and whether that is as the arm says."""
+
+    at: int
+    point: float
+    fits: bool
+
+
+def places(run: RunResult, arm: str) -> dict[int, Place]:
+    """Seed -> `Place` of the switch of an arm, of seeds whose unswitched run did not diverge."""
+    first = (SWITCHED | EARLY)[arm][0]
+    begun, own = (lanes(run, each, allow_diverged=True) for each in (first, arm))
+    points = {lane["seed"]: broken_even(run, lane, arrays) for lane, arrays in begun if not diverged(lane)}
+    found = {}
+    for lane, _ in own:
+        if lane["seed"] in points:
             at, point = int(lane["start"]["at"]), points[lane["seed"]]
-            if (at > point) != (arm in SWITCHED):
-                return Held(
-                    False, f"{arm}, seed {lane['seed']}, is switched at step {at}; break-even is at {point:.0f}"
-                )
-        told.append(f"{arm} at step {at}, break-even at {min(points.values()):.0f} to {max(points.values()):.0f}")
-    return Held(True, "; ".join(told))
+            found[lane["seed"]] = Place(at, point, (at > point) == (arm in SWITCHED))
+    return found
 
 
-PLACED = Premise(
-    "placed",
-    "each switch lies on its side of the break-even point of the run it leaves: by equation 1, or where that is never "
-    f"crossed by the step at which lambda_H has {GROWN:.0%} of its maximum",
-    _placed,
-)
+def placed(arm: str) -> Premise:
+    """In three seeds or more the switch of an arm lies on its side of the break-even point of the run it leaves."""
+
+    def evaluate(run: RunResult) -> Held:
+        found = places(run, arm)
+        sound = [place for place in found.values() if place.fits]
+        points = [place.point for place in found.values()]
+        told = (
+            f"{len(sound)} of {len(found)} seeds are, switched at step {next(iter(found.values())).at}"
+            if found
+            else "no seed"
+        )
+        told += f"; break-even at {min(points):.0f} to {max(points):.0f}" if points else ""
+        return Held(len(sound) >= FEWEST_SEEDS, told)
+
+    return Premise(
+        f"placed({arm})",
+        f"{FEWEST_SEEDS} seeds or more are switched {'after' if arm in SWITCHED else 'before'} the break-even point of the run "
+        f"they leave: by equation 1, or where that is never crossed by the step at which lambda_H has {GROWN:.0%} of its "
+        "maximum; the others are left out",
+        evaluate,
+    )

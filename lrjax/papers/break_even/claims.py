@@ -126,7 +126,7 @@ _CAUSE = [
         "abstract and section 3, as a statement on causes; the experiment is ours",
         f"switched after break-even from the {first} to the {then} rate, a run ends closer to the first than to the second, "
         f"on a scale of logarithms ({INTERVAL})",
-        premises=(seeds(3, lambda run: checks.trained(run)), causal_checks.PLACED, causal_checks.apart(name)),
+        premises=(seeds(3, lambda run: checks.trained(run)), causal_checks.placed(arm), causal_checks.apart(name)),
         origin="implied",
     )
     for short, name, words in (
