@@ -40,7 +40,7 @@ REFUSED = {
         "--config.arms.small_rate.steps=100",
     ),
     "a probe that arms set": (
-        "configs/break_even.py:E3", {"probes.break_even": None}, "small_rate (480)",
+        "configs/break_even.py:E3", {"probes.break_even": None}, "small_rate (400)",
         "--config.arms.large_rate.probes.break_even=None",
     ),
     "a group of the model": (

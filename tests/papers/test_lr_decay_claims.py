@@ -109,7 +109,9 @@ def test_each_setting_of_gradient_descent_is_compared_with_its_own_undecayed_run
 
     run = maker("L1", levels, Noise({"": 0.001}), scale="paper")(1.0, np.random.default_rng(0))
     kept = [index for index, lane in enumerate(run.lanes) if not lane["arm"].startswith(("l2", "momentum"))]
+    arms = {run.lanes[i]["arm"]: run.config["arms"][run.lanes[i]["arm"]] for i in kept}
     run = run._replace(lanes=[run.lanes[i] for i in kept], arrays=[run.arrays[i] for i in kept])
+    run = run._replace(config=run.config | {"arms": arms})
     finding = image_checks.full_batch(run)
     assert finding.verdict == "supported"
     assert "larger decay at step 200" in finding.measured

@@ -25,7 +25,7 @@ LOSS_MARGIN = float(np.log(1.1))  # a tenth: what two curves on an axis of decad
 
 def decayed_pairs(run: RunResult) -> dict[str, tuple[Lanes, Lanes]]:
     """In words -> each decayed arm with the undecayed one that it goes on with, by seed."""
-    arms = sorted({lane["arm"] for lane in run.lanes if "decay_" in lane["arm"]})
+    arms = sorted(arm for arm in run.config["arms"] if "decay_" in arm)  # one without lanes is missed, not overlooked
     if len(arms) < FEWEST_DECAYS:
         raise NotMeasured(f"this run has {len(arms)} decayed arms; decay at {FEWEST_DECAYS} steps or more is compared")
     found = {}

@@ -28,7 +28,7 @@ def plateau_arms(run: RunResult) -> dict[int, list[str]]:
         NotMeasured: there are no two complexities with two rates each.
     """
     found: dict[int, list[tuple[int, str]]] = {}
-    for arm in sorted({lane["arm"] for lane in run.lanes}):
+    for arm in run.config["arms"]:  # one without lanes is missed, not overlooked
         match = _PLATEAU.fullmatch(arm)
         if match:
             found.setdefault(int(match[1]), []).append((int(match[2]), arm))
