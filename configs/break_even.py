@@ -7,8 +7,8 @@ Tr(K) / lambda_K 14.29 against 10.69.
 
 Run:    python -m lrjax.main --config=configs/break_even.py[:EXPERIMENT][,scale=smoke|small|medium|paper]
 
-experiment | claim | scales | run time (small, three seeds unless said, two CPU cores; all but E3_full estimated)
-E3 | both conjectures for the learning rate, 0.1 against 0.01 (SimpleCNN, CIFAR-10) | all | 20 min
+experiment | claim | scales | run time (small, three seeds, two CPU cores; estimated, but E3, E3_full, E10)
+E3 | both conjectures for the learning rate, 0.1 against 0.01 (SimpleCNN, CIFAR-10) | all | 29 min
 E3_full | both conjectures for the rate (also 0.001) and the batch size; one seed at small scale: demonstration | all | 46 min
 E1 | a small rate's way parts from a large one's once lambda_K exceeds the latter's | all | 15 min
 E2 | lambda_K and lambda_H grow together, H and K aligned, until break-even; alpha* falls to about 2 | all | 25 min
@@ -20,7 +20,9 @@ E7_densenet | both conjectures on a DenseNet; one seed at small scale: demonstra
 E7_bert | both conjectures in fine-tuning a BERT from real weights; one seed at small scale: demonstration | all | 30 min
 E8 | momentum acts like a larger rate | all | 28 min
 E9 | K from batches of 128 and from single examples agree | all | 6 min
-E10 | does the early rate decide later curvatures? it is switched before and after break-even | all | not timed
+E10 | does the early rate decide later curvatures? it is switched before and after break-even; 5 seeds | all | 39 min
+
+E3 and E10 were timed beside other jobs, which took half of both cores.
 """
 
 from ml_collections.config_dict import placeholder

@@ -17,7 +17,7 @@ twins | 20 steps at a constant rate: the same functions, step by step | all | 80
 twins_drop | 20 steps across a drop of the rate: the same functions | all | 80 s, measured
 twins_drop_float32 | the same in float32, beside a control of one rounding | all | 80 s, estimated
 twins_plain | 8 steps without momentum: the same functions | all | 80 s, estimated
-twins_norms | 20 steps with group, layer and instance norm: the same functions | all | 80 s, estimated
+twins_norms | 20 steps with group, layer and instance norm: the same functions | all | 89 s, measured
 E7 | the toy: weight decay or normalisation alone converge, both together do not | all | 21 s
 E8 | the length of the weights at equilibrium: (eta / lambda)^(1/4) | all | 4 min, estimated
 
