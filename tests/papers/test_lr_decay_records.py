@@ -16,7 +16,7 @@ from lrjax.report.record import make, shown
 SPEC = "configs/lr_decay.py"
 
 
-@pytest.fixture(scope="module", params=["L3", "L5"])
+@pytest.fixture(scope="module", params=["L3", pytest.param("L5", marks=pytest.mark.slow)])
 def smoke(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     return folder, lrjax.run(lrjax.load_config(f"{SPEC}:{request.param},scale=smoke"), folder / "run")
