@@ -1,8 +1,11 @@
 """What makes the paper scale of `lr_decay` last 8 minutes at most on one H100: fewer epochs, three seeds, fewer arms.
 
 Assumed for a step of 128 examples: WRN-28-10 6 ms on images of 8 x 8; WRN-16-4 8 ms on images of 32 x 32, where WRN-28-10 takes
-60. Each function changes the paper scale of its experiment in place; its arms are those that a claim reads.
+60. On 8 x 8 patterns are learned sooner: WRN-10-1 has at the end of stage 1 complex accuracy .72, .85, .86 (three seeds), on
+32 x 32 .66, .69, .69 (python -m tests.benchmarks.image_size). Each function changes the paper scale of its experiment in place; its arms are those that a claim reads.
 """
+
+from collections.abc import Callable
 
 from .common import Config, group
 from .lr_decay_images import decayed_at, rate, transfer
@@ -176,7 +179,17 @@ def plateaus(config: Config) -> None:
     config.sweep.seed = SEEDS
 
 
-MEDIUM = {
+def on_small_images(shorter: Callable[[Config], None]) -> Callable[[Config], None]:
+    """The same on PS10 images of 8 x 8, at a sixteenth of the cost."""
+
+    def change(config: Config) -> None:
+        shorter(config)
+        config.data.image_size = 8
+
+    return change
+
+
+ON_PATTERNS = {
     "L3": stages,
     "L4": noise,
     "L5": root_cause,
@@ -185,6 +198,8 @@ MEDIUM = {
     "L7_ps10": transfer_patterns,
     "L11": networks,
     "L12": plateaus,
+}
+MEDIUM = {experiment: on_small_images(shorter) for experiment, shorter in ON_PATTERNS.items()} | {
     "L1": full_batch,
     "L2": sgd_decay,
     "L9": explained,
