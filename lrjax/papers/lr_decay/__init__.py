@@ -9,12 +9,13 @@ from lrjax.papers.lr_decay.predictions import before
 __all__ = ["CLAIMS", "NOTE", "SHOWN_IN", "before", "figures"]
 
 NOTE = (
-    "Of the paper only the two abstracts could be read; sections and findings beyond them are as remembered, and none of its "
-    "numbers is known, since its curves are plots. Placement, labels, sample counts and noise of PS10, rates, lengths and "
-    "sizes of all runs are our choice. At small scale a residual MLP sees the six-vector of PS10, not a wide ResNet an image "
-    "of it; at medium scale its images are 8 x 8 where the paper has 32 x 32: they are constant, so that padding alone tells "
-    "the sizes apart, but that is enough for a small network to learn complex patterns sooner on 8 x 8. On PS10 simple patterns come first at every rate; in the setting of Li, Wei and Ma "
-    "(experiment L8) it is a small rate that learns the easy-to-generalise pattern first and suffers for it."
+    "Of the paper only the two abstracts could be read; sections and findings beyond them are as remembered, and none of "
+    "its numbers is known, since its curves are plots. Placement, labels, sample counts and noise of PS10, rates, lengths "
+    "and sizes of all runs are our choice. At small scale a residual MLP sees the six-vector of PS10, not a wide ResNet "
+    "an image of it; at medium scale its images are 8 x 8 where the paper has 32 x 32: they are constant, so that padding "
+    "alone tells the sizes apart, but that is enough for a small network to learn complex patterns sooner on 8 x 8. On "
+    "PS10 simple patterns come first at every rate; in the setting of Li, Wei and Ma (experiment L8) it is a small rate "
+    "that learns the easy-to-generalise pattern first and suffers for it."
 )
 
 # Claim -> the figure that shows it, for the links of a page.
