@@ -235,8 +235,9 @@ def test_measuring_costs_less_than_training(experiment, scale):
     groups = expand(lrjax.load_config(f"configs/break_even.py:{experiment},scale={scale}"))
     costs = [measuring(group.static, lane.config) for group in groups for lane in group.lanes]
     share = sum(cost.probing for cost in costs) / sum(cost.training for cost in costs)
-    if (experiment, scale) == ("E2", "small"):  # looks every 50 steps, on as many examples as H is judged beside K on
-        assert share < 10
+    # E2 looks every 50 steps, on as many examples as H is judged beside K on; E10 has short branches, each looked at as often.
+    if most := {"E2": 10, "E10": 2}.get(experiment if scale == "small" else ""):
+        assert share < most
     else:
         assert share < 1
         assert "% of the FLOPs of training" in before(groups)

@@ -45,7 +45,9 @@ def test_the_page_of_a_live_run_goes_on_with_it_and_stays_when_it_is_done(tmp_pa
             page = opened(browser, workdir / "report.html")
             assert page.locator(MARK).get_attribute("content") == "1"
             assert "This run is going on." in page.content()
-            before = page.evaluate(LAST)
+            found = []
+            wait_until(lambda: found.append(seen(page, LAST)) or found[-1] is not None)
+            before = found[-1]
             wait_until(lambda: (seen(page, LAST) or before) > before)
             assert run.communicate(timeout=400)[0]
             assert report.wait(timeout=120) == 0

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from matplotlib.axes import Axes
 
 from lrjax.experiment.rundir.lanes import Arrays, Lanes
 from lrjax.experiment.rundir.metrics import RunResult
-from lrjax.experiment.rundir.reading import entries
+from lrjax.experiment.rundir.reading import NotMeasured, entries
 from lrjax.papers.drawn import Draw, Series, averaged, drawn, judged_here, seeds_and_mean, thinned
 from lrjax.papers.exp_lr.norm_checks import POWER, after_drop
 from lrjax.papers.exp_lr.observe import RATE, arms_of, phases, settings
@@ -170,8 +171,9 @@ def _norms(run: RunResult, arms: Arms) -> Figure:
         judged_here(axes[0, 0], steps / 2, steps)
         told = " Judged: the slope of texp over the second half (shaded), beside that of its rate."
     if run.config["experiment"] == "E2" and "weight_decay" in arms:
-        judged_here(axes[0, 0], *after_drop(run, *arms["weight_decay"][0]))
-        told = " Judged: the slope of weight_decay over a quarter of an e-folding after the first drop (shaded)."
+        with suppress(NotMeasured):  # the stretch is longer than the phase, and nothing is judged
+            judged_here(axes[0, 0], *after_drop(run, *arms["weight_decay"][0]))
+            told = " Judged: the slope of weight_decay over a quarter of an e-folding after the first drop (shaded)."
     _finish(fig, axes[:, 0], arms)
     caption = (
         f"{SEEDS}; means of at most 120 stretches. Above: squared length of all trained weights, in each arm's own "
