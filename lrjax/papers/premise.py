@@ -108,6 +108,15 @@ def chosen(run: RunResult, select: Selector) -> Lanes:
     return found
 
 
+def numbers_of(run: RunResult, select: Selector, read: Reader) -> list[tuple[float, dict[str, Any]]]:
+    """A number of each lane that a claim compares, with the lane.
+
+    Raises:
+        NotMeasured: there is no such lane, or the number was not recorded in one.
+    """
+    return [(read(lane, arrays), lane) for lane, arrays in chosen(run, select)]
+
+
 def in_float64(run: RunResult) -> bool:
     """Whether all lanes trained in float64: parameters and activations, not only the numbers that were recorded.
 

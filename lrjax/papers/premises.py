@@ -8,6 +8,7 @@ the number that shows it. A `Selector` picks the lanes that a claim compares:
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -24,20 +25,23 @@ from lrjax.papers.premise import (
     chosen,
     course_of,
     every_lane,
-    in_float64,
     lane_name,
     move_of,
+    numbers_of,
     setting_name,
     setting_of,
 )
 from lrjax.papers.premise import last_of as last_of
 from lrjax.papers.premise import of_arms as of_arms
-from lrjax.papers.statistics import mean_of
+from lrjax.papers.resolution import FEWEST as FEWEST
+from lrjax.papers.resolution import exact as exact
+from lrjax.papers.resolution import instrument as instrument
+from lrjax.papers.resolution import resolved as resolved
 
 BEFORE_END = 0.2  # of a run: a maximum later than this may still rise
 SATURATED = 0.02  # from floor or ceiling
 SIGMAS = 5.0  # above chance
-FEWEST = 10  # samples of an instrument
+_first = itemgetter(0)
 
 
 def seeds(count: int = 3, select: Selector = every_lane) -> Premise:
@@ -89,10 +93,9 @@ def learned(
     error = float(np.sqrt(chance * (1 - chance) / examples))
 
     def evaluate(run: RunResult) -> Held:
-        found = [(read(lane, arrays), lane) for lane, arrays in chosen(run, select)]
+        value, lane = min(numbers_of(run, select, read), key=_first)
         best = level if level is not None else best_of(run, read)
         least = max(chance + SIGMAS * error, share * best)
-        value, lane = min(found, key=lambda pair: pair[0])
         return Held(value >= least, f"{value:.3f} in {lane_name(lane)}, the lowest; {least:.3f} is asked for")
 
     words = "the published level" if level is not None else "the best setting's level"
@@ -116,10 +119,8 @@ def converged(select: Selector, slope: float, name: str) -> Premise:
     """
 
     def evaluate(run: RunResult) -> Held:
-        moves = []
-        for lane, arrays in chosen(run, select):
-            moves.append((abs(move_of(arrays, name, float(lane["steps"]))), lane))
-        move, lane = max(moves, key=lambda pair: pair[0])
+        moves = numbers_of(run, select, lambda lane, arrays: abs(move_of(arrays, name, float(lane["steps"]))))
+        move, lane = max(moves, key=_first)
         return Held(move <= slope, f"{name} moves by {move:.3g} of its range at the end of {lane_name(lane)}, the most")
 
     statement = f"over the last {LAST:.0%} of training {name} moves by {slope:g} of its range at most"
@@ -139,13 +140,13 @@ def peaked(name: str, select: Selector = every_lane, smooth: Callable[[ArrayLike
         'peaked(break_even/lambda_h1)'
     """
 
+    def place_of(lane: dict[str, Any], arrays: Any) -> float:
+        found = course_of(arrays, name)
+        values = found.values if smooth is None else np.asarray(smooth(found.values))
+        return float(found.steps[int(np.argmax(values))]) / float(lane["steps"])
+
     def evaluate(run: RunResult) -> Held:
-        places = []
-        for lane, arrays in chosen(run, select):
-            found = course_of(arrays, name)
-            values = found.values if smooth is None else np.asarray(smooth(found.values))
-            places.append((float(found.steps[int(np.argmax(values))]) / float(lane["steps"]), lane))
-        place, lane = max(places, key=lambda pair: pair[0])
+        place, lane = max(numbers_of(run, select, place_of), key=_first)
         told = f"the maximum of {name} lies at {place:.0%} of the run in {lane_name(lane)}, the latest"
         return Held(place <= 1 - BEFORE_END, told)
 
@@ -207,97 +208,9 @@ def unsaturated(select: Selector, *, read: Reader, floor: float = 0.0, ceiling: 
     edge = SATURATED * (ceiling - floor)
 
     def evaluate(run: RunResult) -> Held:
-        found = [(read(lane, arrays), lane) for lane, arrays in chosen(run, select)]
+        found = numbers_of(run, select, read)
         value, lane = min(found, key=lambda pair: min(pair[0] - floor, ceiling - pair[0]))
         free = min(value - floor, ceiling - value) > edge
         return Held(free, f"{value:.3f} in {lane_name(lane)}, the closest to {floor:g} or {ceiling:g}")
 
     return Premise("unsaturated", f"no compared lane is within {SATURATED:.0%} of {floor:g} or {ceiling:g}", evaluate)
-
-
-def instrument(
-    name: str, tolerance: float, select: Selector = every_lane, samples: int = FEWEST, *, of: str | None = None
-) -> Premise:
-    """What measures is accurate enough: residuals at most a tolerance, and samples enough in every lane.
-
-    Args:
-        name: of the array of residuals, e.g. "break_even/hessian_residuals"; the median over measurements counts.
-        tolerance: of a residual, in the unit of the array, or with `of` relative.
-        select: the compared lanes.
-        samples: measurements that each lane must have.
-        of: name of the array of what was measured, in whose size residuals count.
-
-    Example:
-        >>> instrument("break_even/hessian_residuals", 0.05).name
-        'instrument(0.05)'
-    """
-
-    def evaluate(run: RunResult) -> Held:
-        found = []
-        for lane, arrays in chosen(run, select):
-            values = np.asarray(arrays.get(name, ()), np.float64)
-            values = values.reshape(len(values), -1)[:, 0] if values.size else values
-            if of is not None and values.size:
-                values = values / np.abs(np.asarray(arrays[of], np.float64)).reshape(len(values), -1)[:, 0]
-            values = values[np.isfinite(values)]
-            if values.size < samples:
-                return Held(False, f"{values.size} measurements in {lane_name(lane)}; {samples} are asked for")
-            found.append((float(np.median(values)), lane))
-        worst, lane = max(found, key=lambda pair: pair[0])
-        return Held(worst <= tolerance, f"median {quantity} {worst:.2g} in {lane_name(lane)}, the largest")
-
-    quantity = name if of is None else f"{name} / {of.rsplit('/', 1)[-1]}"
-    statement = f"median {quantity} is {tolerance:g} at most, and each lane has {samples} measurements or more"
-    return Premise(f"instrument({tolerance:g})", statement, evaluate)
-
-
-def resolved(
-    margin: float,
-    differences: Callable[[RunResult], ArrayLike],
-    control: Callable[[RunResult], bool],
-) -> Premise:
-    """The run can tell a difference of `margin`: the interval is that short, and a wrong variant beside it fails the check.
-
-    Args:
-        margin: of the claim, in its unit.
-        differences: run -> [n], one number a seed, as the claim compares them.
-        control: run -> whether the wrong variant passes the same check; it must not.
-
-    Example:
-        >>> resolved(1.0, lambda run: [0.1, 0.0, -0.1], lambda run: False).evaluate(None).holds
-        True
-    """
-
-    def evaluate(run: RunResult) -> Held:
-        half = mean_of(differences(run)).half_width
-        if half > margin:
-            return Held(False, f"half of the interval is {half:.3g}; the margin is {margin:g}")
-        passes = control(run)
-        told = "the wrong variant passes too" if passes else "the wrong variant fails"
-        return Held(not passes, f"half of the interval is {half:.3g} of the margin {margin:g}; {told}")
-
-    statement = f"half of the interval is {margin:g} at most, and a wrong variant run beside fails the same check"
-    return Premise(f"resolved({margin:g})", statement, evaluate)
-
-
-def exact(deviation: Callable[[RunResult], ArrayLike] | None = None, most: float = 0.0) -> Premise:
-    """A theorem is judged in float64, or where a control run that differs by one rounding stays this close.
-
-    Args:
-        deviation: run -> how far the control has parted, one number or one a seed; None asks for float64.
-        most: the largest deviation that still decides.
-
-    Example:
-        >>> exact(lambda run: 1e-9, most=1e-6).name
-        'exact'
-    """
-
-    def evaluate(run: RunResult) -> Held:
-        if in_float64(run):
-            return Held(True, "the run is in float64")
-        if deviation is None:
-            return Held(False, "the run is in float32: its rounding grows, and no theorem says by how much")
-        found = float(np.max(deviation(run)))
-        return Held(found <= most, f"a control that differs by one rounding parts by {found:.2g}; {most:g} is allowed")
-
-    return Premise("exact", "the run is in float64, or a control that differs by one rounding stays close", evaluate)
