@@ -5,7 +5,7 @@ import pytest
 
 import lrjax
 from lrjax.papers.break_even import edge_figures, figures, series_figures
-from lrjax.papers.break_even.drawing import Drawn, label, together
+from lrjax.papers.break_even.drawing import Drawn, label, on_one_grid
 from lrjax.papers.break_even.recorded import rates_at
 from lrjax.report.record import MOST_BYTES, make
 from tests.papers.test_break_even import STEPS, conjectures, hill, lane, run_of
@@ -56,7 +56,7 @@ def test_with_momentum_no_edge_of_plain_sgd_is_drawn():
 def test_seeds_are_thin_their_mean_is_thick_and_the_judged_maxima_are_marked():
     axis = series_figures.conditioning(conjectures(0.87, 3.01)).fig.axes[0]
     widths = [line.get_linewidth() for line in axis.lines if line.get_marker() in ("None", "o")]
-    assert widths.count(0.5) == 6
+    assert widths.count(0.6) == 6
     assert widths.count(1.8) == 2
     assert sum(line.get_marker() == "v" and line.get_xdata().size > 0 for line in axis.lines) == 6
     assert len(axis.collections) == 2  # a band a rate
@@ -91,11 +91,25 @@ def test_infinite_ends_of_intervals_and_rates_that_change_are_drawn():
     ]
 
 
-def test_curves_that_end_apart_are_averaged_where_both_are():
+def test_curves_over_accuracy_are_averaged_where_all_seeds_are():
     short, long = Drawn(np.arange(3.0), np.zeros(3)), Drawn(np.arange(5.0), np.ones(5))
-    at, values = together([short, long])
-    assert at.tolist() == [0.0, 1.0, 2.0]
-    assert values.mean(0).tolist() == [0.5, 0.5, 0.5]
+    found = on_one_grid([short, long])
+    assert all(each.at[0] == 0.0 and each.at[-1] == 2.0 for each in found)
+    assert found[0].at.tolist() == found[1].at.tolist()
+    assert (found[0].values.max(), found[1].values.min()) == (0.0, 1.0)
+
+
+def test_a_figure_marks_what_its_experiment_judges_and_nothing_else():
+    run = measured()
+    caption = {}
+    for experiment in ("E3", "E9", "E10"):
+        found = series_figures.conditioning(run._replace(config=run.config | {"experiment": experiment}))
+        marks = [line for axis in found.fig.axes for line in axis.lines if line.get_marker() == "v"]
+        caption[experiment] = found.caption
+        assert bool(marks) is (experiment == "E3")
+    assert "Triangles" in caption["E3"]
+    assert "last 20%" in caption["E10"]
+    assert "judged" not in caption["E9"].lower()
 
 
 def test_lanes_of_another_order_of_batches_have_a_label_of_their_own():

@@ -197,7 +197,7 @@ def test_every_smoke_run_ends_in_a_report_that_decides_nothing(experiment, tmp_p
 
 
 @pytest.mark.slow
-def test_on_cifar10_twins_agree_for_20_float32_steps_and_an_uncorrected_one_does_not(tmp_path, tfds_dir):
+def test_on_cifar10_twins_agree_for_20_steps_and_an_uncorrected_one_does_not(tmp_path, tfds_dir):
     config = lrjax.load_config(f"{FILE}:twins", {"data_dir": str(tfds_dir), "sweep.seed": (0,), "data.num_test": 256})
     entries = {entry["id"]: entry for entry in judge(exp_lr.CLAIMS, lrjax.run(config, tmp_path))}
     assert entries["early_logits"]["verdict"] == "supported"

@@ -20,7 +20,7 @@ CONJECTURES = [
         checks.rate_order("lambda_k1_raw", -1),
         "Variance reduction: the maximum of lambda_K over a trajectory is smaller for a larger learning rate.",
         "conjecture 1, section 4.2",
-        f"smoothed max lambda_K (of batches of 128, as measured) falls from each eta to the next larger one ({INTERVAL})",
+        f"smoothed max lambda_K (of batches of M, as measured) falls from each eta to the next larger one ({INTERVAL})",
         f"SimpleCNN, CIFAR-10: 3.01 at eta 0.01 against 0.87 at 0.1, ratio 3.46 (numbers {SUBMISSION})",
         premises=maxima("lambda_k1_raw", checks.by_rate),
     ),

@@ -11,11 +11,16 @@ from numpy.typing import NDArray
 from lrjax.experiment.rundir.lanes import Arrays, Lanes, lane_config, recorded
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.break_even import detectors
+from lrjax.papers.break_even.causal_checks import LAST
+from lrjax.papers.break_even.claims import CLAIMS
+from lrjax.papers.break_even.conditions import PROBE
 from lrjax.papers.break_even.recorded import Curve, crossing, curve, mark_of, sizes
 from lrjax.papers.claim import NotMeasured
+from lrjax.papers.drawn import judged_here, seeds_and_mean
 from lrjax.plots.drawing import GREY
 
 SEEDS = "thin lines seeds, thick their mean, bands from the lowest to the highest"
+GRID = 25  # places of training accuracy
 Read = Callable[[dict[str, Any], Arrays], Curve]
 
 
@@ -107,40 +112,24 @@ def plot_seeds(
         found = read(lane, arrays)
         groups.setdefault(label(run, lane), []).append(Drawn(along(run, lane, arrays, found, x), found.values))
     for text, own in groups.items():
-        style: dict[str, Any] = dict(color=shades[text], dashes=dashes) if dashes else dict(color=shades[text])
-        if len(own) > 1:
-            for each in map(_ascending, own) if x == "accuracy" else own:
-                axis.plot(each.at, each.values, linewidth=0.5, alpha=0.55, **style)
-        at, values = together(own, sort=x == "accuracy")
-        if len(own) > 1:
-            axis.fill_between(at, values.min(0), values.max(0), color=shades[text], alpha=0.13, linewidth=0, zorder=0)
-        marker = dict(marker="o", markersize=2.2) if at.size <= 30 and not dashes else {}
-        axis.plot(at, values.mean(0), linewidth=1.8, label=text + words, **marker, **style)
+        series = on_one_grid(own) if x == "accuracy" and len(own) > 1 else own
+        style: dict[str, Any] = {"linewidth": 1.8, "linestyle": (0, tuple(dashes))}
+        style |= {"marker": "o", "markersize": 2.2} if series[0].at.size <= 30 and not dashes else {}
+        seeds_and_mean(axis, series, shades[text], text + words, **style)
 
 
-def together(own: Sequence[Drawn], sort: bool = False) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Curves of several seeds at the same places, where all of them are: x [n] and values [seeds, n].
-
-    Args:
-        own: the curves.
-        sort: x need not ascend, as a training accuracy does not: a value counts where its x is first reached.
+def on_one_grid(own: Sequence[Drawn]) -> list[Drawn]:
+    """Curves of several seeds at the same places, where all of them are; a value counts where its x is first reached.
 
     Example:
-        >>> at, values = together([Drawn(np.array([0., 2.]), np.array([0., 2.])), Drawn(np.array([1., 2.]), np.ones(2))])
-        >>> at.tolist(), values.tolist()
-        ([1.0, 2.0], [[1.0, 2.0], [1.0, 1.0]])
+        >>> low, high = on_one_grid([Drawn(np.array([0., 2.]), np.array([0., 2.])), Drawn(np.array([1., 2.]), np.ones(2))])
+        >>> low.at.tolist() == high.at.tolist(), low.at[[0, -1]].tolist(), low.values[[0, -1]].tolist()
+        (True, [1.0, 2.0], [1.0, 2.0])
     """
-    if sort and len(own) > 1:
-        own = [_ascending(each) for each in own]
+    own = [_ascending(each) for each in own]
     low, high = max(each.at.min() for each in own), min(each.at.max() for each in own)
-    if sort and len(own) > 1:
-        at = np.linspace(low, max(low, high), 25)
-    else:
-        at = own[0].at if len(own) == 1 else own[0].at[(own[0].at >= low) & (own[0].at <= high)]
-        at = np.unique(np.concatenate([at, [low]])) if len(own) > 1 else at
-    if len(own) == 1:
-        return at, own[0].values[None]
-    return at, np.stack([np.interp(at, each.at, each.values) for each in own])
+    at = np.linspace(low, max(low, high), GRID)
+    return [Drawn(at, np.interp(at, each.at, each.values)) for each in own]
 
 
 def _ascending(each: Drawn) -> Drawn:
@@ -155,8 +144,34 @@ def along(run: RunResult, lane: dict[str, Any], arrays: Arrays, found: Curve, x:
     return found.steps / (sizes(run, lane).steps_per_epoch if x == "epoch" else 1)
 
 
-def mark_maxima(axis: Axes, run: RunResult, name: str, lanes: Lanes) -> None:
-    """A triangle at the smoothed maximum of each lane, which is what claims compare."""
+def compares_maxima(run: RunResult, name: str) -> bool:
+    """Whether a claim of the run's experiment compares the maxima of a number, and asks that they have passed."""
+    peak = f"peaked({PROBE}/{name})"
+    own = [claim for claim in CLAIMS if run.config["experiment"] in claim.experiments]
+    return any(premise.name == peak for claim in own for premise in claim.premises)
+
+
+def mark_judged(axis: Axes, run: RunResult, name: str, lanes: Lanes) -> str:
+    """Marks over epochs what claims judge of a number, and says it in a sentence for the caption; "" where none does.
+
+    Args:
+        axis: to draw on.
+        run: of the lanes.
+        name: of a number of the break_even probe.
+        lanes: that are compared.
+    """
+    if run.config["experiment"] == "E10" and lanes:
+        lane = lanes[0][0]
+        end = lane["steps"] / sizes(run, lane).steps_per_epoch
+        judged_here(axis, (1 - LAST) * end, end, align="right")
+        return f"Judged: the mean of the logarithm over the last {LAST:.0%} of a run (shaded). "
+    if not compares_maxima(run, name):
+        return ""
+    _mark_maxima(axis, run, name, lanes)
+    return "Triangles: the maximum of each seed after smoothing, which is judged. "
+
+
+def _mark_maxima(axis: Axes, run: RunResult, name: str, lanes: Lanes) -> None:
     shades, text = colours(run), "judged: smoothed maximum of a seed"
     for lane, arrays in lanes:
         found = curve(arrays, name)

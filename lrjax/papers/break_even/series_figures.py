@@ -11,7 +11,7 @@ from lrjax.papers.break_even.drawing import (
     colours,
     label,
     mark_accuracy,
-    mark_maxima,
+    mark_judged,
     plot_curve,
     with_curve,
 )
@@ -70,13 +70,13 @@ def conditioning(run: RunResult) -> Figure | None:
     if not columns:
         return None
     fig, axes = canvas(2, len(columns), height=5.4, width=5.0 * (1 + 0.5 * (len(columns) - 1)), sharex="col")
-    intervals, numbers = [], False
+    intervals, judged, numbers = [], [], False
     for column, own in zip(axes.T, columns, strict=True):
         compared = [pair for pair in own if not pair[0]["arm"].startswith(CONTROL)]
         for axis, name in zip(column, ("lambda_k1_raw", "trace_over_lambda"), strict=True):
             plot_curve(axis, run, name, lanes=own)
             mark_accuracy(axis, run, own)
-            mark_maxima(axis, run, name, compared)
+            judged.append(mark_judged(axis, run, name, compared))
             numbers |= _paper_maxima(axis, run, name, compared)
         intervals.append(bars(column[0], run, own, "lambda_k1", "lambda_k1_raw"))
         plain_log(column[0])
@@ -88,8 +88,8 @@ def conditioning(run: RunResult) -> Figure | None:
         f"K is estimated from {run.config['spectra']['noise_batches']} gradients of "
         f"{run.config['spectra']['noise_batch_size']} examples each, on the scale of such batches: {SEEDS}. "
         + ("Bars: 95 % jackknife intervals of a measurement. " if any(intervals) else "")
-        + "Triangles: the maximum of each seed after smoothing, which is judged. Dotted lines: the first time that "
-        f"{mark_of(run):.0%} of the training examples are right."
+        + max(judged)
+        + f"Dotted lines: the first time that {mark_of(run):.0%} of the training examples are right."
         + (" Dash-dotted lines: the paper's maxima." if numbers else "")
     )
     return Figure("conditioning", "Gradient noise and its conditioning", caption, fig)
@@ -133,7 +133,7 @@ def sharpness(run: RunResult) -> Figure | None:
     axis = axes[0, 0]
     plot_curve(axis, run, "lambda_h1")
     mark_accuracy(axis, run, lanes)
-    mark_maxima(axis, run, "lambda_h1", [pair for pair in lanes if not pair[0]["arm"].startswith(CONTROL)])
+    judged = mark_judged(axis, run, "lambda_h1", [pair for pair in lanes if not pair[0]["arm"].startswith(CONTROL)])
     shades = colours(run)
     for name, (lane, _) in {label(run, lane): (lane, arrays) for lane, arrays in lanes}.items():
         axis.axhline(2 / lane["learning_rate"], color=shades[name], linestyle="--", linewidth=0.9, zorder=0)
@@ -143,8 +143,8 @@ def sharpness(run: RunResult) -> Figure | None:
     legend_below(fig, 2)
     caption = (
         rf"Largest eigenvalue of the Hessian: {SEEDS}. Dashed: $2/\eta$, where full-batch gradient descent breaks even. "
-        "Triangles: the maximum of each seed after smoothing, which is judged."
-    )
+        + judged
+    ).rstrip()
     return Figure("sharpness", "Curvature", caption, fig)
 
 
@@ -157,18 +157,18 @@ def batch_norm(run: RunResult) -> Figure | None:
         ("trace_over_lambda", RATIO),
     )  # fmt: skip
     fig, axes = canvas(len(rows), 1, height=1.7 * len(rows) + 1.1, sharex=True)
+    judged = ""
     for axis, (name, text) in zip(axes[:, 0], rows, strict=True):
         plot_curve(axis, run, name)
         axis.set_ylabel(text)
         if name.startswith("lambda"):
             plain_log(axis)
         if name == "trace_over_lambda":
-            mark_maxima(axis, run, name, with_curve(run, name))
+            judged = mark_judged(axis, run, name, with_curve(run, name))
     axes[-1, 0].set_xlabel("epoch")
     legend_below(fig, 2)
     caption = (
         "With and without BatchNorm: how much of a batch gradient lies in the top five eigenvectors of K (1: all of it), the "
-        f"top eigenvalues of H and K, the scales of the last BatchNorm layer, and the conditioning of K: {SEEDS}. Triangles: "
-        "the maximum of each seed after smoothing, which is judged."
-    )
+        f"top eigenvalues of H and K, the scales of the last BatchNorm layer, and the conditioning of K: {SEEDS}. {judged}"
+    ).rstrip()
     return Figure("batch_norm", "BatchNorm and the learning rate", caption, fig)
