@@ -12,8 +12,9 @@ __all__ = ["CLAIMS", "NOTE", "SHOWN_IN", "before", "figures", "observations"]
 NOTE = (
     "The main text of the paper was read in the version first submitted; its appendix, and the numbers of the final version, "
     "were not. Momentum, augmentation, the mode of BatchNorm while measuring, sizes of SimpleCNN and the full grids are "
-    "therefore ours. lambda_K is as measured from batches of M (raw): 128 as in the paper, 32 in most small runs; times about M "
-    "it is that of single examples. The break-even point itself (D1) is computed here from per-example curvatures; the paper used proxies."
+    "therefore ours. lambda_K is as measured from batches of M (raw): 128 as in the paper, 32 in most small runs; times about "
+    "M it is that of single examples. The break-even point itself (D1) is computed here from per-example curvatures; the "
+    "paper used proxies."
 )
 
 # Claim -> the figure that shows it, for the links of a page.
