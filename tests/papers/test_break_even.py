@@ -170,14 +170,14 @@ def test_each_claim_comes_out_as_its_synthetic_runs_were_drawn(claim):
 
 def test_after_a_switch_a_run_is_compared_with_both_rates_it_has_had():
     generator = np.random.default_rng(0)
-    draw = synthetic_of("break_even")["early_large_rate_decides_lambda_k"].draw
+    draw = synthetic_of("break_even")["early_rate_decides_lambda_k"].draw
     assert (
-        "large to small after break-even: 0.9"
-        in entry_of(draw(1.0, generator), "early_large_rate_decides_lambda_k")["measured"]
+        "after break-even, large to small: 0.9"
+        in entry_of(draw(1.0, generator), "early_rate_decides_lambda_k")["measured"]
     )
     assert (
-        "large to small after break-even: 0.1"
-        in entry_of(draw(-1.0, generator), "early_large_rate_decides_lambda_k")["measured"]
+        "after break-even, large to small: 0.1"
+        in entry_of(draw(-1.0, generator), "early_rate_decides_lambda_k")["measured"]
     )
 
 

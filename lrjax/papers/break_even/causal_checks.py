@@ -1,6 +1,6 @@
 """E10: the learning rate is switched before and after the break-even point; which rate do the later curvatures go with?"""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,37 +41,70 @@ def by_arm(run: RunResult, name: str, arm: str) -> dict[int, float]:
     return {lane["seed"]: later(arrays, name, lane["steps"]) for lane, arrays in own}
 
 
-def share_kept(run: RunResult, name: str, arm: str, first: str, then: str) -> list[float]:
+class Place(NamedTuple):
+    """Where a seed is switched and where the run that it leaves breaks even, in steps; whether equation 1 says the latter."""
+
+    at: int
+    point: float
+    by_equation: bool
+    fits: bool
+
+
+def compared(run: RunResult, arm: str) -> dict[int, Place]:
+    """Seed -> `Place`, of the seeds in which neither the switched run diverged nor one of the two that it is compared with."""
+    pair = (SWITCHED | EARLY)[arm]
+    own, first, then = (
+        {lane["seed"]: (lane, arrays) for lane, arrays in lanes(run, each, allow_diverged=True) if not diverged(lane)}
+        for each in (arm, *pair)
+    )
+    found = {}
+    for seed in sorted(own.keys() & first.keys() & then.keys()):
+        at = int(own[seed][0]["start"]["at"])
+        point, by_equation = broken_even(run, *first[seed])
+        found[seed] = Place(at, point, by_equation, (at > point) == (arm in SWITCHED))
+    return found
+
+
+def share_kept(run: RunResult, name: str, arm: str, seeds: Iterable[int]) -> list[float]:
     """Where a switched run ends between the rate it goes on with (0) and the rate it began with (1), a number a seed.
 
-    Seeds whose switch lies on the other side of break-even are left out: they are not what the claim is about.
+    Raises:
+        NotMeasured: there is no seed.
     """
-    own, begun, on = (by_arm(run, name, each) for each in (arm, first, then))
-    sound = {seed for seed, place in places(run, arm).items() if place.fits}
-    both = sorted(set(own) & set(begun) & set(on) & sound)
+    own, begun, on = (by_arm(run, name, each) for each in (arm, *(SWITCHED | EARLY)[arm]))
+    both = list(seeds)
     if not both:
-        raise NotMeasured(f"no seed that is switched on its side of break-even is in all of {arm}, {first} and {then}")
+        raise NotMeasured(f"no seed of {arm} is switched on its side of break-even")
     gap = float(np.mean([begun[seed] - on[seed] for seed in both]))  # of all seeds: no ratio with a noisy denominator
     return [(own[seed] - on[seed]) / gap for seed in both]
 
 
-def early_rate_decides(name: str, arm: str) -> Callable[[Any], Finding]:
-    """A check: a run that is switched past its break-even point stays closer to the rate it began with.
+def _told(run: RunResult, name: str, arm: str) -> str:
+    found = compared(run, arm)
+    sound = [seed for seed, place in found.items() if place.fits]
+    words = f"{'after' if arm in SWITCHED else 'before'} break-even, {' to '.join((SWITCHED | EARLY)[arm])}"
+    try:
+        told = f"{words}: {mean_of(share_kept(run, name, arm, sound))}"
+    except NotMeasured as reason:
+        return f"{words}: not measured, {reason}"
+    if len(sound) == len(found):
+        return told
+    return f"{told} ({len(sound)} of {len(found)} seeds; all of them {mean_of(share_kept(run, name, arm, found))})"
 
-    Args:
-        name: of a series.
-        arm: of `SWITCHED`.
+
+def early_rate_decides(name: str) -> Callable[[Any], Finding]:
+    """A check: after a switch past break-even the run stays closer to the rate it began with, in both directions.
+
+    Seeds whose switch lies on the other side of break-even are left out: they are not what the claim is about.
     """
 
     def check(run: RunResult) -> Finding:
-        kept = share_kept(run, name, arm, *SWITCHED[arm])
-        told = f"share of the first rate's {name} that is kept, {' to '.join(SWITCHED[arm])} after break-even: {mean_of(kept)}"
-        for other, pair in EARLY.items():
-            if pair == SWITCHED[arm]:
-                told += f"; before break-even: {mean_of(share_kept(run, name, other, *pair))}"
-        lost = [lane for lane, _ in lanes(run, (arm, *SWITCHED[arm]), allow_diverged=True) if diverged(lane)]
-        told += f"; {len(lost)} lane{'s' * (len(lost) != 1)} diverged and left out" if lost else ""
-        return Finding(positive([value - 0.5 for value in kept]), told)
+        closer = []
+        for arm in SWITCHED:
+            sound = [seed for seed, place in compared(run, arm).items() if place.fits]
+            closer.append([value - 0.5 for value in share_kept(run, name, arm, sound)])
+        told = "; ".join(_told(run, name, arm) for arm in (*SWITCHED, *EARLY))
+        return Finding(positive(*closer), f"share of the first rate's {name} that is kept, {told}")
 
     return check
 
@@ -95,60 +128,35 @@ def apart(name: str) -> Premise:
     )
 
 
-def broken_even(run: RunResult, lane: dict[str, Any], arrays: Mapping[str, Any]) -> float:
-    """The step at which a run has broken even.
+def broken_even(run: RunResult, lane: dict[str, Any], arrays: Mapping[str, Any]) -> tuple[float, bool]:
+    """The step at which a run has broken even, and whether equation 1 says so.
 
     By equation 1, zero where it is unstable from the first measurement on; where equation 1 never says so, since noise keeps
     lambda_H below it, the step at which lambda_H has grown to four fifths of the largest that the run has, smoothed.
     """
     found = direct(run, lane, arrays)
     if found.step is not None:
-        return found.step
+        return found.step, True
     top = curve(arrays, "lambda_h1")
     smooth = detectors.smoothed(top.values, 3)
-    return float(top.steps[int(np.argmax(smooth >= GROWN * smooth.max()))])
+    return float(top.steps[int(np.argmax(smooth >= GROWN * smooth.max()))]), False
 
 
-class Place(NamedTuple):
-    """Where a seed is switched and where the run that it leaves breaks even, in steps, and whether that is as the arm says."""
-
-    at: int
-    point: float
-    fits: bool
-
-
-def places(run: RunResult, arm: str) -> dict[int, Place]:
-    """Seed -> `Place` of the switch of an arm, of seeds whose unswitched run did not diverge."""
-    first = (SWITCHED | EARLY)[arm][0]
-    begun, own = (lanes(run, each, allow_diverged=True) for each in (first, arm))
-    points = {lane["seed"]: broken_even(run, lane, arrays) for lane, arrays in begun if not diverged(lane)}
-    found = {}
-    for lane, _ in own:
-        if lane["seed"] in points:
-            at, point = int(lane["start"]["at"]), points[lane["seed"]]
-            found[lane["seed"]] = Place(at, point, (at > point) == (arm in SWITCHED))
-    return found
+def _placed(run: RunResult) -> Held:
+    told, fewest = [], FEWEST_SEEDS
+    for arm in SWITCHED:
+        found = compared(run, arm).values()
+        points = [place.point for place in found if place.fits]
+        fewest = min(fewest, len(points))
+        by_equation = sum(place.by_equation for place in found if place.fits)
+        where = f", break-even at {min(points):.0f} to {max(points):.0f}, {by_equation} by equation 1" if points else ""
+        told.append(f"{arm} {len(points)} of {len(found)} seeds{where}")
+    return Held(fewest >= FEWEST_SEEDS, "; ".join(told))
 
 
-def placed(arm: str) -> Premise:
-    """In three seeds or more the switch of an arm lies on its side of the break-even point of the run it leaves."""
-
-    def evaluate(run: RunResult) -> Held:
-        found = places(run, arm)
-        sound = [place for place in found.values() if place.fits]
-        points = [place.point for place in found.values()]
-        told = (
-            f"{len(sound)} of {len(found)} seeds are, switched at step {next(iter(found.values())).at}"
-            if found
-            else "no seed"
-        )
-        told += f"; break-even at {min(points):.0f} to {max(points):.0f}" if points else ""
-        return Held(len(sound) >= FEWEST_SEEDS, told)
-
-    return Premise(
-        f"placed({arm})",
-        f"{FEWEST_SEEDS} seeds or more are switched {'after' if arm in SWITCHED else 'before'} the break-even point of the run "
-        f"they leave: by equation 1, or where that is never crossed by the step at which lambda_H has {GROWN:.0%} of its "
-        "maximum; the others are left out",
-        evaluate,
-    )
+PLACED = Premise(
+    "placed",
+    f"in each direction {FEWEST_SEEDS} seeds or more are switched after the break-even point of the run they leave: by "
+    f"equation 1, or where that is never crossed by the step at which lambda_H has {GROWN:.0%} of its maximum, a rule of ours",
+    _placed,
+)

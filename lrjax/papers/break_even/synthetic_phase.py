@@ -166,10 +166,10 @@ def _misplaced(lane: Lane, arrays: Arrays) -> None:
     arrays["break_even/lambda_h1"] = found[-1] * np.where(PLACES > 0.75, 1.0, 0.1)
 
 
-def _causal(name: str, arm: str) -> Synthetic:
+def _causal(name: str) -> Synthetic:
     draw = runs_of("E10", _switched(name))
     words = "nine tenths kept of a ratio of 4, seeds 0.05 apart in its logarithm"
-    return Synthetic(draw, words, broken_ways(draw, **{f"placed({arm})": _misplaced, f"apart({name})": _same(name)}))
+    return Synthetic(draw, words, broken_ways(draw, placed=_misplaced, **{f"apart({name})": _same(name)}))
 
 
 def _with_maxima(draw: Draw, words: str, **ways: Callable) -> Synthetic:
@@ -206,13 +206,7 @@ SYNTHETIC: dict[str, Synthetic] = {
             "matched(measurements, L, M)": lambda generator: uneven(_PARTING(1.0, generator)),
         },
     ),
-    **{
-        f"early_{first}_rate_decides_{short}": _causal(name, arm)
-        for arm, (first, _) in SWITCHED.items()
-        for short, name in (
-            ("lambda_k", "lambda_k1_raw"),
-            ("lambda_h", "lambda_h1"),
-            ("conditioning", "trace_over_lambda"),
-        )
-    },
+    "early_rate_decides_lambda_k": _causal("lambda_k1_raw"),
+    "early_rate_decides_lambda_h": _causal("lambda_h1"),
+    "early_rate_decides_conditioning": _causal("trace_over_lambda"),
 }
