@@ -7,7 +7,7 @@ Tr(K) / lambda_K 14.29 against 10.69.
 
 Run:    python -m lrjax.main --config=configs/break_even.py[:EXPERIMENT][,scale=smoke|small|medium|paper]
 
-experiment | claim | scales | run time (small, three seeds, two CPU cores; estimated, but E3, E3_full, E10)
+experiment | claim | scales | run time (small, three seeds, two CPU cores; estimated, but E3 and E10)
 E3 | both conjectures for the learning rate, 0.1 against 0.01 (SimpleCNN, CIFAR-10) | all | 29 min
 E3_full | both conjectures for the rate (also 0.001) and the batch size; one seed at small scale: demonstration | all | 46 min
 E1 | a small rate's way parts from a large one's once lambda_K exceeds the latter's | all | 15 min

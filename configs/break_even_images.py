@@ -77,7 +77,7 @@ def smaller(config: Config, width: int = 16) -> Config:
 
 
 def quicker(config: Config, width: int = 16) -> Config:
-    """`smaller`, with K from batches of the training's 32: its error goes with their number, and they are fewer examples."""
+    """`smaller`, with K from batches of 32: its error goes with their number, and they are fewer examples."""
     config = smaller(config, width)
     config.spectra.update(noise_batch_size=32, max_steps=8)
     return config
@@ -177,7 +177,7 @@ def early_phase(scale: str) -> Config:
 
 
 def switched(scale: str) -> Config:
-    """E10: eta 0.1 and 0.01, and runs that go over from one to the other before and after the break-even point."""
+    """E10: eta 0.1 and 0.01 (small scale: 0.02), and runs that go from one to the other before and after break-even."""
     config = images(scale)
     sizes = {"smoke": (8, 2, 4, 4, 2), "small": (4000, 100, 2000, 2000, 200), "paper": (7800, 65, 2340, 2340, 195)}
     steps, early, from_large, from_small, every = sizes[scale]

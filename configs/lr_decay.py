@@ -6,8 +6,8 @@ are not known; those here are ours. PS10 runs use a residual MLP on the six-vect
 
 Run:    python -m lrjax.main --config=configs/lr_decay.py[:EXPERIMENT][,scale=smoke|small|medium|paper]
 
-experiment | claim | scales | small: seeds, run time on two CPU cores (estimated; L4 and L5 beside other jobs)
-L3 | PS10: simple patterns first, decay brings the complex ones; against constant rates | all | 3, 16 min
+experiment | claim | scales | small: seeds, time on two CPU cores (L3, L10, and L4, L5 beside other jobs; else estimated)
+L3 | PS10: simple patterns first, decay brings the complex ones; against constant rates | all | 3, 12 min
 L4 | PS10 with each kind of noise: is less of it memorised? | all | 5, 23 min
 L5 | root cause: SGD against full-batch gradient descent on the same data | all | 3, 19 min
 L6 | rules that read the loss, and other schedules, against step decay | all | 3, 29 min

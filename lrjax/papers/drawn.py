@@ -108,11 +108,11 @@ def averaged(arrays: Mapping[str, Any], name: str, most: int = 120) -> Series:
 
     def means(own: Mapping[str, Any]) -> NDArray[np.float32]:
         values = np.asarray(own[name], np.float64)
-        width = max(1, values.size // most)
+        width = max(1, -(-values.size // most))
         return values[: values.size // width * width].reshape(-1, width).mean(axis=1).astype(np.float32)
 
     found = derived(arrays, f"means of {most} stretches of {name}", means)
-    width = max(1, entries(arrays, name) // most)
+    width = max(1, -(-entries(arrays, name) // most))
     return (np.arange(found.size) + 0.5) * width - 0.5, found
 
 

@@ -204,6 +204,10 @@ def _load(path: Path) -> list[dict[str, Any]]:
             raise LrjaxError(
                 f"{path}: claim {entry['id']!r} has the verdict {entry['verdict']!r}; it must be {_either(SHOWN)}."
             )
+        if entry["scale"] not in SCALES:
+            raise LrjaxError(
+                f"{path}: claim {entry['id']!r} has the scale {entry['scale']!r}; it must be {_either(SCALES)}."
+            )
         if entry["from"] not in ORIGINS:
             raise LrjaxError(f"{path}: claim {entry['id']!r} is from {entry['from']!r}; it must be {_either(ORIGINS)}.")
         name = f"{entry['paper']}-{entry['experiment']}"

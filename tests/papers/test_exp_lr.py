@@ -20,7 +20,20 @@ from lrjax.papers.synthetic import blank, filled
 from lrjax.report import record, write_report
 
 FILE = "configs/exp_lr.py"
-IMAGES = ("E1", "E2", "E3", "E4", "E5", "E6", "E8", "twins", "twins_drop", "twins_plain", "twins_norms")
+IMAGES = (
+    "E1",
+    "E2",
+    "E3",
+    "E4",
+    "E5",
+    "E6",
+    "E8",
+    "twins",
+    "twins_drop",
+    "twins_drop_float32",
+    "twins_plain",
+    "twins_norms",
+)
 
 
 def lane(arm, seed=0, **more):

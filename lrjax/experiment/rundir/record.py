@@ -99,11 +99,23 @@ def load_record(folder: str | Path) -> RunResult:
     try:
         with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as stored:
             content = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError, AttributeError) as error:
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+        KeyError,
+        AttributeError,
+        RuntimeError,
+    ) as error:
         raise LrjaxError(f"{path} cannot be read ({error}); {REMEDY}") from error
     facts = _facts(path, content)
     lanes = facts["lanes"]
-    check_status(path, {"lanes": lanes, "blocks": [list(range(len(lanes)))]} | facts["status"])
+    try:
+        check_status(path, {"lanes": lanes, "blocks": [list(range(len(lanes)))]} | facts["status"])
+    except LrjaxError:
+        _not_written(path)
     own: list[dict[str, NDArray[Any]]] = [{} for _ in lanes]
     for name, place in facts["arrays"].items():
         _hand_out(path, name, place, content, own)
@@ -116,7 +128,8 @@ def _facts(path: Path, content: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     try:
         facts = json.loads(content[RUN].tobytes())
         known = all(isinstance(facts[key], kind) for key, kind in kinds.items())
-    except (KeyError, ValueError, TypeError):
+        known = known and all(isinstance(name, str) for name in facts["names"])
+    except (KeyError, ValueError, TypeError, RecursionError):
         _not_written(path)
     return facts if known else _not_written(path)
 
@@ -127,13 +140,15 @@ def _hand_out(
     """Gives each lane its part of an array."""
     try:
         joined, lanes = content[name.replace("/", "__")], place["lanes"]
+        if joined.dtype.kind not in "fiub" or len(set(lanes)) != len(lanes):
+            _not_written(path)
         shapes = place["shapes"] * (len(lanes) if len(place["shapes"]) == 1 else 1)
         ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
         if len(shapes) != len(lanes) or joined.ndim != 1 or ends[-1] != joined.size or min(lanes) < 0:
             _not_written(path)
         for lane, shape, part in zip(lanes, shapes, np.split(joined, ends[:-1]), strict=True):
             own[lane][name] = part.reshape(shape)
-    except (KeyError, TypeError, ValueError, IndexError):
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError):
         _not_written(path)
 
 

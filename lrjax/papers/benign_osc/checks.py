@@ -21,7 +21,8 @@ UNLEARNED, SWITCH = all_of(*UNLEARNED_CELLS), all_of(*UNLEARNED_CELLS, LARGE)
 EDGE_CELLS, AT_EDGE = (cell("main", 1.1), cell("main", 0.9)), cell("main", 1.0)
 TIME_CELLS = (LARGE, cell("time_matched"))
 WINDOW = (1.1, 1.25)  # rates in [1.06, 1.29], where the map's residual stays above 0.2
-MET = 0.95  # share of strong visits with |yf - 1| >= 0.2 from which Assumption 4 counts as met
+# Share of strong visits with |yf - 1| >= 0.2 from which a lane oscillates, and under which Assumption 4 is contradicted
+MET = 0.95
 LINEAR = 0.25  # a quarter of the distance between linear growth (1) and a sum that has stopped (0)
 EDGE = 0.125  # half of what a run at e = 1.25 would be off that did not end its oscillation by itself
 EDGES = (1.25, 1.4, 1.5)

@@ -22,6 +22,7 @@ FEW = 3  # measurements that a power is fitted to, at least
 SHARE = 0.05  # of the training set for H: the paper's
 EXAMPLES = 512  # or more: below, `lrjax.spectra.subset` warns that curvature may be several times off
 CLOSE = 0.1  # of the spectral norm, by which that of G may differ from that of K: ours
+LEAST = 0.01  # of it: a smaller share counts as this one, of which there is a logarithm
 
 
 def growth_ends(arrays: Mapping[str, Any]) -> float:
@@ -78,14 +79,15 @@ def close_to_uncentred(run: RunResult) -> Finding:
     """|g|^2 over lambda_K of single examples, the most by which the spectral norm of G = K + g g^T differs from that of K."""
 
     def share(lane: dict[str, Any], arrays: Mapping[str, Any]) -> float:
-        ratio, scale = curve(arrays, "trace_over_lambda"), curve(arrays, "noise_scale")
+        # An infinite scale, where |g|^2 is not told from zero, is a share of zero.
+        ratio, scale = curve(arrays, "trace_over_lambda"), curve(arrays, "noise_scale", infinite=True)
         steps = np.intersect1d(ratio.steps, scale.steps)
         if not steps.size:
-            raise NotMeasured("the gradient noise scale was never finite")
-        return float(np.median(np.interp(steps, *ratio) / np.interp(steps, *scale)))
+            raise NotMeasured("the gradient noise scale was not recorded: its probe was off")
+        return float(np.median(np.interp(steps, *ratio) / scale.values[np.searchsorted(scale.steps, steps)]))
 
     found = each_rate(run, share)
-    below = [np.log(CLOSE / np.array(own)) for own in columns(found)]
+    below = [np.log(CLOSE / np.maximum(own, LEAST * CLOSE)) for own in columns(found)]
     return Finding(positive(*below), f"median of |g|^2 / lambda_K through training, {told_by_rate(found)}")
 
 

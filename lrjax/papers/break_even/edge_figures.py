@@ -49,7 +49,7 @@ def stability(run: RunResult) -> Figure | None:
     legend_below(fig, 2)
     caption = (
         r"$(1-\eta\lambda_H^1)^2+s^2\eta^2(N-S)/(S(N-1))$ from the curvatures of single examples along the top eigenvector; "
-        f"SGD is stable along it up to 1. Squares: the break-even point of each seed, which is judged. Below, the part of the "
+        f"SGD is stable along it up to 1. Squares: the break-even point of each seed. Below, the part of the "
         f"condition that noise has. {SEEDS.capitalize()}."
     )
     return Figure("stability", "The stability condition", caption, fig)
@@ -149,7 +149,7 @@ def alignment(run: RunResult) -> Figure | None:
     caption = (
         "Assumption 2 says that the top eigenvectors of H and K are one (above: 1) and their eigenvalues proportional (below: "
         f"the slope of the grey lines). Above, {SEEDS}; noise of the batches lowers it. Dotted lines, filled circles: "
-        "up to the peak of the smoothed largest eigenvalue of H, which is judged."
+        "up to the peak of the smoothed largest eigenvalue of H, over which claims on it are judged."
     )
     return Figure("alignment", "Are H and K aligned?", caption, fig)
 

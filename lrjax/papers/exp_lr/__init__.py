@@ -16,7 +16,7 @@ NOTE = (
     "are from memory. At paper scale an epoch has 390 whole batches; the paper's has 391, the last in part. At small scale "
     "learning rate times weight decay is 10 times the paper's and the run about 70 times as short: the first phase reaches "
     "equilibrium, but the rate grows by 4.4 decades in it instead of 13.7, and by 0.1 in the second instead of 0.7; "
-    "accuracies are not comparable, and claims on them are not judged."
+    "test accuracies are not comparable, and claims on them are judged only where their premises hold, which they rarely do."
 )
 
 # Claim -> the figure that shows it, for the links of a page.

@@ -12,7 +12,7 @@ from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.experiment.rundir.reading import derived
 from lrjax.papers.claim import Finding
 from lrjax.papers.exp_lr.conditions import Differences, fails, tells_apart
-from lrjax.papers.exp_lr.observe import final_accuracy, paired, phases, settings
+from lrjax.papers.exp_lr.observe import MOST_PHASES, final_accuracy, paired, phases, settings
 from lrjax.papers.premise import lane_name
 from lrjax.papers.premises import Premise, resolved
 from lrjax.papers.statistics import mean_of, positive, within
@@ -119,8 +119,8 @@ def gains_after_drops(arm: str) -> Callable[[RunResult], tuple[NDArray[np.float6
 def _early_and_late(one: Arrays, other: Arrays, regrowth: int) -> tuple[float, float]:
     gain = 100 * (np.asarray(one["step/accuracy"], np.float64) - other["step/accuracy"])
     stretches = phases(one)[1:]
-    if not stretches:
-        raise NotMeasured("no drop of the rate was recorded")
+    if not 0 < len(stretches) < MOST_PHASES - 1:  # of more phases only the first are known
+        raise NotMeasured("no drop of the rate was recorded, or more drops than are compared")
     early = [gain[start : min(start + regrowth, (start + stop + 1) // 2)].mean() for start, stop in stretches]
     late = [gain[(start + stop) // 2 : stop].mean() for start, stop in stretches]
     return float(np.mean(early)), float(np.mean(late))

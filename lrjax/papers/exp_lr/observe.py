@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from lrjax.experiment.rundir.lanes import Arrays, Lanes, NotMeasured, by_arm, lane_config, lanes, recorded
+from lrjax.experiment.rundir.lanes import Arrays, Lanes, NotMeasured, by_arm, diverged, lane_config, lanes, recorded
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.experiment.rundir.reading import derived, entries
 from lrjax.papers.premise import lane_name
@@ -21,6 +21,18 @@ RATE = "step/log10_learning_rate"  # that was used; of arms with weight decay th
 def arms_of(run: RunResult, *names: str) -> dict[str, Lanes]:
     """Lanes that recorded these arrays, by arm, each arm in the order of seeds."""
     return by_arm(sorted(recorded(run, *names), key=lambda pair: pair[0]["seed"]))
+
+
+def same_seeds(ours: Lanes, theirs: Lanes) -> list[tuple[Pair, Pair]]:
+    """The lanes of two arms by seed, of the seeds in which neither diverged.
+
+    Example:
+        >>> lanes = [({"seed": seed, "diverged_at": None}, {}) for seed in (0, 1, 2)]
+        >>> [(one["seed"], other["seed"]) for (one, _), (other, _) in same_seeds(lanes, lanes[1:])]
+        [(1, 1), (2, 2)]
+    """
+    others = {pair[0]["seed"]: pair for pair in theirs if not diverged(pair[0])}
+    return [(pair, others[pair[0]["seed"]]) for pair in ours if pair[0]["seed"] in others and not diverged(pair[0])]
 
 
 def finished(run: RunResult, arm: str) -> Lanes:

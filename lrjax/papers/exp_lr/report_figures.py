@@ -13,7 +13,7 @@ from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.experiment.rundir.reading import NotMeasured, entries
 from lrjax.papers.drawn import Draw, Series, averaged, drawn, judged_here, seeds_and_mean, thinned
 from lrjax.papers.exp_lr.norm_checks import POWER, after_drop
-from lrjax.papers.exp_lr.observe import RATE, arms_of, phases, settings
+from lrjax.papers.exp_lr.observe import RATE, arms_of, phases, same_seeds, settings
 from lrjax.papers.exp_lr.twin_figures import COLOURS, distance, toy, twins_of
 from lrjax.plots.drawing import GREY, Figure, canvas, legend_below, thousands
 from lrjax.transforms.equilibrium import angular_update, time_to_equilibrium
@@ -171,9 +171,12 @@ def _norms(run: RunResult, arms: Arms) -> Figure:
         judged_here(axes[0, 0], steps / 2, steps)
         told = " Judged: the slope of texp over the second half (shaded), beside that of its rate."
     if run.config["experiment"] == "E2" and "weight_decay" in arms:
-        with suppress(NotMeasured):  # the stretch is longer than the phase, and nothing is judged
+        with suppress(NotMeasured):  # no drop, or a phase too short to be judged
             judged_here(axes[0, 0], *after_drop(run, *arms["weight_decay"][0]))
-            told = " Judged: the slope of weight_decay over a quarter of an e-folding after the first drop (shaded)."
+            told = (
+                " Judged: the slope of weight_decay over a quarter of an e-folding after the first drop, or to the end of the "
+                "phase (shaded)."
+            )
     _finish(fig, axes[:, 0], arms)
     caption = (
         f"{SEEDS}; means of at most 120 stretches. Above: squared length of all trained weights, in each arm's own "
@@ -186,7 +189,7 @@ def _power(run: RunResult, arms: Arms) -> Figure:
     """The power of E8 by step: 1/4 is the theory's."""
     fig, axes = canvas(height=3.4)
     axis, found = axes[0, 0], []
-    for (low, short), (high, long) in zip(arms["low"], arms["high"], strict=False):
+    for (low, short), (high, long) in same_seeds(arms["low"], arms["high"]):
         (one, other) = (settings(run, lane) for lane in (low, high))
         ratio = math.log10(other.learning_rate / other.l2 * one.l2 / one.learning_rate)
         steps, norms = averaged(long, "step/log10_norm")

@@ -58,7 +58,7 @@ def same_functions(*twins: str, wrong: str, prefixes: Sequence[str] = ("",)) -> 
         for prefix in prefixes:
             reference = f"{prefix}weight_decay"
             control, fault = (distances(reference, f"{prefix}{arm}")(run) for arm in ("one_ulp", wrong))
-            allowed = np.full_like(fault, CLOSE_64) if wide else np.minimum(CLOSE, SHARE * fault)
+            allowed = np.minimum(CLOSE_64 if wide else CLOSE, SHARE * fault)
             for twin in twins:
                 apart = distances(reference, f"{prefix}{twin}")(run)
                 told.append(

@@ -6,10 +6,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from lrjax.experiment.rundir.lanes import Arrays, Lanes
+from lrjax.experiment.rundir.lanes import Lanes
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.drawn import Series, judged_here, look, seeds_and_mean, thinned
-from lrjax.papers.exp_lr.observe import logit_distance
+from lrjax.papers.exp_lr.observe import Pair, logit_distance, same_seeds
 from lrjax.papers.exp_lr.toy_checks import CONVERGED, HIGH, QUARTERS, TENTHS, returns_by_part
 from lrjax.papers.exp_lr.twin_checks import CLOSE, CLOSE_64
 from lrjax.papers.premise import in_float64
@@ -49,8 +49,7 @@ def distance(run: RunResult, arms: Arms, twins: Twins) -> Figure:
         axis.set_title(f"{prefix.rstrip('_')} norm" if prefix else "")
         axis.set(xscale="log", yscale="log")  # before there is data, which may have nothing positive
         for place, (name, colour) in enumerate(zip(others, COLOURS, strict=False)):
-            pairs = zip(arms[reference], arms[name], strict=False)
-            series = [_apart(one, other) for one, other in pairs]
+            series = [_apart(one, other) for one, other in same_seeds(arms[reference], arms[name])]
             seeds_and_mean(axis, series, colour, name.removeprefix(prefix), place, marker="o", markersize=2.5)
         if len(arms[reference]) > 1:
             steps, apart = _apart(*arms[reference][:2])
@@ -58,15 +57,16 @@ def distance(run: RunResult, arms: Arms, twins: Twins) -> Figure:
             axis.plot(steps, apart, color=GREY, linestyle="--", linewidth=0.9, label=label)
         if exact:
             wide = in_float64(run)
-            text = f"judged: every step at most {'1e-8' if wide else '1e-3'}"
-            axis.axhline(CLOSE_64 if wide else CLOSE, color="black", linestyle="-.", linewidth=0.8, label=text)
+            most = CLOSE_64 if wide else CLOSE
+            text = f"judged: every step at most {most:g}"
+            axis.axhline(most, color="black", linestyle="-.", linewidth=0.8, label=text)
         axis.set_ylabel(f"largest difference of\nlogits to {reference.removeprefix(prefix)}")
     axes[-1, 0].set_xlabel("step")
     legend_below(fig, 2)
-    return Figure("function_distance", "Distance of the twins as functions", _told(run, arms, exact), fig)
+    return Figure("function_distance", "Distance of the twins as functions", _told(arms, exact), fig)
 
 
-def _told(run: RunResult, arms: Arms, exact: bool) -> str:
+def _told(arms: Arms, exact: bool) -> str:
     shared = (
         "On fixed test images, at each measurement. Thin lines are seeds, thick lines their mean (of logarithms), bands go "
         f"from the lowest seed to the highest; differences of 0 are drawn at {SMALLEST:g}."
@@ -75,14 +75,15 @@ def _told(run: RunResult, arms: Arms, exact: bool) -> str:
         return (
             f"{shared} Equal in exact arithmetic; in float32 rounding grows with training (a ReLU that opens one step earlier "
             "is enough), so that late differences are those of two seeds. Nothing is judged here."
+            + (" texp_no_drop is wrong on purpose." if "texp_no_drop" in arms else "")
         )
     return (
-        f"{shared} Twins are judged at every step, against the horizontal line; one_ulp is the run with weight decay at a rate "
-        "that differs by one rounding, and the other arms are wrong on purpose."
+        f"{shared} Twins are judged at every step, against the horizontal line and a tenth of the wrong variant; "
+        "one_ulp is the run with weight decay at a rate that differs by one rounding, and the other arms are wrong on purpose."
     )
 
 
-def _apart(one: tuple[dict[str, Any], Arrays], other: tuple[dict[str, Any], Arrays]) -> Series:
+def _apart(one: Pair, other: Pair) -> Series:
     steps, apart = logit_distance(one, other)
     return steps[steps > 0], np.maximum(apart[steps > 0], SMALLEST)
 

@@ -57,14 +57,6 @@ def _mark_largest(axis: Axes, own: Lanes) -> None:
         axis.plot(*np.array(places).T, "o", color=VERMILLION, markersize=5, zorder=5, label=label)
 
 
-def _nesterov(run: RunResult, arm: str) -> float | None:
-    """The limit with Nesterov momentum, over 2 / eta; None where an arm has none."""
-    own = run.config.get("arms", {}).get(arm, {}).get("optimizer", {})
-    optimizer = dict(run.config.get("optimizer", {})) | dict(own)
-    momentum = optimizer.get("momentum")
-    return (1 + momentum) / (1 + 2 * momentum) if momentum and optimizer.get("nesterov") else None
-
-
 def curvature(run: RunResult) -> Figure | None:
     """eta lambda_H / 2 and eta x batch sharpness / 2 through training, on one axis, with the edge at 1."""
     arms = by_arm(recorded(run, LAMBDA))

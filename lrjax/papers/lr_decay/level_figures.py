@@ -1,15 +1,13 @@
 """Figures of the first version's claims: stages across networks, and plateaus by rate and complexity."""
 
-import numpy as np
-
-from lrjax.experiment.rundir.lanes import by_arm, end, recorded
+from lrjax.experiment.rundir.lanes import by_arm, lanes, recorded
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.claim import NotMeasured
 from lrjax.papers.drawn import seeds_and_mean
-from lrjax.papers.lr_decay.checks import ALL, COMPLEX
+from lrjax.papers.lr_decay.checks import ALL
 from lrjax.papers.lr_decay.drawing import SEEDS, colours, curves, mark_decays
-from lrjax.papers.lr_decay.level_checks import plateau_arms
-from lrjax.plots.drawing import BLUE, GREEN, VERMILLION, Figure, canvas, legend_below, thousands
+from lrjax.papers.lr_decay.level_checks import plateau_arms, plateau_values
+from lrjax.plots.drawing import Figure, canvas, legend_below, thousands
 
 SCHEDULES = {
     "constant": "no decay",
@@ -46,20 +44,18 @@ def networks(run: RunResult) -> Figure | None:
 
 def plateaus(run: RunResult) -> Figure | None:
     """Complex accuracy at the end against the rate, a complexity a colour."""
-    arms = by_arm(recorded(run, COMPLEX))
     try:
-        rows = plateau_arms(run)
+        rows, values = plateau_arms(run), plateau_values(run)
     except NotMeasured:
         return None
     fig, axes = canvas(1, 1, height=3.4)
     axes[0, 0].set_xscale("log")
-    for place, ((count, names), colour) in enumerate(zip(rows.items(), (BLUE, GREEN, VERMILLION), strict=False)):
-        own = [arms[name] for name in names if name in arms]
-        rates = [pairs[0][0]["learning_rate"] for pairs in own]
-        shortest = min(map(len, own), default=0)
-        values = np.array([end(pairs[:shortest], COMPLEX) for pairs in own])
-        series = [(rates, values[:, seed]) for seed in range(shortest)]
-        seeds_and_mean(axes[0, 0], series, colour, f"{count} patterns a class", place, marker="o", markersize=4)
+    shades = colours(list(map(str, rows)))
+    for place, ((count, names), levels) in enumerate(zip(rows.items(), values, strict=True)):
+        rates = [lanes(run, name)[0][0]["learning_rate"] for name in names]
+        series = [(rates, seed) for seed in levels.T]
+        words = f"{count} patterns a class"
+        seeds_and_mean(axes[0, 0], series, shades[str(count)], words, place, marker="o", markersize=4)
     ticks = sorted({lane["learning_rate"] for lane in run.lanes})
     axes[0, 0].set_xticks(ticks, [f"{rate:g}" for rate in ticks])
     axes[0, 0].minorticks_off()
