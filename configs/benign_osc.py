@@ -17,7 +17,7 @@ E0 | CIFAR-10: a large rate oscillates and generalises better (SimpleCNN, ResNet
 E0_planted | CIFAR-10 with a planted strong feature, tested without it (our own analogue) | all | 10 min
 
 At scale=small E0 and E0_planted are demonstrations on one seed: 300 steps on 2048 images reach 30 to 40 %, so that their
-claims are not judged there (premises "learned" and "seeds"), whatever a third seed would cost; scale=paper judges them.
+claims are not judged there (premises "learned" and "seeds"), whatever a third seed would cost; larger scales judge them.
 All else has five seeds, three where a seed changes nothing but rounding (E1, map).
 """
 

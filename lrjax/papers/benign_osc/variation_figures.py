@@ -201,7 +201,14 @@ def _levels(axis: Axes | None, run: RunResult) -> bool:
     points = np.array([(lane["e"], np.exp(checks.over_threshold(lane, arrays))) for lane, arrays in lanes])
     axis.plot(*points.T, "o", color=VERMILLION, markersize=5, alpha=0.5, markeredgewidth=0, label="seeds")
     for e in np.unique(points[:, 0]):
-        axis.plot(e, points[points[:, 0] == e, 1].mean(), "_", color="black", markersize=22, markeredgewidth=1.5)
+        axis.plot(
+            e,
+            np.exp(np.log(points[points[:, 0] == e, 1]).mean()),
+            "_",
+            color="black",
+            markersize=22,
+            markeredgewidth=1.5,
+        )
     axis.axhline(1.0, color="black", linestyle=":", linewidth=1.2, label=r"$\delta/4$")
     axis.set(
         xlabel="$e$", ylabel=r"largest $V$ over $\delta/4$", xlim=(1.0, 1.3), ylim=(0.0, 1.15 * points[:, 1].max())
