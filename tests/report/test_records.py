@@ -2,8 +2,10 @@
 
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lrjax.errors import LrjaxError
@@ -93,6 +95,20 @@ def test_a_damaged_record_is_named_in_one_sentence(record, name, cut):
     with pytest.raises(LrjaxError, match=name) as error:
         write_report(record)
     assert "\n" not in str(error.value)
+
+
+def test_a_changed_byte_of_a_record_is_named_or_changes_no_claim(record):
+    path, before, generator = record / ARRAYS, claims(record), np.random.default_rng(0)
+    content = path.read_bytes()
+    directory = content.index(b"PK\x01\x02")  # of the archive, where reading begins
+    places = [*generator.integers(0, len(content), 40), *generator.integers(directory, len(content), 40)]
+    for place in map(int, places):
+        path.write_bytes(
+            content[:place] + bytes([content[place] ^ int(generator.integers(1, 256))]) + content[place + 1 :]
+        )
+        with suppress(LrjaxError):  # and no other error
+            run = load_record(record)
+            assert judge(PAPERS[run.config["paper"]].CLAIMS, run) == before
 
 
 def test_a_run_that_is_not_finished_gets_no_record(tmp_path, capsys):
