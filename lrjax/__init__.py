@@ -8,32 +8,40 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lrjax import models as models
+    from lrjax import monitor as monitor
     from lrjax import spectra as spectra
     from lrjax import transforms as transforms
     from lrjax.errors import LrjaxError as LrjaxError
     from lrjax.experiment.config.load import load_config as load_config
     from lrjax.experiment.rundir.metrics import RunResult as RunResult
     from lrjax.experiment.rundir.metrics import load_run as load_run
+    from lrjax.monitor import Monitor as Monitor
+    from lrjax.monitor import diagnose as diagnose
     from lrjax.probes.run import run as run
     from lrjax.version import __version__ as __version__
 
 _PLACES = {
     "LrjaxError": "lrjax.errors",
+    "Monitor": "lrjax.monitor",
     "RunResult": "lrjax.experiment.rundir.metrics",
     "__version__": "lrjax.version",
+    "diagnose": "lrjax.monitor",
     "load_config": "lrjax.experiment.config.load",
     "load_run": "lrjax.experiment.rundir.metrics",
     "run": "lrjax.probes.run",
 }
-_MODULES = ("models", "spectra", "transforms")
+_MODULES = ("models", "monitor", "spectra", "transforms")
 
 __all__ = [
     "LrjaxError",
+    "Monitor",
     "RunResult",
     "__version__",
+    "diagnose",
     "load_config",
     "load_run",
     "models",
+    "monitor",
     "run",
     "spectra",
     "transforms",

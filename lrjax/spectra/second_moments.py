@@ -68,7 +68,7 @@ def _children(node: Any) -> list[tuple[Any, Any]]:
     return pairs
 
 
-def _walk(
+def walk(
     node: Any, path: tuple = (), labels: tuple = (), injected: Mapping = MappingProxyType({})
 ) -> Iterator[Moments]:
     name = type(node).__name__
@@ -81,9 +81,9 @@ def _walk(
     for key, child in _children(node):
         if groups is not None and child is groups:
             for label, inner in groups.items():
-                yield from _walk(inner, (*path, *key, jax.tree_util.DictKey(label)), (*labels, label), injected)
+                yield from walk(inner, (*path, *key, jax.tree_util.DictKey(label)), (*labels, label), injected)
         else:
-            yield from _walk(child, (*path, *key), labels, injected)
+            yield from walk(child, (*path, *key), labels, injected)
 
 
 def plain(tree: Tree) -> Tree:
@@ -137,7 +137,7 @@ def second_moments(opt_state: Any, optimizer: str, states: Sequence[str], group:
         >>> second_moments(state, "adam", ["ScaleByAdamState"], group="b").state.nu
         {'v': MaskedNode(), 'w': Array([0., 0., 0.], dtype=float32)}
     """
-    nodes = list(_walk(opt_state))
+    nodes = list(walk(opt_state))
     found, where = [one for one in nodes if type(one.state).__name__ in states], "the optimizer state"
     if group is not None:
         inside = [one for one in nodes if group in one.labels or group == one.path]

@@ -1,0 +1,282 @@
+"""What may be said of a learning rate: each line with its formula, its source and its calibration.
+
+What is not said, whatever the numbers: that the rate can be raised by the headroom of a batch (Adam at ten times its best
+rate shows headroom too); that rho = 2 means a rate that is too high (it is an identity at stationarity); that 2 / lambda_1 is
+the largest rate for mini-batches, momentum or Adam; that update / weight should be 1e-3; that the noise scale is the critical
+batch size; how to scale the rate of Adam with the batch; anything about generalisation from sharpness.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from lrjax.monitor import history
+from lrjax.monitor.clock import decay_clock
+from lrjax.monitor.lines import edge_lines
+from lrjax.monitor.optimizer_facts import Facts
+
+GAP_DECAY = 0.15  # valley gap above which decay or averaging pays now
+GAP_KEEP = 0.05  # and below which it does not
+GAP_SMALL = 0.02  # of a rate that is far too small
+GAIN_SMALL_RATE = 0.95
+RHO_SMALL_RATE = 0.5
+JUMP = 2.0  # update size over its median
+ANGLES = (0.5, 2.0)  # measured over predicted, at equilibrium
+TAUS = 3.0
+AT_EDGE = 0.8  # share of a line of stability from which on the edge is named
+MEDIANS = 100
+
+
+class Advice(NamedTuple):
+    """A sentence about the learning rate.
+
+    Attributes:
+        code: "decay", "keep", "undecided", "far_too_small", "edge", "spike", "decay_inactive", "not_in_equilibrium",
+            "not_finite", "zero_update", "zero_rate", "accumulation".
+        level: "advice", "warning" or "information".
+        sentence: for a reader.
+        evidence: the formula with the numbers.
+        source: where the rule is from.
+    """
+
+    code: str
+    level: str
+    sentence: str
+    evidence: str
+    source: str
+
+
+class Case(NamedTuple):
+    """What the rules read: rows of a monitor and what is known of the run."""
+
+    rows: history.Rows
+    facts: Facts
+    groups: tuple[str, ...]
+    num_steps: int | None
+    full_batch: bool
+    coupled: bool
+
+    @property
+    def rate(self) -> float | None:
+        """eta of the last row; None where it is unknown."""
+        values = history.recent(self.rows[-1:], "learning_rate")
+        return float(values[0]) if values.size else None
+
+
+def _finite(case: Case) -> list[Advice]:
+    row = next((row for row in reversed(case.rows) if "loss" in row), None)
+    if row is None:
+        return []
+    bad = [name for name in ("loss", "gradient_norm") if not math.isfinite(row[name])]
+    if not bad:
+        return []
+    words = " and ".join({"loss": "the loss", "gradient_norm": "the gradient"}[name] for name in bad)
+    verb = "is" if len(bad) == 1 else "are"
+    text = f"At step {row['step']} {words} {verb} not finite: the run has diverged, or the batch holds NaN."
+    return [Advice("not_finite", "warning", text, f"loss {row['loss']:g}, |g| {row['gradient_norm']:g}", "")]
+
+
+def _zero(case: Case) -> list[Advice]:
+    row = next((row for row in reversed(case.rows) if "loss" in row), None)
+    if row is None:
+        return []
+    still = [name for name in case.groups if row.get(f"update_rms/{name}") == 0]
+    found = []
+    if case.rate == 0:
+        text = f"The learning rate is 0 at step {row['step']}: this step changes nothing but through weight decay."
+        return [Advice("zero_rate", "warning", text, "eta = 0", "")]
+    dead = [name for name in still if row.get(f"gradient_sizes/{name}") == 0]
+    held = [name for name in still if name not in dead]
+    for names, why in (
+        (dead, "get no gradient: frozen, unused or dead"),
+        (held, "get a gradient but no update: masked or frozen"),
+    ):
+        if names:
+            text = f"{_listed(names)} {why}."
+            found.append(Advice("zero_update", "warning", text, f"RMS of u is 0 at step {row['step']}", ""))
+    return found
+
+
+def _accumulation(case: Case) -> list[Advice]:
+    k = case.facts.accumulation
+    if k <= 1:
+        return []
+    text = (
+        f"A step is made of {k} micro-batches (optax.MultiSteps); the virtual step is the one after the last of them."
+    )
+    return [Advice("accumulation", "information", text, f"k = {k}", "")]
+
+
+def _gap(case: Case) -> list[Advice]:
+    steps, gaps = history.series(case.rows, "valley_gap")
+    gaps = gaps[np.isfinite(gaps)]
+    if not gaps.size:
+        return []
+    source = "valley gap (L(theta) - L(mean theta)) / L(theta); limits of ours, calibrated in the documentation"
+    evidence = "gap " + ", ".join(f"{gap:.1%}" for gap in gaps[-2:])
+    if gaps.size >= 2 and min(gaps[-2:]) > GAP_DECAY:
+        text = "Decay or average now: much of the loss is oscillation, which a smaller rate or averaged weights remove."
+        return [Advice("decay", "advice", text, f"{evidence}, above {GAP_DECAY:.0%} twice", source)]
+    if gaps[-1] < GAP_KEEP:
+        text = "Keep the rate: little of the loss is oscillation, so that a decay gains little now."
+        return [Advice("keep", "advice", text, f"{evidence}, below {GAP_KEEP:.0%}", source)]
+    text = "Whether a decay pays now is undecided."
+    between = (
+        f"{evidence}, between {GAP_KEEP:.0%} and {GAP_DECAY:.0%}"
+        if gaps[-1] <= GAP_DECAY
+        else f"{evidence}, measured once"
+    )
+    return [Advice("undecided", "information", text, between, source)]
+
+
+def _too_small(case: Case) -> list[Advice]:
+    gain = history.median(case.rows, "gain_ratio", 10)
+    rho = history.median(case.rows, "full_rho", 3)
+    gap = history.recent(case.rows, "valley_gap")
+    if gain is None or rho is None or not gap.size:
+        return []
+    if not (gain > GAIN_SMALL_RATE and rho < RHO_SMALL_RATE and abs(gap[0]) < GAP_SMALL):
+        return []
+    text = "The rate is far too small for where the training is: try 3 to 30 times of it."
+    limits = f"above {GAIN_SMALL_RATE}, rho of the loss {rho:.2g} below {RHO_SMALL_RATE}"
+    evidence = f"gain ratio {gain:.3f} {limits}, gap {gap[0]:.1%}"
+    source = "steps that see no curvature; limits of ours, calibrated in the documentation"
+    return [Advice("far_too_small", "advice", text, evidence, source)]
+
+
+def level(rows: history.Rows, name: str) -> float | None:
+    """A curvature as it is compared with its line: batch sharpness is a mean over batches, the others medians over time."""
+    values = history.recent(rows, name, 10 if name == "batch_sharpness" else 5)
+    if not values.size:
+        return None
+    return float(values.mean() if name == "batch_sharpness" else np.median(values))
+
+
+def _edge(case: Case) -> list[Advice]:
+    found = []
+    for name, line in edge_lines(case.facts, case.rate, case.full_batch).items():
+        value = level(case.rows, name)
+        if line.value is None or value is None or name == "gradient_curvature" or value < AT_EDGE * line.value:
+            continue
+        words = {"batch_sharpness": "batch sharpness", "sharpness": "the largest eigenvalue"}[name]
+        text = (
+            f"Training is at its edge of stability: {words} is {value / line.value:.2f} of {line.formula}. It settles there by "
+            "itself; that is no fault."
+        )
+        found.append(Advice("edge", "information", text, f"{value:.4g} against {line.value:.4g}", line.source))
+    return found
+
+
+def _spike(case: Case) -> list[Advice]:
+    found = []
+    for group in case.groups:
+        steps, sizes = history.series(case.rows, f"update_rms/{group}")
+        rates = history.series(case.rows, "learning_rate")
+        if rates[1].size and set(steps) <= set(rates[0]):  # a warm-up is no jump
+            known = dict(zip(rates[0].tolist(), rates[1].tolist(), strict=True))
+            sizes = sizes / np.array([known[step] or np.nan for step in steps.tolist()])
+        before = sizes[:-1][-MEDIANS:]
+        before = before[np.isfinite(before)]
+        if before.size >= 10 and sizes[-1] > JUMP * np.median(before) > 0:
+            found.append((group, float(sizes[-1] / np.median(before))))
+    if not found:
+        return []
+    worst = max(found, key=lambda one: one[1])
+    line = edge_lines(case.facts, case.rate, case.full_batch)["gradient_curvature"]
+    curvature = history.recent(case.rows, "gradient_curvature")
+    confirmed = "not measured"
+    if line.value is not None and curvature.size:
+        confirmed = f"{curvature[0] / line.value:.2f} of {line.formula}, " + (
+            "above it" if curvature[0] > line.value else "below it: not confirmed"
+        )
+    text = (
+        f"The update of {_listed([one for one, _ in found])} is {worst[1]:.1f} times its median: a spike of the loss may come, "
+        "though not every jump brings one. Remedies: a smaller b2, clipping of updates."
+    )
+    evidence = f"RMS of u over its median {worst[1]:.2f}, above {JUMP:g}; curvature along the gradient {confirmed}"
+    return [Advice("spike", "warning", text, evidence, "arXiv 2506.04805, read as an abstract")]
+
+
+def _decay(case: Case) -> list[Advice]:
+    found, slow, off = [], [], []
+    for group in case.groups:
+        rates = history.series(case.rows, f"decay/{group}")[1]
+        rates = rates[np.isfinite(rates)]
+        if not rates.size or not rates.max() > 0:
+            continue
+        clock = decay_clock(float(rates.max()), case.facts, coupled=case.coupled)
+        if case.num_steps is not None and clock.steps > case.num_steps:
+            slow.append((group, clock.steps))
+            continue
+        now = decay_clock(float(rates[-1]), case.facts, coupled=case.coupled)
+        passed = history.elapsed(case.rows, f"decay/{group}") / (clock.steps * clock.decay)  # in tau
+        angle = history.median(case.rows, f"angle/{group}", 5)
+        if passed > TAUS and now.angle and angle is not None:
+            ratio = angle / now.angle
+            if not ANGLES[0] <= ratio <= ANGLES[1]:
+                off.append((group, ratio))
+    if slow:
+        steps = min(tau for _, tau in slow)
+        text = (
+            f"Weight decay will not act in this run on {_listed([one for one, _ in slow])}: it needs {steps:.3g} steps, "
+            f"the run has {case.num_steps}. optax multiplies its decoupled decay by the learning rate."
+        )
+        source = "Wang & Aitchison 2024, arXiv 2405.13698"
+        found.append(Advice("decay_inactive", "advice", text, f"tau = 1 / (eta lambda) = {steps:.3g} steps", source))
+    if off:
+        text = (
+            f"{_listed([one for one, _ in off])}: not in the equilibrium of weight decay, or not scale-invariant; "
+            "lrjax.transforms.scale_invariance tells which."
+        )
+        evidence = "angle of a step over its equilibrium " + ", ".join(f"{ratio:.2g}" for _, ratio in off[:3])
+        source = "Wan et al. 2021; Kosson et al. 2024, arXiv 2305.17212"
+        found.append(Advice("not_in_equilibrium", "information", text, evidence, source))
+    return found
+
+
+def _listed(names: list[str], most: int = 3) -> str:
+    shown = ", ".join(name or "the parameters" for name in names[:most])
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+RULES: tuple[Callable[[Case], list[Advice]], ...] = (
+    _finite,
+    _zero,
+    _too_small,
+    _gap,
+    _spike,
+    _edge,
+    _decay,
+    _accumulation,
+)
+
+
+def advise(case: Case) -> list[Advice]:
+    """All that may be said of a run, the most important first.
+
+    A rate that is far too small silences "keep the rate".
+
+    Args:
+        case: rows and facts.
+
+    Returns:
+        Advice, warnings and information.
+
+    Example:
+        >>> rows = [{"step": s, "valley_gap": 0.3, "loss": 1.0, "gradient_norm": 1.0} for s in (0, 100)]
+        >>> [one.code for one in advise(Case(rows, Facts("sgd"), (), None, False, False))]
+        ['decay']
+    """
+    if not case.rows:
+        return []
+    found = [one for rule in RULES for one in rule(case)]
+    codes = {one.code for one in found}
+    if "far_too_small" in codes:
+        found = [one for one in found if one.code not in ("keep", "undecided")]
+    if codes & {"not_finite", "zero_rate"}:
+        found = [one for one in found if one.code not in ("keep", "decay", "undecided", "far_too_small")]
+    return found

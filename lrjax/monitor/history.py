@@ -1,0 +1,81 @@
+"""What the rows of a monitor hold: the last values of an instrument, medians, and sums over steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+Rows = Sequence[dict[str, Any]]
+
+
+def series(rows: Rows, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values of an instrument where it was measured, NaN included.
+
+    Example:
+        >>> steps, values = series([{"step": 0, "loss": 2.0}, {"step": 5}, {"step": 9, "loss": 1.0}], "loss")
+        >>> steps.tolist(), values.tolist()
+        ([0, 9], [2.0, 1.0])
+    """
+    pairs = [(row["step"], row[name]) for row in rows if name in row]
+    return np.array([step for step, _ in pairs], np.int64), np.array([value for _, value in pairs], np.float64)
+
+
+def recent(rows: Rows, name: str, count: int = 1) -> np.ndarray:
+    """The last values of an instrument that are numbers, at most `count`.
+
+    Example:
+        >>> recent([{"step": 0, "r": 1.0}, {"step": 1, "r": float("nan")}, {"step": 2, "r": 3.0}], "r", 2).tolist()
+        [1.0, 3.0]
+    """
+    values = series(rows, name)[1]
+    return values[np.isfinite(values)][-count:]
+
+
+def median(rows: Rows, name: str, count: int) -> float | None:
+    """Median of the last values; None where there is none.
+
+    Example:
+        >>> median([{"step": 0, "r": 1.0}, {"step": 1, "r": 3.0}], "r", 5), median([], "r", 5)
+        (2.0, None)
+    """
+    values = recent(rows, name, count)
+    return float(np.median(values)) if values.size else None
+
+
+def elapsed(rows: Rows, name: str) -> float:
+    """Sum over steps of a rate that was measured at some of them, each held until the next and the last to the last row.
+
+    Example:
+        >>> round(elapsed([{"step": 0, "decay/a": 0.1}, {"step": 10, "decay/a": 0.2}, {"step": 15}], "decay/a"), 9)
+        2.0
+    """
+    steps, values = series(rows, name)
+    if not values.size or not np.isfinite(values).all():
+        return float("nan")
+    ends = np.append(steps[1:], rows[-1]["step"])
+    return float(np.sum(values * (ends - steps)))
+
+
+def noise_scale(rows: Rows, count: int = 20) -> tuple[float, float, float] | None:
+    """Noise over signal of the last measurements, each averaged before their ratio, with its jackknife interval.
+
+    Returns:
+        `(value, low, high)` in batches; infinite where the signal may be zero; None below three measurements.
+
+    Example:
+        >>> rows = [{"step": i, "noise": 4.0, "signal": 2.0 + 0.01 * i} for i in range(5)]
+        >>> [round(x, 2) for x in noise_scale(rows)]
+        [1.98, 1.97, 1.99]
+    """
+    noise, signal = recent(rows, "noise", count), recent(rows, "signal", count)
+    size = min(noise.size, signal.size)
+    if size < 3 or noise[-size:].mean() <= 0:
+        return None
+    noise, signal = noise[-size:], signal[-size:]
+    inverse = signal.mean() / noise.mean()
+    parts = ((signal.sum() - signal) / np.maximum(noise.sum() - noise, 1e-300)).astype(np.float64)
+    spread = 2 * np.sqrt((size - 1) / size * np.sum((parts - parts.mean()) ** 2))
+    value, low, high = (1 / x if x > 0 else np.inf for x in (inverse, inverse + spread, inverse - spread))
+    return float(value), float(low), float(high)

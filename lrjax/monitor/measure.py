@@ -1,0 +1,209 @@
+"""One measurement of each instrument: from programs to rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lrjax.monitor import clock, schedule
+from lrjax.monitor.cost import Row
+from lrjax.monitor.instruments import critical_multiple
+from lrjax.monitor.learning_rate import count_of as count_of
+from lrjax.monitor.optimizer_facts import Facts
+from lrjax.monitor.programs import Programs, batch_size_of
+from lrjax.monitor.virtual_step import like
+from lrjax.spectra import hessian, lanczos, preconditioned, preconditioner
+from lrjax.spectra.frameworks import Tree
+from lrjax.spectra.second_moments import walk
+
+TOLERANCE = 0.05  # relative residual of the largest eigenvalue
+
+
+def copied(batch: Tree) -> Tree:
+    """A batch that stays when the training gives its own away."""
+    return jax.tree.map(lambda x: jnp.copy(x) if isinstance(x, jax.Array) else x, batch)
+
+
+class Setup:
+    """What a monitor knows after its first step.
+
+    Attributes:
+        programs, facts, costs, rows, schedule, signature, groups: see their classes.
+        probe: batches on which the loss is compared.
+        full_batch: whether all batches are the same.
+        coupled: whether weight decay is in the gradient.
+    """
+
+    def __init__(
+        self,
+        programs: Programs,
+        facts: Facts,
+        costs: dict[str, float],
+        rows: dict[str, Row],
+        planned: schedule.Schedule,
+        signature: tuple,
+        groups: tuple[str, ...],
+        probe: list[Tree] | None,
+    ):
+        self.programs, self.facts, self.costs, self.rows = programs, facts, costs, rows
+        self.schedule, self.signature, self.groups = planned, signature, groups
+        self.probe = [] if probe is None else probe
+        self.wanted = schedule.probe_batches(rows) if probe is None else 0
+        self.full_batch, self.coupled = False, False
+        self.batch_size: int | None = None
+        self.last_batch: Tree = None
+        self.vector: Any = None
+        self.turn = 0
+
+    @property
+    def wants_batches(self) -> bool:
+        """Whether the probe set is not complete."""
+        return len(self.probe) < self.wanted and not self.full_batch
+
+    def collect(self, batch: Tree) -> None:
+        """Adds a batch to the probe set; where the second is the first again, training is on the full batch."""
+        if not self.wants_batches:
+            return
+        self.batch_size = batch_size_of(batch)
+        if len(self.probe) == 1 and _equal(self.probe[0], batch):
+            self.full_batch = True
+            return
+        self.probe.append(copied(batch))
+
+
+def _equal(left: Tree, right: Tree) -> bool:
+    return all(
+        np.array_equal(_plain(a), _plain(b)) for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)
+    )
+
+
+def _plain(leaf: Any) -> np.ndarray:
+    keys = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(leaf) if keys else leaf)
+
+
+def _batches(setup: Setup, name: str) -> list[Tree]:
+    return setup.probe[: setup.rows[name].batches]
+
+
+def _step(setup: Setup, params: Tree, opt_state: Tree, batch: Tree, mean: Tree) -> dict[str, Any]:
+    return jax.device_get(setup.programs("step", params, opt_state, batch))
+
+
+def _clock(setup: Setup, params: Tree, opt_state: Tree, batch: Tree, mean: Tree) -> dict[str, Any]:
+    decay = jax.device_get(setup.programs("decay", params, opt_state, batch))
+    setup.coupled = bool(decay.coupled)
+    sizes = [int(np.size(leaf)) for leaf in jax.tree.leaves(params)]
+    return {"decay": np.array(list(clock.by_group(decay, setup.groups, sizes).values()))}
+
+
+def _noise(setup: Setup, params: Tree, opt_state: Tree, batch: Tree, mean: Tree) -> dict[str, Any]:
+    if setup.last_batch is None or setup.full_batch:
+        return {}
+    noise, signal = jax.device_get(setup.programs("noise", params, batch, setup.last_batch))
+    return {"noise": noise, "signal": signal}
+
+
+def _gap(setup: Setup, params: Tree, opt_state: Tree, batch: Tree, mean: Tree) -> dict[str, Any]:
+    batches = _batches(setup, "gap")
+    if mean is None or not batches:
+        return {}
+    average = jax.tree.map(lambda m, p: m.astype(jnp.asarray(p).dtype), mean, params)
+    here = np.mean([float(setup.programs("loss", params, one)) for one in batches])
+    there = np.mean([float(setup.programs("loss", average, one)) for one in batches])
+    return {"probe_loss": here, "mean_loss": there, "valley_gap": (here - there) / here}
+
+
+def _rho(setup: Setup, params: Tree, opt_state: Tree, batch: Tree, mean: Tree) -> dict[str, Any]:
+    """rho = u.Hu / (-g.u) on the probe set: of the loss, not of the batch that made the step."""
+    batches = _batches(setup, "rho")
+    if not batches:
+        return {}
+    update = setup.programs("update", params, opt_state, batch)
+    lines = np.array([[float(x) for x in setup.programs("line", params, update, one)] for one in batches])
+    _, slope, curvature = lines.mean(axis=0)
+    return {"full_slope": slope, "full_rho": curvature / -slope if slope < 0 else np.nan}
+
+
+def _batch_sharpness(setup: Setup, params: Tree, opt_state: Tree, batch: Tree, mean: Tree) -> dict[str, Any]:
+    count = min(setup.rows["batch_sharpness"].batches, len(setup.probe))
+    if not count:
+        return {}
+    # Other batches of the probe set each time, so that the mean over measurements is one over many batches.
+    chosen = [setup.probe[(setup.turn + index) % len(setup.probe)] for index in range(count)]
+    setup.turn += count
+    return {"batch_sharpness": np.mean([float(setup.programs("curvature", params, one, None)) for one in chosen])}
+
+
+def diagonal_of(setup: Setup, params: Tree, opt_state: Tree) -> Tree | None:
+    """P of Adam, in the structure of the parameters; None for SGD and for optimizers without a known one."""
+    facts = setup.facts
+    if facts.kind != "adam" or facts.eps is None:
+        return None
+    held = {name for node in walk(opt_state) for name in getattr(node.state, "hyperparams", {}) or {}}
+    known = {"b2": facts.b2, "eps": facts.eps}
+    settings = {name: float(value) for name, value in known.items() if name not in held and value is not None}
+    labels = [node.labels for node in walk(opt_state) if type(node.state).__name__ == "ScaleByAdamState"]
+    group = [one[-1] for one in labels] if len(labels) > 1 and all(labels) else None
+    diagonal = preconditioner("adam", opt_state, group=group, **settings)
+    return like(params, diagonal)
+
+
+def _one(batch: Tree) -> float:
+    return 1.0
+
+
+def _sharpness(setup: Setup, params: Tree, opt_state: Tree, batch: Tree, mean: Tree) -> dict[str, Any]:
+    batches = _batches(setup, "sharpness")
+    if not batches:
+        return {}
+    diagonal = diagonal_of(setup, params, opt_state)
+    operator = hessian(setup.programs.loss_fn, has_aux=setup.programs.has_aux)
+    if diagonal is not None:
+        operator = preconditioned(operator, diagonal)
+    # All batches have one shape, so that each weighs the same, whatever it holds.
+    bound = operator.bind(params, batches, weight=_one, additive=False)
+    steps = min(schedule.PRODUCTS, bound.size)
+    top = lanczos(bound, 1, start=setup.vector, max_steps=steps, tol=TOLERANCE, verify=False)
+    assert top.vectors is not None
+    setup.vector = top.vectors[0]
+    value = float(top.values[0])
+    return {"sharpness": value, "sharpness_residual": float(top.residuals[0]) / max(abs(value), 1e-30)}
+
+
+def _critical(setup: Setup, params: Tree, opt_state: Tree, batch: Tree, mean: Tree) -> dict[str, Any]:
+    update = setup.programs("update", params, opt_state, batch)
+    return {
+        "critical_multiple": critical_multiple(
+            lambda c: float(setup.programs("loss_at", params, update, jnp.float32(c), batch))
+        )
+    }
+
+
+def _curvature(setup: Setup, params: Tree, opt_state: Tree, batch: Tree, mean: Tree) -> dict[str, Any]:
+    diagonal = diagonal_of(setup, params, opt_state)
+    return {"gradient_curvature": float(setup.programs("curvature", params, batch, diagonal))}
+
+
+INSTRUMENTS: dict[str, Callable[..., dict[str, Any]]] = {
+    "step": _step,
+    "clock": _clock,
+    "noise": _noise,
+    "gap": _gap,
+    "rho": _rho,
+    "batch_sharpness": _batch_sharpness,
+    "sharpness": _sharpness,
+    "critical": _critical,
+    "curvature": _curvature,
+}
+"""Measurements of a monitor: name -> `(setup, params, opt_state, batch, mean of the parameters) -> row`."""
+
+BY_BATCH = ("step", "noise", "critical", "curvature")
+"""Those that `diagnose` makes on each batch."""
+
+WITHOUT_STEP = ("noise", "batch_sharpness", "sharpness")
+"""Those that need no optimizer."""

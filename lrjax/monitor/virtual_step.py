@@ -1,0 +1,252 @@
+"""The step that an optimizer would make now: made beside the training loop, which is not touched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from inspect import Parameter, signature
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from lrjax.errors import check, refuse
+from lrjax.spectra.frameworks import Tree
+from lrjax.spectra.second_moments import plain
+
+LARGEST_ACCUMULATION = 4096  # micro-batches of a step of `optax.MultiSteps` that are looked for
+
+
+class VirtualStep(NamedTuple):
+    """A step that was not made.
+
+    Attributes:
+        loss: L_B(theta), of the batch B.
+        gradient: g = grad L_B(theta), a tree like the parameters.
+        update: u, so that theta + u are the parameters after the step; a tree like the parameters.
+        opt_state: of the optimizer after the step.
+    """
+
+    loss: Any
+    gradient: Tree
+    update: Tree
+    opt_state: Tree
+
+
+def transformation_of(optimizer: Any) -> Any:
+    """The `init` and `update` of an optimizer of optax, also of `optax.MultiSteps` and of `nnx.Optimizer`.
+
+    Raises:
+        LrjaxError: an object that has none.
+
+    Example:
+        >>> transformation_of(optax.MultiSteps(optax.sgd(0.1), 2)).update is not None
+        True
+    """
+    inner = getattr(optimizer, "tx", optimizer)
+    check(
+        callable(getattr(inner, "update", None)) and callable(getattr(inner, "init", None)),
+        f"optimizer must be an optax.GradientTransformation, with init and update, not {type(optimizer).__name__}",
+    )
+    return inner
+
+
+def like(tree: Tree, values: Tree) -> Tree:
+    """The leaves of `values` in the structure of `tree`."""
+    return jax.tree.unflatten(jax.tree.structure(tree), jax.tree.leaves(values))
+
+
+def moved(params: Tree, update: Tree, multiple: Any = 1.0) -> Tree:
+    """theta + c u, in the dtypes of the parameters.
+
+    Example:
+        >>> moved({"w": jnp.array([1.0])}, {"w": jnp.array([0.5])}, 2.0)["w"].item()
+        2.0
+    """
+    return jax.tree.map(lambda p, u: (p + multiple * u).astype(jnp.asarray(p).dtype), params, update)
+
+
+def inner_product(left: Tree, right: Tree) -> jax.Array:
+    """Sum over all leaves of left times right, float32 at least.
+
+    Example:
+        >>> inner_product({"w": jnp.array([1.0, 2.0])}, {"w": jnp.array([3.0, 4.0])}).item()
+        11.0
+    """
+    terms = [jnp.sum(wide(a) * wide(b)) for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)]
+    return jnp.sum(jnp.stack(terms)) if terms else jnp.zeros(())
+
+
+def wide(leaf: Any) -> jax.Array:
+    """float32 at least."""
+    leaf = jnp.asarray(leaf)
+    return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
+
+
+def virtual_step(
+    loss_fn: Callable[[Tree, Tree], Any],
+    optimizer: Any,
+    params: Tree,
+    opt_state: Tree,
+    batch: Tree,
+    *,
+    has_aux: bool = False,
+    extra_args: Callable[[Tree, Tree], Mapping[str, Any]] | None = None,
+    gradient_fn: Callable[[Tree, Tree], Tree] | None = None,
+) -> VirtualStep:
+    """u = optimizer.update(grad L_B(theta), opt_state, theta), from copies: nothing that was passed changes.
+
+    Optimizers that read more get it: the loss as `value`, the gradient as `grad`, the loss on this batch as `value_fn`.
+    Under `optax.MultiSteps` the step is the one that is made when all micro-batches of it have this gradient.
+    Works inside `jax.jit`.
+
+    Args:
+        loss_fn: `(params, batch) -> scalar`.
+        optimizer: of optax, or built like one.
+        params: a pytree of floating-point arrays; variables of Flax NNX too.
+        opt_state: of the optimizer, for these parameters.
+        batch: of the training.
+        has_aux: whether `loss_fn` returns `(scalar, auxiliary data)`.
+        extra_args: `(params, batch) -> keywords` that `optimizer.update` needs beside those above, such as `obj_fn` of
+            `optax.contrib.sophia`.
+        gradient_fn: `(params, batch) -> tree` that the optimizer gets in place of the gradient, such as the per-example
+            gradients of `optax.contrib.dpsgd`.
+
+    Returns:
+        The `VirtualStep`.
+
+    Raises:
+        LrjaxError: a state that does not belong to the optimizer, an optimizer that needs keywords which were not passed.
+
+    Example:
+        >>> loss = lambda w, x: jnp.mean((x @ w) ** 2) / 2
+        >>> step = virtual_step(loss, optax.sgd(0.1), jnp.ones(2), optax.sgd(0.1).init(jnp.ones(2)), jnp.eye(2))
+        >>> step.loss.item(), step.gradient.tolist(), step.update.round(3).tolist()
+        (0.5, [0.5, 0.5], [-0.05000000074505806, -0.05000000074505806])
+    """
+    tx = transformation_of(optimizer)
+    loss, gradient = value_and_gradient(loss_fn, params, batch, has_aux)
+    keywords: dict[str, Any] = {
+        "value": loss,
+        "grad": plain(gradient),
+        "value_fn": lambda p: value_of(loss_fn, like(params, p), batch, has_aux),
+    }
+    keywords |= dict(extra_args(params, batch)) if extra_args is not None else {}
+    given = plain(gradient if gradient_fn is None else gradient_fn(params, batch))
+    theta, state = plain(params), plain(opt_state)
+    call = caller(tx, keywords)
+    state = whole_step(call, given, state, theta)
+    update, after = call(given, state, theta)
+    return VirtualStep(loss, gradient, like(params, update), after)
+
+
+def value_of(loss_fn: Callable, params: Tree, batch: Tree, has_aux: bool) -> jax.Array:
+    """The loss without auxiliary data."""
+    result = loss_fn(params, batch)
+    value = jnp.asarray(result[0] if has_aux else result)
+    check(
+        value.ndim == 0, f"loss_fn must return a scalar, the mean over the batch, not an array of shape {value.shape}"
+    )
+    return value
+
+
+def value_and_gradient(loss_fn: Callable, params: Tree, batch: Tree, has_aux: bool) -> tuple[jax.Array, Tree]:
+    """L_B and its gradient, a tree like the parameters."""
+    return jax.value_and_grad(lambda p: value_of(loss_fn, p, batch, has_aux))(params)
+
+
+def caller(tx: Any, keywords: Mapping[str, Any]) -> Callable[[Tree, Tree, Tree], tuple[Tree, Tree]]:
+    """`update(gradient, state, params)` with those keywords that it takes, and with errors in one sentence."""
+    taken = signature(tx.update).parameters.values()
+    if not any(one.kind is Parameter.VAR_KEYWORD for one in taken):
+        names = {one.name for one in taken}
+        keywords = {name: value for name, value in keywords.items() if name in names}
+
+    def call(gradient: Tree, state: Tree, params: Tree) -> tuple[Tree, Tree]:
+        try:
+            update, after = tx.update(gradient, state, params, **keywords)
+        except (TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
+            refuse(_reason(error))
+        same = jax.tree.structure(update) == jax.tree.structure(params)
+        check(
+            same,
+            "the optimizer's update is no tree like params; pass the state and the parameters that belong together",
+        )
+        return update, after
+
+    return call
+
+
+def _reason(error: Exception) -> str:
+    said = str(error).split("\n")[0]
+    if "required keyword" in said:
+        name = said.rsplit("'", 2)[1] if said.count("'") >= 2 else "an argument"
+        return f"the optimizer's update needs {name}; pass extra_args=lambda params, batch: {{'{name}': ...}}, which gives it"
+    return (
+        "the optimizer cannot make a step from this state and these parameters; pass the opt_state that this optimizer made "
+        f"for these params, and extra_args= where its update needs more ({type(error).__name__}: {said})"
+    )
+
+
+def _accumulates(node: Any) -> bool:
+    return isinstance(node, optax.MultiStepsState)
+
+
+def accumulators(opt_state: Tree) -> list[optax.MultiStepsState]:
+    """The states of `optax.MultiSteps` in a state.
+
+    Example:
+        >>> len(accumulators(optax.MultiSteps(optax.sgd(0.1), 2).init(jnp.ones(2))))
+        1
+    """
+    return [node for node in jax.tree.leaves(opt_state, is_leaf=_accumulates) if _accumulates(node)]
+
+
+def _changed(opt_state: Tree, change: Callable[[int, optax.MultiStepsState], optax.MultiStepsState]) -> Tree:
+    count = iter(range(len(accumulators(opt_state))))
+    return jax.tree.map(
+        lambda node: change(next(count), node) if _accumulates(node) else node, opt_state, is_leaf=_accumulates
+    )
+
+
+def micro_batches(call: Callable, opt_state: Tree, params: Tree) -> list[jax.Array]:
+    """How many micro-batches make a step, for each `optax.MultiSteps` in the state: the count after which it starts anew."""
+    zeros = jax.tree.map(jnp.zeros_like, params)
+
+    def next_counts(count: jax.Array) -> list[jax.Array]:
+        state = _changed(opt_state, lambda _, node: node._replace(mini_step=count))
+        return [jnp.asarray(node.mini_step) for node in accumulators(call(zeros, state, params)[1])]
+
+    # All but the counts is dead code.
+    following = jax.vmap(next_counts)(jnp.arange(LARGEST_ACCUMULATION, dtype=jnp.int32))
+    return [1 + jnp.argmax(counts == 0).astype(jnp.int32) for counts in following]
+
+
+def whole_step(call: Callable, gradient: Tree, opt_state: Tree, params: Tree) -> Tree:
+    """A state from which the next update is a whole step: in `optax.MultiSteps` the last micro-batch of one, where those
+    before had this gradient; without it the state as it is."""
+    if not accumulators(opt_state):
+        return opt_state
+    sizes = micro_batches(call, opt_state, params)
+
+    def filled(count: int) -> list[Tree]:
+        state = _changed(
+            opt_state,
+            lambda _, node: node._replace(
+                mini_step=jnp.full_like(node.mini_step, count), acc_grads=jax.tree.map(jnp.zeros_like, node.acc_grads)
+            ),
+        )
+        return [node.acc_grads for node in accumulators(call(gradient, state, params)[1])]
+
+    # From an empty accumulator a mean over -1 entries is -g, a sum g: so the two modes are told apart.
+    first, probe = filled(0), filled(-2)
+    factors = [
+        jnp.where(inner_product(one, other) < 0, 1, size - 1)
+        for one, other, size in zip(first, probe, sizes, strict=True)
+    ]
+
+    def last(index: int, node: optax.MultiStepsState) -> optax.MultiStepsState:
+        sums = jax.tree.map(lambda acc: (factors[index] * acc).astype(acc.dtype), first[index])
+        return node._replace(mini_step=(sizes[index] - 1).astype(jnp.asarray(node.mini_step).dtype), acc_grads=sums)
+
+    return _changed(opt_state, last)

@@ -1,0 +1,287 @@
+"""`Monitor`: instruments beside a training loop, on a schedule that keeps to a budget."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lrjax.errors import LrjaxError, check
+from lrjax.monitor import measure, schedule
+from lrjax.monitor.groups import groups_of
+from lrjax.monitor.learning_rate import rate_in_use
+from lrjax.monitor.optimizer_facts import Facts
+from lrjax.monitor.programs import Programs, batch_size_of, check_loss, check_params, scalars, signature_of
+from lrjax.monitor.report import Report
+from lrjax.monitor.virtual_step import transformation_of
+from lrjax.spectra.frameworks import Tree
+
+
+class MonitorWarning(UserWarning):
+    """A measurement that could not be made; the training goes on."""
+
+
+class Monitor:
+    """Watches a training loop and tells what its learning rate is doing.
+
+    `update` goes before the step that donates its arguments. It makes a virtual step, from copies, when a measurement is due,
+    and returns at once on all other steps: parameters, optimizer state and random numbers of the training are bit-equal with
+    and without it.
+
+    Args:
+        loss_fn: `(params, batch) -> scalar`, deterministic, the mean over the batch as in the training.
+        optimizer: of optax (`init`, `update`), also inside `optax.MultiSteps`, `partition`, `masked`, `inject_hyperparams`,
+            `apply_if_finite`; an `nnx.Optimizer` too.
+        learning_rate: a number or a schedule; not needed where `optax.inject_hyperparams` holds it. Without it the rate is
+            said to be unknown, and lines that depend on it are left out.
+        num_steps: of the run; horizons and the window of the averaged parameters follow from it.
+        every: steps between two measurements of tier 1 (gain, sizes, clock, noise, gap), which take at most two training
+            steps' worth of operations in that time.
+        budget: share of the training's operations that tier 2 (curvature) may take; 0 for none of it.
+        probe: batches on which the loss is compared at several parameters; by default the first that `update` sees.
+        groups: how parameters are grouped: "layer", "block", "role", "leaf", "all", a function `(path, leaf) -> name`, or
+            `("labels", tree)` as for `optax.partition`.
+        has_aux: whether `loss_fn` returns `(scalar, auxiliary data)`.
+        extra_args: `(params, batch) -> keywords` of `optimizer.update` beside value, grad and value_fn.
+        gradient_fn: `(params, batch) -> tree` that the optimizer gets in place of the gradient.
+        path: a file that gets each measurement as a line of JSON.
+
+    Raises:
+        LrjaxError: arguments that cannot be used. Later `update` raises nothing: what cannot be measured is a
+            `MonitorWarning`, once, and a line of the report.
+
+    Example:
+        >>> import optax
+        >>> loss = lambda w, x: jnp.mean((x @ w - 1) ** 2) / 2
+        >>> optimizer, w = optax.sgd(0.1), jnp.zeros(2)
+        >>> state, batch = optimizer.init(w), jnp.eye(2)
+        >>> monitor = Monitor(loss, optimizer, learning_rate=0.1, num_steps=40, every=10, budget=0)
+        >>> for step in range(40):
+        ...     _ = monitor.update(step, w, state, batch)
+        ...     updates, state = optimizer.update(jax.grad(loss)(w, batch), state, w)
+        ...     w = optax.apply_updates(w, updates)
+        >>> [round(row["gain_ratio"], 3) for row in monitor.rows() if "gain_ratio" in row]
+        [0.975, 0.975]
+    """
+
+    def __init__(
+        self,
+        loss_fn: Callable[[Tree, Tree], Any],
+        optimizer: Any,
+        *,
+        learning_rate: float | Callable[[Any], Any] | None = None,
+        num_steps: int | None = None,
+        every: int = 100,
+        budget: float = 0.02,
+        probe: Sequence[Tree] | None = None,
+        groups: Any = "layer",
+        has_aux: bool = False,
+        extra_args: Callable | None = None,
+        gradient_fn: Callable | None = None,
+        path: Any = None,
+    ):
+        check(callable(loss_fn), f"loss_fn must be a function of params and a batch, not {type(loss_fn).__name__}")
+        transformation_of(optimizer)
+        check(isinstance(every, int) and every >= 1, f"every is a number of steps, 1 or more, not {every!r}")
+        check(0 <= budget < 1, f"budget is a share of the training's operations, from 0 to below 1, not {budget!r}")
+        check(
+            num_steps is None or (isinstance(num_steps, int) and num_steps >= 1),
+            f"num_steps is the number of steps of the run, 1 or more, not {num_steps!r}",
+        )
+        check(
+            learning_rate is None or callable(learning_rate) or math.isfinite(float(learning_rate)),
+            f"learning_rate must be a number or a schedule, not {learning_rate!r}",
+        )
+        check(probe is None or len(probe) > 0, "probe is an empty list; leave it out, or pass batches")
+        self.loss_fn, self.optimizer, self.learning_rate = loss_fn, optimizer, learning_rate
+        self.num_steps, self.every, self.budget = num_steps, every, budget
+        self._groups, self._path = groups, path
+        self._options = {"has_aux": has_aux, "extra_args": extra_args, "gradient_fn": gradient_fn}
+        self._given = None if probe is None else list(probe)
+        self._rows: list[dict[str, Any]] = []
+        self._notices: dict[str, int] = {}
+        self._spent: dict[str, tuple[int, float]] = {}
+        self._warm: set[str] = set()
+        self._setup: measure.Setup | None = None
+        self._next, self._last, self._began, self._outside = 0, -1, 0.0, 0.0
+        self._mean: Tree = None
+        self._averaged: int | None = None
+        self._samples = 0
+        self._off = False
+
+    def update(self, step: int, params: Tree, opt_state: Tree, batch: Tree) -> dict[str, Any]:
+        """Measures what is due, before the step is made.
+
+        Args:
+            step: number of the step that is about to be made.
+            params: the parameters before it.
+            opt_state: the optimizer's state before it.
+            batch: the batch that it will use.
+
+        Returns:
+            The measurement as a flat dict of floats, as loggers of W&B, TensorBoard and clu take it; empty on most steps.
+        """
+        if self._last <= step < self._next or self._off:
+            return {}
+        try:
+            return self._visit(int(step), params, opt_state, batch)
+        except Exception as error:  # whatever it is, it must not end somebody's training
+            said = str(error).split("\n")[0]
+            self._notice(said if isinstance(error, LrjaxError) else f"not measured: {type(error).__name__}: {said}")
+            self._next = int(step) + self.every
+            self._off = self._setup is None
+            return {}
+
+    def _notice(self, text: str) -> None:
+        if text not in self._notices:
+            warnings.warn(text, MonitorWarning, stacklevel=4)
+        self._notices[text] = self._notices.get(text, 0) + 1
+
+    def _visit(self, step: int, params: Tree, opt_state: Tree, batch: Tree) -> dict[str, Any]:
+        jax.block_until_ready(params)
+        began = time.perf_counter()
+        if self._setup is None:
+            self._prepare(step, params, opt_state, batch)
+            self._began, self._outside = began, 0.0
+        setup = self._setup
+        assert setup is not None
+        if step < self._last:  # training went back to a checkpoint
+            setup.schedule.start(step)
+            self._mean, self._averaged = None, None
+        self._last = step
+        if signature_of(batch) != setup.signature:
+            self._notice(
+                f"batches change their shapes: that of step {step} is not measured; pad them to one shape, so that nothing is "
+                "compiled again"
+            )
+            self._next = step + 1
+            return {}
+        setup.collect(batch)
+        self._average(step, params)
+        row = self._measured(step, params, opt_state, batch)
+        self._next = step + 1 if setup.wants_batches else setup.schedule.next_after(step, self._averaged)
+        first = "setup" not in self._warm
+        self._warm.add("setup")
+        if first:
+            self._outside += time.perf_counter() - began
+        return row
+
+    def _prepare(self, step: int, params: Tree, opt_state: Tree, batch: Tree) -> None:
+        check_params(params)
+        names = groups_of(params, self._groups)
+        programs = Programs(self.loss_fn, self.optimizer, names, **self._options)
+        check_loss(programs, params, batch)
+        facts = programs.facts(params, opt_state, batch)
+        costs = schedule.costs_of(programs, params, opt_state, batch, None)
+        rows = schedule.schedule_of(
+            costs, every=self.every, budget=self.budget, num_steps=self.num_steps,
+            probes=None if self._given is None else len(self._given), batch_size=batch_size_of(batch),
+        )  # fmt: skip
+        planned = schedule.Schedule(rows, self.num_steps)
+        planned.start(step)
+        self._setup = measure.Setup(programs, facts, costs, rows, planned, signature_of(batch), names, self._given)
+
+    def _average(self, step: int, params: Tree) -> None:
+        setup = self._setup
+        assert setup is not None
+        if not setup.schedule.averaging(step) or (
+            self._averaged is not None and step < self._averaged + setup.schedule.stride
+        ):
+            return
+        if self._mean is None:
+            self._samples = 0
+            self._mean = jax.tree.map(
+                lambda p: jnp.zeros(jnp.shape(p), jnp.promote_types(jnp.asarray(p).dtype, jnp.float32)), params
+            )
+        self._samples += 1
+        began = time.perf_counter()
+        self._mean = setup.programs("mean", self._mean, params, jnp.float32(self._samples))
+        self._averaged = step
+        self._charge("mean", began)
+
+    def _measured(self, step: int, params: Tree, opt_state: Tree, batch: Tree) -> dict[str, Any]:
+        setup = self._setup
+        assert setup is not None
+        due, row = setup.schedule.at(step), {}
+        if not due:
+            return {}
+        mean = self._mean if "gap" in due else None
+        for name in due:
+            began = time.perf_counter()
+            try:
+                row |= measure.INSTRUMENTS[name](setup, params, opt_state, batch, mean)
+            except LrjaxError as error:
+                self._notice(f"{name}: {str(error).splitlines()[0]}")
+            self._charge(name, began)
+        setup.schedule.made(due, step)
+        if "gap" in due:
+            self._mean, self._averaged = None, None
+        setup.last_batch = measure.copied(batch)
+        if not row:
+            return {}
+        rate = rate_in_use(opt_state, step, self.learning_rate)
+        flat: dict[str, Any] = {"step": step} | scalars(row, tuple(dict.fromkeys(setup.groups)))
+        if rate.value is not None:
+            flat["learning_rate"] = rate.value
+        flat["rate_source"] = rate.source
+        self._rows.append(flat)
+        self._write(flat)
+        return {key: value for key, value in flat.items() if isinstance(value, float)}
+
+    def _charge(self, name: str, began: float) -> None:
+        """Books the seconds since `began`; those of the first use, which compiles, beside the training's."""
+        seconds = time.perf_counter() - began
+        if name in self._warm:
+            count, total = self._spent.get(name, (0, 0.0))
+            self._spent[name] = (count + 1, total + seconds)
+        else:
+            self._warm.add(name)
+            if "setup" in self._warm:
+                self._outside += seconds
+
+    def _write(self, row: dict[str, Any]) -> None:
+        if self._path is None:
+            return
+        clean = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()
+        }
+        with open(self._path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(clean) + "\n")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All measurements, a flat dict each, with the step."""
+        return [dict(row) for row in self._rows]
+
+    def share(self) -> tuple[float, float]:
+        """Measured shares of the wall time since the first step: of tier 1 and of tier 2, compilation left out."""
+        if self._setup is None:
+            return 0.0, 0.0
+        wall = time.perf_counter() - self._began - self._outside
+        tiers = [0.0, 0.0]
+        for name, (_, seconds) in self._spent.items():
+            row = self._setup.rows.get(name)
+            tiers[0 if row is None or row.tier == 1 else 1] += seconds
+        training = max(wall - sum(tiers), 1e-9)
+        return tiers[0] / training, tiers[1] / training
+
+    def report(self) -> Report:
+        """What is known by now: a table, advice with its evidence, a figure."""
+        setup = self._setup
+        return Report(
+            rows=self.rows(),
+            facts=setup.facts if setup is not None else Facts("unknown"),
+            groups=tuple(dict.fromkeys(setup.groups)) if setup is not None else (),
+            num_steps=self.num_steps,
+            batch_size=setup.batch_size if setup is not None else None,
+            full_batch=setup is not None and setup.full_batch,
+            coupled=setup is not None and setup.coupled,
+            costs=schedule.table(setup.rows, self._spent) if setup is not None else [],
+            shares=self.share(),
+            notices=tuple(self._notices),
+        )
