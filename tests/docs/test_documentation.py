@@ -8,7 +8,7 @@ import jax
 import pytest
 
 import lrjax
-from lrjax import data, models, papers, spectra, transforms
+from lrjax import data, models, monitor, papers, spectra, transforms
 from lrjax.experiment.config import plugins
 from lrjax.experiment.loop.probe import PROBES
 from lrjax.experiment.step import schedules
@@ -63,7 +63,9 @@ def test_the_python_blocks_of_a_page_run_in_order_and_print_what_stands_there(pa
             exec(compile("\n" * line + source, str(path), "exec"), namespace)
 
 
-@pytest.mark.parametrize(("page", "module"), [("lrjax", lrjax), ("spectra", spectra), ("transforms", transforms)])
+@pytest.mark.parametrize(
+    ("page", "module"), [("lrjax", lrjax), ("spectra", spectra), ("transforms", transforms), ("monitor", monitor)]
+)
 def test_every_public_name_has_a_page(page, module):
     text = (ROOT / "docs" / "api" / f"{page}.md").read_text(encoding="utf-8")
     listed = re.findall(r"^   (\w+)$", text, re.MULTILINE)
