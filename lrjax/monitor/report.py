@@ -32,7 +32,7 @@ class Report:
         batch_size: examples of a batch; None where batches have no common axis.
         full_batch: whether training is on the full batch.
         coupled: whether weight decay is in the gradient.
-        costs: a dict an instrument: cost in training steps, interval, share of operations, times measured, seconds.
+        costs: a dict an instrument: cost in training steps, interval, shares of operations and of time, times measured.
         shares: measured shares of the training's wall time, of tier 1 and of tier 2.
         notices: what could not be measured, and why.
     """
