@@ -15,8 +15,8 @@ from lrjax.version import __version__
 TITLE = "What the learning rate is doing"
 CAPTION = (
     "Loss of a batch, and of the probe set at the parameters and at their average, with the gain ratio; the learning rate "
-    "and the rates at which each curvature would be at its line; size of an update over that of the weights; angle of a step, at "
-    "equilibrium dashed; noise over signal, running means of each; curvature and its lines."
+    "and the rates at which each curvature would be at its line; size of an update over that of the weights; angle of a step, "
+    "at equilibrium dashed; noise over signal, running means of each; curvature and its lines."
 )
 
 
