@@ -109,7 +109,8 @@ class Monitor:
         self._spent: dict[str, tuple[int, float]] = {}
         self._warm: set[str] = set()
         self._setup: measure.Setup | None = None
-        self._next, self._last, self._began, self._outside = 0, -1, 0.0, 0.0
+        self._next, self._last = 0, -1
+        self._began, self._outside, self._seen = 0.0, 0.0, 0.0
         self._mean: Tree = None
         self._averaged: int | None = None
         self._samples = 0
@@ -168,8 +169,9 @@ class Monitor:
         self._next = step + 1 if setup.wants_batches else setup.schedule.next_after(step, self._averaged)
         first = "setup" not in self._warm
         self._warm.add("setup")
+        self._seen = time.perf_counter()
         if first:
-            self._outside += time.perf_counter() - began
+            self._outside += self._seen - began
         return row
 
     def _prepare(self, step: int, params: Tree, opt_state: Tree, batch: Tree) -> None:
@@ -264,7 +266,7 @@ class Monitor:
         rows = self._setup.rows if self._setup is not None else {}
         for name, (_, seconds) in self._spent.items():
             tiers[1 if name in rows and rows[name].tier == 2 else 0] += seconds
-        wall = time.perf_counter() - self._began - self._outside if self._began else 0.0
+        wall = self._seen - self._began - self._outside  # until the last measurement: what came after may be no training
         return tiers, max(wall - sum(tiers), 1e-9)
 
     def share(self) -> tuple[float, float]:
