@@ -104,7 +104,10 @@ def _leaves(folder: Path) -> dict[str, Any]:
 
 def _counted(leaves: Mapping[str, Any]) -> int | None:
     """The leaf `step` of a train state, where there is one, a whole number."""
-    found = [np.asarray(leaf) for path, leaf in leaves.items() if path.split("/")[-1] == "step" and "opt" not in path]
+    paths = {path: path.removesuffix("/value").split("/") for path in leaves}  # the box of NNX
+    found = [
+        np.asarray(leaves[path]) for path, parts in paths.items() if parts[-1] == "step" and "opt_state" not in parts
+    ]
     whole = [int(leaf) for leaf in found if leaf.ndim == 0 and leaf.dtype.kind in "iu"]
     return whole[0] if len(whole) == 1 else None
 

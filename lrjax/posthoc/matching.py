@@ -14,14 +14,15 @@ FEW = 3  # names in a sentence
 NAMES = {"params": ("params", "parameters"), "opt_state": ("opt_state", "optimizer_state", "opt")}
 # Where a tree of the shapes of the parameters is something else: momenta and averages.
 OF_OPTIMIZERS = {*NAMES["opt_state"], "optimizer", "mu", "nu", "trace", "momentum"}
+GENERATORS = {"key<fry>": "threefry2x32", "key<rbg>": "rbg", "key<urbg>": "unsafe_rbg"}  # by dtype
 
 
 class Spec(NamedTuple):
-    """What a leaf must be; `key` for the data of a typed random key."""
+    """What a leaf must be; `key` is the generator of a typed random key, whose data a checkpoint has."""
 
     shape: tuple[int, ...]
     dtype: Any
-    key: bool = False
+    key: str | None = None
 
 
 def found_in(leaves: Mapping[str, Any], template: Any, kind: str, *, place: str, at: str | None = None) -> Any:
@@ -81,7 +82,7 @@ def _spec(path: str, leaf: Any, kind: str) -> Spec:
     if hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             data = jax.eval_shape(jax.random.key_data, leaf)
-            return Spec(data.shape, data.dtype, key=True)
+            return Spec(data.shape, data.dtype, GENERATORS[str(leaf.dtype)])
         return Spec(tuple(leaf.shape), np.dtype(leaf.dtype))
     if not isinstance(leaf, (bool, int, float, complex)):
         what = f"{path!r}, which is no array but a {type(leaf).__name__}"
@@ -169,7 +170,7 @@ def _listed(paths: Sequence[str]) -> str:
 
 def _array(leaf: Any, spec: Spec, path: str) -> jax.Array:
     if spec.key:
-        return jax.random.wrap_key_data(jnp.asarray(leaf))
+        return jax.random.wrap_key_data(jnp.asarray(leaf), impl=spec.key)
     array = jnp.asarray(leaf, None if isinstance(leaf, np.ndarray) else spec.dtype)
     check(array.dtype == spec.dtype, f"{path!r} is {spec.dtype}; set JAX_ENABLE_X64=1 in the environment")
     return array

@@ -231,8 +231,10 @@ def read_tree(folder: Path) -> Any:
     """
     try:
         with ocp.PyTreeCheckpointer() as checkpointer:
-            stored = checkpointer.metadata(folder.resolve()).item_metadata.tree
-            as_arrays = jax.tree.map(_as_array, stored)
+            stored = checkpointer.metadata(folder.resolve()).item_metadata
+            if stored is None:
+                raise ValueError("its list of arrays cannot be read")
+            as_arrays = jax.tree.map(_as_array, stored.tree)
             return checkpointer.restore(folder.resolve(), args=ocp.args.PyTreeRestore(restore_args=as_arrays))
     except Exception as error:  # as in `restore`: each library has its own
         raise LrjaxError(f"the checkpoint {folder} is damaged ({_first_line(error)}); give another one") from error
