@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from lrjax.experiment.config.load import config_folders
 from lrjax.experiment.rundir.metrics import RunResult
-from lrjax.report.lane_table import word
+from lrjax.plots.page.rendering import word
 from lrjax.report.own import belongs, rows_of
 
 _MANY = 6

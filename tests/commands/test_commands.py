@@ -32,7 +32,7 @@ def test_what_only_shows_something_loads_no_jax(words):
     assert not {"jax", "flax", "matplotlib", "tensorflow_datasets"} & set(err.split())
 
 
-@pytest.mark.parametrize("command", ["run", "spectra", "sweep", "export", "data", "report", "compare"])
+@pytest.mark.parametrize("command", ["run", "spectra", "diagnose", "sweep", "export", "data", "report", "compare"])
 def test_help_of_a_command_loads_no_jax_and_names_the_command(command):
     code = "import atexit, sys; from lrjax.commands import main; "
     code += "atexit.register(lambda: print(*sys.modules, file=sys.stderr)); main([sys.argv[1], '--help'])"

@@ -203,3 +203,43 @@ def read(folder: Path, step: int) -> tuple[Any, dict[str, Any]]:
         raise LrjaxError(
             f"checkpoint {folder.name}/{step} is damaged ({_first_line(error)}); leave step {step} out, or run with --fresh"
         ) from error
+
+
+def is_tree(folder: Path) -> bool:
+    """Whether orbax has written a tree of arrays there, in whatever program: by `StandardSave`, `PyTreeSave` or their like."""
+    return (folder / "_METADATA").is_file()
+
+
+def read_tree(folder: Path) -> Any:
+    """A tree that orbax has written, in whatever program, as nested dicts and lists of numpy arrays.
+
+    Its devices need not be here. Typed random keys come as their data, strings and None as they are.
+
+    Args:
+        folder: see `is_tree`; nothing in it changes.
+
+    Raises:
+        LrjaxError: it is damaged.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp()) / "params"
+        >>> with ocp.StandardCheckpointer() as checkpointer:
+        ...     checkpointer.save(folder, {"w": np.ones(2)})
+        >>> read_tree(folder)
+        {'w': array([1., 1.])}
+    """
+    try:
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            stored = checkpointer.metadata(folder.resolve()).item_metadata
+            if stored is None:
+                raise ValueError("its list of arrays cannot be read")
+            as_arrays = jax.tree.map(_as_array, stored.tree)
+            return checkpointer.restore(folder.resolve(), args=ocp.args.PyTreeRestore(restore_args=as_arrays))
+    except Exception as error:  # as in `restore`: each library has its own
+        raise LrjaxError(f"the checkpoint {folder} is damaged ({_first_line(error)}); give another one") from error
+
+
+def _as_array(stored: Any) -> ocp.RestoreArgs:
+    array = getattr(stored, "shape", None) is not None
+    return ocp.RestoreArgs(restore_type=np.ndarray if array else None)
