@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 
@@ -316,12 +317,25 @@ def test_what_is_no_checkpoint_gets_one_sentence(tmp_path):
         assert "\n" not in str(told.value)
 
 
-def test_a_damaged_checkpoint_gets_one_sentence(tmp_path):
-    # One array: of several, orbax leaves reads behind that call into its closed event loop.
-    standard(tmp_path / "one", bare={"w": jnp.ones(2)})
-    whole = (tmp_path / "one" / "manifest.ocdbt").read_bytes()
-    for name, content, reason in (("manifest.ocdbt", b"no", ".*"), ("_METADATA", b"no", "its list of arrays .*|.*")):
-        (tmp_path / "one" / name).write_bytes(content)
-        with pytest.raises(LrjaxError, match=rf"^the checkpoint .*one is damaged \((?:{reason})\); give another one$"):
-            load(tmp_path / "one")
-        (tmp_path / "one" / "manifest.ocdbt").write_bytes(whole)
+def test_a_damaged_checkpoint_gets_one_sentence_and_nothing_else(tmp_path, capfd, caplog):
+    for number, damage in enumerate(("manifest.ocdbt", "_METADATA", "d")):
+        folder = tmp_path / str(number)
+        standard(folder, params=params_of())
+        shutil.rmtree(folder / damage) if damage == "d" else (folder / damage).write_bytes(b"no")
+        capfd.readouterr()
+        caplog.clear()
+        with pytest.raises(LrjaxError, match=rf"^the checkpoint .*{number} is damaged \(.*\); give another one$"):
+            load(folder)
+        assert capfd.readouterr() == ("", "")
+        assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
+
+
+def test_a_checkpoint_is_read_in_silence(tmp_path, capfd, caplog):
+    composite(tmp_path / "many", params=params_of())
+    standard(tmp_path / "one", params=params_of())
+    capfd.readouterr()
+    caplog.clear()
+    for name in ("one", "many"):
+        load(tmp_path / name)
+    assert capfd.readouterr() == ("", "")
+    assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
