@@ -64,4 +64,5 @@ def page(report: Mapping[str, Any], figure: Any) -> str:
 
 def _first(report: Mapping[str, Any]) -> str:
     """The sentence that matters most, or the run in a line."""
-    return report["advice"][0]["sentence"] if report["advice"] else report["summary"]
+    said = [one["sentence"] for one in report["advice"] if one["level"] != "information"]
+    return said[0] if said else report["summary"]

@@ -124,9 +124,9 @@ def schedule_of(
     rows: dict[str, Row] = {"step": Row(1, base, 1, every * stretch)}
     left = TIER_1 / every - rows["step"].share
     wishes = {
-        "gap": Wish(0.0, 2 * costs["forward"], most, enough, 0.5),
-        "rho": Wish(costs["gradient"], costs["line"], min(8, most), min(2, most), 0.2),
-        "noise": Wish(costs["noise"], 0.0, 1, 1, 0.25),
+        "gap": Wish(0.0, 2 * costs["forward"], most, enough, 0.6),
+        "rho": Wish(costs["gradient"], costs["line"], min(8, most), min(2, most), 0.15),
+        "noise": Wish(costs["noise"], 0.0, 1, 1, 0.2),
         "clock": Wish(costs["decay"], 0.0, 1, 1, 0.05),
     }
     rows |= plan(wishes, tier=1, budget=max(left, 0.0), every=every * stretch, num_steps=num_steps, measurements=6)

@@ -266,7 +266,9 @@ class Monitor:
         rows = self._setup.rows if self._setup is not None else {}
         for name, (_, seconds) in self._spent.items():
             tiers[1 if name in rows and rows[name].tier == 2 else 0] += seconds
-        wall = self._seen - self._began - self._outside  # until the last measurement: what came after may be no training
+        wall = (
+            self._seen - self._began - self._outside
+        )  # until the last measurement: what came after may be no training
         return tiers, max(wall - sum(tiers), 1e-9)
 
     def share(self) -> tuple[float, float]:
