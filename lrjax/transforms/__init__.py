@@ -121,7 +121,13 @@ error before the run starts; with `gauge_rescale` between chunks of steps, and `
 
 from lrjax.transforms.adamw import WDFreeAdamState, wd_free_adamw
 from lrjax.transforms.conversion import from_wd_free, to_wd_free
-from lrjax.transforms.equilibrium import angular_update, limit_fraction, time_to_equilibrium
+from lrjax.transforms.equilibrium import (
+    adamw_angular_update,
+    adamw_rms,
+    angular_update,
+    limit_fraction,
+    time_to_equilibrium,
+)
 from lrjax.transforms.gauge import gauge_rescale, times_power_of_two
 from lrjax.transforms.invariance import InvarianceReport, Obstacle, ScaleGroup, scale_invariance
 from lrjax.transforms.inverse import WeightDecayPath, constant_norm, to_weight_decay, weight_decay_path
@@ -149,6 +155,8 @@ __all__ = [
     "WDFreeState",
     "WDFreeTables",
     "WeightDecayPath",
+    "adamw_angular_update",
+    "adamw_rms",
     "angular_update",
     "clip_by_scaled_norm",
     "constant_norm",

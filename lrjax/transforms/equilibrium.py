@@ -44,6 +44,71 @@ def angular_update(
     return np.sqrt(2 * np.asarray(learning_rate, np.float64) * np.asarray(weight_decay) / (1 + momentum))
 
 
+def adamw_angular_update(
+    learning_rate: ArrayLike, weight_decay: ArrayLike, b1: float
+) -> np.float64 | NDArray[np.float64]:
+    r"""Angle by which the weights of AdamW turn in a step at equilibrium, where gradients are noise.
+
+    .. math::
+        \sqrt{2 \eta \lambda (1 - \beta_1) / (1 + \beta_1)}
+
+    A step is eta times an average of signs of noise, of mean square (1 - b1) / (1 + b1), over weights of `adamw_rms`. The decay
+    is that of `optax.adamw`, decoupled and multiplied by the rate. A steady gradient turns weights further.
+
+    Args:
+        learning_rate: eta, a number or an array.
+        weight_decay: lambda, a number or an array that broadcasts against it.
+        b1: decay of the average of the gradients, in [0, 1).
+
+    Returns:
+        Radians a step, float64, with the shape of the two arrays broadcast. For a group of weights as for all of them.
+
+    Raises:
+        LrjaxError: b1 outside of [0, 1).
+
+    References:
+        Kosson et al. (2024), Rotational Equilibrium: How Weight Decay Balances Learning Across Neural Networks, table 1.
+
+    Example:
+        >>> round(float(adamw_angular_update(1e-3, 0.1, 0.9)), 5)
+        0.00324
+    """
+    _check_momentum(b1, "b1")
+    decayed = np.asarray(learning_rate, np.float64) * np.asarray(weight_decay)
+    return np.sqrt(2 * decayed * (1 - b1) / (1 + b1))
+
+
+def adamw_rms(learning_rate: ArrayLike, weight_decay: ArrayLike) -> np.float64 | NDArray[np.float64]:
+    r"""Root mean square of the weights of AdamW at equilibrium, where gradients are noise.
+
+    .. math::
+        \sqrt{\eta / (2 \lambda)}
+
+    The steps are correlated over 1 / (1 - b1) steps, and their sum over such a time does not depend on b1. The next term
+    multiplies this by 1 + eta lambda (1/4 - b1 / (1 - b1^2)). A steady gradient makes weights longer.
+
+    Args:
+        learning_rate: eta, a number or an array.
+        weight_decay: lambda, positive; a number or an array that broadcasts against it.
+
+    Returns:
+        In units of the weights, float64, with the shape of the two arrays broadcast. For a group of weights as for all of them.
+
+    Raises:
+        LrjaxError: a decay that is not positive.
+
+    References:
+        Kosson et al. (2024), Rotational Equilibrium: How Weight Decay Balances Learning Across Neural Networks, table 1.
+
+    Example:
+        >>> round(float(adamw_rms(1e-3, 0.1)), 4)
+        0.0707
+    """
+    decay = np.asarray(weight_decay, np.float64)
+    check(bool(np.all(decay > 0)), f"without decay there is no equilibrium: weight_decay is {np.min(decay):g}")
+    return np.sqrt(np.asarray(learning_rate, np.float64) / (2 * decay))
+
+
 def time_to_equilibrium(learning_rate: float, weight_decay: float, momentum: float) -> float:
     r"""Steps in which decay alone shrinks the squared norm of the weights by a factor of e.
 
@@ -107,5 +172,5 @@ def limit_fraction(learning_rate: float, weight_decay: float, momentum: float) -
     return learning_rate * weight_decay / (1 - math.sqrt(momentum)) ** 2
 
 
-def _check_momentum(momentum: float) -> None:
-    check(0 <= momentum < 1, f"momentum must be in [0, 1), not {momentum}")
+def _check_momentum(momentum: float, name: str = "momentum") -> None:
+    check(0 <= momentum < 1, f"{name} must be in [0, 1), not {momentum}")
