@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from lrjax.errors import check, refuse
 from lrjax.monitor.rate_lanes import stacked
@@ -122,8 +123,6 @@ def _losses(
     loss_fn: Callable, params: Any, make_optimizer: Callable, data: Any, count: int, low: float, high: float, steps: int
 ) -> Any:
     """Loss of each step [steps], before it."""
-    import optax
-
     optimizer = optax.with_extra_args_support(make_optimizer(lambda step: low * (high / low) ** (step / (steps - 1))))
 
     def one(carry, step):

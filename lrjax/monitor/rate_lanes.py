@@ -101,9 +101,10 @@ def stacked(batches: Any, most: int, name: str = "batches") -> Any:
         check(jax.tree.structure(batch) == structure, f"{name}: batch {index} is another tree of arrays than batch 0")
         for path, leaf in jax.tree.leaves_with_path(batch):
             shape, wanted = leaf.shape, first[path_of(path)].shape
+            array = f"the array {path_of(path)}".rstrip()
             check(
                 shape == wanted,
-                f"{name}: the array {path_of(path) or 'of'} of batch {index} has the shape {shape} where batch 0 has "
+                f"{name}: {array} of batch {index} has the shape {shape} where batch 0 has "
                 f"{wanted}: drop the last batch or pad it, so that one compiled step takes all",
             )
     return jax.tree.map(lambda *leaves: np.stack(leaves), *taken)
@@ -133,9 +134,15 @@ def check_problem(problem: Problem, data: Data) -> None:
     """Traces one step, without computing it.
 
     Raises:
-        LrjaxError: the loss is no scalar, or the optimizer cannot be built of a traced rate.
+        LrjaxError: init returns no arrays, the loss is no scalar, or the optimizer cannot be built of a traced rate.
     """
-    params = jax.eval_shape(problem.init, data.keys[0])
+    try:
+        params = jax.eval_shape(problem.init, data.keys[0])
+    except TypeError as error:
+        refuse(
+            f"init must be a traceable function of a key that returns a tree of arrays ({str(error).splitlines()[0]}): of a "
+            "module keep the arrays and close over the rest, as eqx.partition and nnx.split give them"
+        )
     batch = jax.tree.map(lambda leaf: leaf[0], data.batches)
     loss = jax.eval_shape(problem.loss_fn, params, batch)
     check(

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 import pytest
 
 from lrjax.errors import LrjaxError
@@ -134,6 +135,25 @@ def test_optimizer_states_that_keep_the_rate_follow_the_schedule_too():
     np.testing.assert_allclose([row.loss for row in kept.rows], [row.loss for row in plain.rows], rtol=1e-5)
 
 
+OPTIMIZERS = {
+    "muon": optax.contrib.muon,
+    "schedule_free": lambda rate: optax.contrib.schedule_free(optax.sgd(rate), learning_rate=rate, b1=0.9),
+    "lion": optax.lion,
+    "accumulating": lambda rate: optax.MultiSteps(optax.sgd(rate), 2),
+    "reads the loss": lambda rate: optax.chain(optax.sgd(rate), optax.contrib.reduce_on_plateau(patience=1)),
+    "partition": lambda rate: optax.partition({"a": optax.adamw(rate), "b": optax.sgd(rate)}, {"w": "a", "v": "b"}),
+    "finite": lambda rate: optax.apply_if_finite(optax.sgd(rate), 3),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers_of_optax_are_swept_as_they_are(name):
+    loss = lambda params, batch: square(jnp.mean(params["w"]) + jnp.mean(params["v"]), batch)  # noqa: E731
+    init = lambda key: {"w": jnp.ones((2, 3)), "v": jnp.ones(2)}  # noqa: E731
+    found = suggest(loss, init, OPTIMIZERS[name], ONES, horizons=(8,), rates=(1e-4, 1e-2, 0.1), seeds=1, lanes="vmap")
+    assert len({row.loss for row in found.rows}) == 3
+
+
 def test_all_lanes_are_one_program():
     def traces(rates, horizons):
         calls = []
@@ -245,6 +265,7 @@ REFUSED = {
     "put a single batch into a list": {"batches": {"x": np.ones(4)}},
     "eval_batches holds no batch": {"eval_batches": []},
     "the loss of the initial parameters is nan": {"init": lambda key: jnp.full((), jnp.nan)},
+    "init must be a traceable function": {"init": lambda key: {"w": jnp.ones(()), "name": "dense"}},
     "must return a scalar": {"loss_fn": lambda w, batch: w * batch},
     "cannot build an optimizer whose learning rate is traced": {"make_optimizer": lambda rate: optax.sgd(float(rate))},
     "whose learning rate is traced \\(T": {
