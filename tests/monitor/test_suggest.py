@@ -12,7 +12,7 @@ import pytest
 
 from lrjax.errors import LrjaxError
 from lrjax.monitor import rate_fit
-from lrjax.monitor.rate_fit import Fit, Optimum, drift, fit
+from lrjax.monitor.rate_fit import Fit, Optimum, drift, fit, percentiles
 from lrjax.monitor.rate_lanes import shuffled, stacked
 from lrjax.monitor.suggest import suggest
 
@@ -76,6 +76,16 @@ def test_interval_holds_the_truth_as_often_as_it_says(monkeypatch):
     # 3 standard errors of 100 tries; an interval of 0.6 times the width does not pass
     assert 0.88 <= held[True] / tries <= 1.0
     assert held[False] / tries < 0.88
+
+
+def test_interval_of_few_lanes_is_as_much_wider_as_that_of_student():
+    from scipy.special import ndtri, stdtrit
+
+    draws = ndtri((np.arange(100_000) + 0.5) / 100_000)
+    for freedom in (3, 10, 10**6):
+        low, high = percentiles(draws, 0.95, freedom)
+        assert high == pytest.approx(stdtrit(freedom, 0.975), rel=1e-2)
+        assert low == pytest.approx(-high)
 
 
 @pytest.mark.parametrize(("best", "edge", "tested"), [(1e-7, "low", 1e-4), (1e3, "high", 1.0)])
@@ -196,6 +206,16 @@ def test_lanes_that_diverge_are_recorded_and_no_points_of_the_fit():
     text = repr(found)
     assert text.count("diverged") >= 10
     assert found.figure().caption
+
+
+def test_loss_that_grew_without_leaving_the_range_of_numbers_has_diverged():
+    found = suggest(
+        square, one, optax.sgd, ONES, horizons=(3,), rates=(0.01, 0.1, 1.2), lanes="map", schedule="constant"
+    )
+    assert {row.learning_rate for row in found.rows if row.diverged} == {1.2}
+    assert {row.diverged_at for row in found.rows} == {None}
+    assert all(np.isfinite(row.loss) for row in found.rows)
+    assert found.at_edge == "divergence"
 
 
 def test_extrapolation_to_a_rate_that_diverges_is_warned_of():
