@@ -47,7 +47,7 @@ def suggest(
         \log L(\eta) \approx a (\log \eta - \log \eta^*)^2 + c
 
     The default rates are 12 from 1e-5 to 1, a factor of 2.8 apart: best rates of Adam are mostly 1e-4 to 1e-2 and those of SGD
-    1e-2 to 1, and the horizon moves them by up to ten times. A second call with `rates=(low, high)` around the first result
+    1e-2 to 1, and the horizon moves them by a few times. A second call with `rates=(low, high)` around the first result
     narrows the interval. A minimum at the end of the grid, or beside a rate at which a seed diverges, is named as such:
     `learning_rate` is then the best rate tested, without an interval.
 
