@@ -22,7 +22,7 @@ from lrjax.experiment.config.overrides import parse_value
 from lrjax.experiment.rundir.files import write_atomic
 from lrjax.main import sentence
 
-from . import local  # not by its name: in the wheel the folder is lrjax/_launch
+from . import local, offline  # not by its name: in the wheel the folder is lrjax/_launch
 from .clusters import EXTRAS, TARGETS, submission
 from .local import PREEMPTED, Job, state_of
 
@@ -37,13 +37,18 @@ def parse(
     parser.error = refuse
     add = parser.add_argument
     add("--config", action="append", help="FILE.py[:EXPERIMENT][,scale=...]; may be given several times")
-    add("--target", default="local", choices=["local", "print", *TARGETS], help="where the jobs run; default: local")
+    add(
+        "--target",
+        default="local",
+        choices=["local", "print", "offline", *TARGETS],
+        help="where the jobs run; default: local",
+    )
     add(
         "--workdir",
         help="folder of the runs and of their common report; default: runs/<config>-<experiment>-<scale>-sweep",
     )
     add("--dry_run", action="store_true", help="show what would run or be submitted; write and start nothing")
-    add("--parallel", type=int, help="jobs at a time (local: 1 by default; slurm: no limit)")
+    add("--parallel", type=int, help="jobs at a time (local: 1 by default; slurm: no limit; offline: 3)")
     add("--points_per_job", type=int, default=0, help="points of a job at most; default: all that share a program")
     add("--attempts", type=int, default=20, help="starts of a job at most, where each is preempted or killed")
     add("--plain_process", action="store_true", help="given to every job, see lrjax.main")
@@ -60,6 +65,7 @@ def parse(
     add("--image", help="kubernetes: a container image with lrjax in it")
     add("--resource", action="append", default=[], help="kubernetes: a limit, as nvidia.com/gpu=8; repeatable")
     add("--node_selector", action="append", default=[], help="kubernetes: KEY=VALUE; repeatable")
+    offline.add_flags(add)
     parser.epilog = "Config keys of every job: --config.KEY=VALUE. Axes of the sweep: --sweep.KEY='(VALUE, VALUE)'."
     flags, rest = parser.parse_known_args(arguments)
     given: dict[str, dict[str, Any]] = {"config": {}, "sweep": {}}
@@ -74,8 +80,8 @@ def parse(
         value = getattr(flags, name)
         check(value is None or value > 0, f"--{name}={value} must be at least 1")
     check(flags.points_per_job >= 0, f"--points_per_job={flags.points_per_job} must be zero (no limit) or more")
-    takes = flags.parallel is None or flags.target in ("local", "slurm")
-    check(takes, f"--parallel is for --target=local and --target=slurm; {flags.target} does not take it")
+    takes = flags.parallel is None or flags.target in ("local", "slurm", "offline")
+    check(takes, f"--parallel is for --target=local, slurm and offline; {flags.target} does not take it")
     return flags, given["config"], given["sweep"]
 
 
@@ -201,6 +207,8 @@ def start(arguments: Sequence[str], program: str = PROGRAM) -> int:
     if flags.target == "local" and not flags.dry_run:
         return _run_here(jobs, flags)
     jobs = [job for job in jobs if state_of(job) != "done"]
+    if flags.target == "offline" and jobs:
+        return offline.pack(jobs, flags)
     if flags.target in TARGETS and jobs:
         return _submit(jobs, flags)
     for job in jobs:

@@ -27,6 +27,7 @@ COMMANDS = {
     "compare": Command("RUN RUN ...", "several runs on one page", "lrjax.commands.compare"),
     "spectra": Command("RUN [--steps=0,100]", "curvature of stored checkpoints", "lrjax.commands.spectra"),
     "sweep": Command("CONFIG --sweep.KEY='(A, B)'", "a sweep as jobs, also on clusters", "lrjax.commands.sweep"),
+    "import": Command("RESULTS [--runs=runs]", "results of an offline machine", "lrjax.commands.importing"),
     "export": Command("RUN [--format=csv]", "tables of a run: csv, parquet, npz", "lrjax.commands.export"),
     "data": Command("list|prepare NAME", "data sets at hand; prepare one", "lrjax.commands.data_sets"),
     "completion": Command("bash|zsh", "a script that completes this command", "lrjax.commands.completion"),
