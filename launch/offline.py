@@ -154,13 +154,12 @@ def _begun(jobs: Sequence[Job]) -> Iterator[Member]:
             yield from members_of_run(job.workdir, f"{job.name}/", checkpoints=True)
 
 
-def _archives(folder: Path, jobs: Sequence[Job], needs: Sequence[Needs], flags: Any) -> list[dict]:
+def _archives(
+    folder: Path, jobs: Sequence[Job], needs: Sequence[Needs], files: dict[str, Path], flags: Any
+) -> list[dict]:
     """Writes the archives of a bundle; returns their records, each with its place on the machine."""
     most = archives.to_bytes(flags.part_size or PART_SIZE, "--part_size")
-    files, data = _included(flags.include), {}
-    for one in needs:
-        files |= one.files
-        data |= one.data
+    data = {name: path for one in needs for name, path in one.data.items()}
     own = (Member(name, path) for name, path in sorted(files.items()))
     contents: dict[str, tuple[str, Iterator[Member]]] = {"files": ("files", own)}
     for name, path in sorted(data.items()):
@@ -205,13 +204,13 @@ def _earlier(folder: Path) -> dict[str, Any]:
     return {"archives": []}
 
 
-def _shown(jobs: Sequence[Job], needs: Sequence[Needs], flags: argparse.Namespace) -> int:
+def _shown(jobs: Sequence[Job], needs: Sequence[Needs], files: dict[str, Path], flags: argparse.Namespace) -> int:
     for job in jobs:
         print(shlex.join(job.command))
     data = sorted({name: path for one in needs for name, path in one.data.items()}.items())
     for name, path in data:
         print(f"# data set {name}: {sum(m.path.stat().st_size for m in archives.members_of(path)) / 1e6:.0f} MB")
-    for name in sorted({name for one in needs for name in one.files}):
+    for name in sorted(files):
         print(f"# file {name}")
     begun = [job.name for job in jobs if state_of(job) != "new"]
     print(f"# begun here, goes on there: {', '.join(begun) or 'none'}")
@@ -239,15 +238,17 @@ def pack(jobs: Sequence[Job], flags: argparse.Namespace) -> int:
     for name in ("part_size", "out_size"):
         if getattr(flags, name):
             archives.to_bytes(getattr(flags, name), f"--{name}")
-    needs = [needs_of(job) for job in jobs]
+    files, needs = _included(flags.include), [needs_of(job) for job in jobs]
+    for one in needs:
+        files |= one.files
     if flags.dry_run:
-        return _shown(jobs, needs, flags)
+        return _shown(jobs, needs, files, flags)
     folder, wanted = Path(flags.bundle), wheels.requirements(extra_of(flags), flags.also)
     earlier = _earlier(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _write_source(folder / unpack.SOURCE, flags)
-        records = [_wheels(folder, flags, wanted, earlier), *_archives(folder, jobs, needs, flags)]
+        records = [_wheels(folder, flags, wanted, earlier), *_archives(folder, jobs, needs, files, flags)]
         shutil.copyfile(Path(__file__).with_name("run_here.py"), folder / "run.py")
         parts = {part["name"] for record in records for part in record["parts"]}
         for old in {part["name"] for record in earlier["archives"] for part in record["parts"]} - parts:

@@ -4,14 +4,16 @@ An archive is a tar file, compressed or not, that is cut into `NAME.000`, `NAME.
 the folder, has the bytes and the SHA-256 of each part. Standard library only: a node runs it before anything is installed.
 """
 
+import gzip
 import hashlib
 import os
 import re
 import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from lrjax.errors import LrjaxError, check
 from lrjax.experiment.rundir.files import damaged, disk_error, is_plain, read_json
@@ -83,6 +85,9 @@ class _Cut:
                 self.close()
         return len(data)
 
+    def flush(self) -> None:
+        """All is written already."""
+
     def _next(self) -> None:
         name = f"{self.name}.{len(self.parts):03d}"
         path = Path(self.folder or ".") / name
@@ -98,11 +103,12 @@ class _Cut:
 
 def _written(cut: _Cut, members: Iterable[Member], compressed: bool) -> int:
     """Writes the tar file; returns the bytes of the files in it."""
-    content = 0
-    options: dict[str, Any] = {"compresslevel": 3} if compressed else {}
-    mode: Any = "w|gz" if compressed else "w|"
-    stream: Any = cut
-    with tarfile.open(fileobj=stream, mode=mode, dereference=True, **options) as tar:
+    content, stream = 0, cast(Any, cut)
+    with ExitStack() as stack:
+        stack.callback(cut.close)
+        if compressed:
+            stream = stack.enter_context(gzip.GzipFile("", "wb", 3, stream, mtime=0))
+        tar = stack.enter_context(tarfile.open(fileobj=stream, mode="w|", dereference=True))
         for member in members:
             info = tar.gettarinfo(member.path, member.name)
             info.uid = info.gid = 0
@@ -110,7 +116,6 @@ def _written(cut: _Cut, members: Iterable[Member], compressed: bool) -> int:
             content += info.size
             with open(member.path, "rb") as file:
                 tar.addfile(info, file)
-    cut.close()
     return content
 
 
@@ -184,6 +189,10 @@ class _Joined:
                 self._file = open(path, "rb")  # noqa: SIM115 (closed at its end)
             if data := self._file.read(size):
                 return data
+            self.close()
+
+    def close(self) -> None:
+        if self._file is not None:
             self._file.close()
             self._file = None
 
@@ -243,8 +252,8 @@ def unpack(folder: Path, record: Mapping[str, Any], target: Path) -> None:
         LrjaxError: a part is missing or damaged, or something in it would lie elsewhere.
     """
     verify(folder, record)
-    parts = _Joined(folder / part["name"] for part in record["parts"])
-    extract(parts, record["name"], target, record["content"])
+    with closing(_Joined(folder / part["name"] for part in record["parts"])) as parts:
+        extract(parts, record["name"], target, record["content"])
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
