@@ -10,6 +10,7 @@ import json
 import os
 import shlex
 import shutil
+import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -66,7 +67,7 @@ def _below(path: Path, what: str) -> str:
 
 
 def _config_files(spec: str) -> tuple[str, dict[str, Path]]:
-    """A config as it is named on the machine, and the files that it needs where it is the user's own: all of its folder."""
+    """A config as it is named on the machine, and the files of its folder that it has imported, where it is the user's own."""
     from lrjax.experiment.config.load import config_folders, find_config
 
     name, _, experiment = spec.partition(".py")
@@ -74,7 +75,10 @@ def _config_files(spec: str) -> tuple[str, dict[str, Path]]:
     packaged = [folder.resolve() for folder in config_folders()[1:]]
     if path.resolve().parent in packaged:
         return f"configs/{path.name}{experiment}", {}
-    files = {_below(own, "the config file"): own for own in sorted(path.parent.glob("*.py"))}
+    imported = [module for name, module in sys.modules.items() if name.startswith("lrjax_configs_")]
+    modules = [Path(str(module.__file__)) for module in imported if getattr(module, "__file__", None)]
+    own = [file for file in modules if file.resolve().parent == path.resolve().parent]
+    files = {_below(file, "the config file"): file for file in own}
     return _below(path, "the config file") + experiment, files
 
 
@@ -91,10 +95,9 @@ def needs_of(job: Job) -> Needs:
     from lrjax.main import parse
 
     flags, overrides = parse(job.command[3:])
-    spec, files = _config_files(flags.config)
     data, moved = {}, "data_dir" in overrides
-    config = load_config(flags.config, overrides)
-    lanes = [lane.config for group in expand(config) for lane in group.lanes]
+    lanes = [lane.config for group in expand(load_config(flags.config, overrides)) for lane in group.lanes]
+    spec, files = _config_files(flags.config)
     for lane in lanes:
         found = DATASETS[lane.data.name].files(lane)
         if found is not None:

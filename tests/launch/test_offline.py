@@ -1,116 +1,25 @@
-"""Jobs for a machine without internet: the bundle, its parts, what runs there, and what is taken back."""
+"""Jobs for a machine without internet: the bundle, its parts, what runs there."""
 
-import io
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-import tarfile
-import threading
 import time
 from pathlib import Path
 
 import pytest
 
-import lrjax
-from launch import jobs, local, node, offline, wheels
+from launch import jobs, local, offline, wheels
 from launch.local import Job
 from lrjax import commands
 from lrjax.errors import LrjaxError
-from lrjax.experiment.rundir import archives, workdirs
-from lrjax.experiment.rundir.travel import arrive, members_of_run
-from tests.runs import CLEAR, REPOSITORY, assert_same_run, environment, tiny
+from lrjax.experiment.rundir import workdirs
+from tests.runs import CLEAR, REPOSITORY, assert_same_run, environment
 
 SLOW = "tests/launch/offline_config.py:tiny,scale=smoke"
 QUIET = {"say": lambda line: None}
-
-
-def files_of(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-@pytest.fixture
-def content(tmp_path):
-    """A folder of files, some of them larger than a part."""
-    folder = tmp_path / "content"
-    (folder / "deep").mkdir(parents=True)
-    for number, size in enumerate((0, 10, 5000, 30_000)):
-        (folder / "deep" / f"{number}").write_bytes(os.urandom(size))
-    (folder / "top").write_text("text\n" * 100)
-    return folder
-
-
-@pytest.mark.parametrize("compressed", [False, True])
-def test_parts_have_their_size_and_join_to_the_same_files(compressed, content, tmp_path):
-    members = list(archives.members_of(content))
-    record = archives.write(tmp_path, "a.tar", members, 7000, compressed=compressed)
-    sizes = [(tmp_path / part["name"]).stat().st_size for part in record["parts"]]
-    assert len(sizes) > 4
-    assert max(sizes) <= 7000
-    archives.unpack(tmp_path, record, tmp_path / "out")
-    assert files_of(tmp_path / "out") == files_of(content)
-    if compressed:
-        assert archives.size_of(members) == sum(sizes)
-
-
-DAMAGE = {
-    "a bit": (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"~"), "its checksum is another one"),
-    "cut": (lambda path: path.write_bytes(path.read_bytes()[:-1]), "it has 6999 bytes, not 7000"),
-    "missing": (lambda path: path.unlink(), "is missing, a part of a.tar"),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_part_is_named_and_nothing_is_unpacked(damage, content, tmp_path):
-    spoil, sentence = DAMAGE[damage]
-    record = archives.write(tmp_path, "a.tar", archives.members_of(content), 7000)
-    spoil(tmp_path / "a.tar.001")
-    with pytest.raises(LrjaxError, match=sentence) as refused:
-        archives.unpack(tmp_path, record, tmp_path / "out")
-    assert "a.tar.001" in str(refused.value)
-    assert not (tmp_path / "out").exists()
-
-
-def tar_of(*members):
-    """A tar file of (name, type, target of a link)."""
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as tar:
-        for name, kind, target in members:
-            info = tarfile.TarInfo(name)
-            info.type, info.linkname, info.size = kind, target, 4 if kind == tarfile.REGTYPE else 0
-            tar.addfile(info, io.BytesIO(b"evil"))
-    stream.seek(0)
-    return stream
-
-
-FILE = tarfile.REGTYPE
-EVIL = {
-    "above": ([("../evil", FILE, "")], "lies outside"),
-    "deep above": ([("a/../../evil", FILE, "")], "lies outside"),
-    "absolute": ([("/tmp/evil", FILE, "")], "lies outside"),
-    "a link": ([("a", tarfile.SYMTYPE, "/tmp"), ("a/evil", FILE, "")], "a link or a device"),
-    "a hard link": ([("a", tarfile.LNKTYPE, "/etc/passwd")], "a link or a device"),
-    "a pipe": ([("a", tarfile.FIFOTYPE, "")], "a link or a device"),
-    "twice": ([("a", FILE, ""), ("a", FILE, "")], "twice"),
-    "too much": ([(str(number), FILE, "") for number in range(6)], "more than its record says"),
-}
-
-
-@pytest.mark.parametrize("evil", EVIL)
-def test_an_archive_writes_nothing_outside_of_its_folder(evil, tmp_path):
-    members, sentence = EVIL[evil]
-    with pytest.raises(LrjaxError, match=sentence):
-        archives.extract(tar_of(*members), "it", tmp_path / "out", 20)
-    assert {path.name for path in tmp_path.iterdir()} == {"out"}
-    assert not Path("/tmp/evil").exists()
-
-
-def test_sizes_are_read_and_others_refused():
-    assert archives.to_bytes("1.5G", "--x") == 1_500_000_000
-    with pytest.raises(LrjaxError, match="--part_size=large is no size; write, say, 500K, 60M or 1G"):
-        archives.to_bytes("large", "--part_size")
 
 
 def test_platforms_are_those_of_every_older_glibc():
@@ -197,154 +106,6 @@ def test_packed_sources_say_the_commit_that_they_were_packed_from(tmp_path, monk
     for stated, commit in ((code, "abc"), ("another", None)):
         (tmp_path / workdirs.PACKED).write_text(json.dumps({"code": stated, "commit": "abc", "changed": False}))
         assert workdirs.code_state()["commit"] == commit
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """A finished run, and the same one cut off at its first checkpoint."""
-    root = tmp_path_factory.mktemp("runs")
-    config = tiny({"steps": 200, "arms.small_rate": None, "arms.time_matched": None})
-    lrjax.run(config, root / "done")
-    with pytest.raises(lrjax.experiment.loop.stopping.Preempted):
-        lrjax.run(config, root / "cut", time_limit=0.01)
-    return root, config
-
-
-def copy(source, target):
-    return Path(shutil.copytree(source, target))
-
-
-def test_a_run_travels_with_its_newest_checkpoint_or_without(runs, tmp_path):
-    root, config = runs
-    for name, checkpoints in (("done", True), ("done", False), ("cut", True)):
-        record = archives.write(tmp_path, "a", members_of_run(root / name, checkpoints=checkpoints), 1 << 20)
-        out = tmp_path / f"{name}-{checkpoints}"
-        archives.unpack(tmp_path, record, out)
-        steps = [path.name for path in out.glob("ckpt/block-000/*")]
-        assert len(steps) == checkpoints
-        assert lrjax.load_run(out).gaps == ()
-    assert_same_run(tmp_path / "done-True", root / "done")
-    lrjax.run(config, tmp_path / "cut-True")
-    assert_same_run(tmp_path / "cut-True", root / "done")
-
-
-def test_a_run_that_is_as_far_or_further_stays(runs, tmp_path):
-    root, _ = runs
-    place = copy(root / "cut", tmp_path / "place")
-    assert arrive(copy(root / "done", tmp_path / "in"), place)
-    assert lrjax.load_run(place).status["state"] == "done"
-    (place / "here").touch()
-    assert not arrive(copy(root / "cut", tmp_path / "in"), place)
-    assert not arrive(copy(root / "done", tmp_path / "again"), place)
-    assert (place / "here").exists()
-
-
-def test_another_run_a_stray_file_and_a_run_in_use_are_refused(runs, tmp_path):
-    root, _ = runs
-    place = copy(root / "cut", tmp_path / "place")
-    other = copy(root / "done", tmp_path / "other")
-    (other / "config.json").write_text((other / "config.json").read_text().replace('"steps": 200', '"steps": 201'))
-    with pytest.raises(LrjaxError, match="holds a run of another config"):
-        arrive(other, place)
-    (other / "evil.py").touch()
-    with pytest.raises(LrjaxError, match=r"other holds evil.py, which is no file of a run"):
-        arrive(other, tmp_path / "new")
-    with workdirs.locked(place):
-        refusals = []
-
-        def another():
-            try:
-                arrive(copy(root / "done", tmp_path / "in"), place)
-            except LrjaxError as error:
-                refusals.append(str(error))
-
-        thread = threading.Thread(target=another)
-        thread.start()
-        thread.join()
-    assert "another process is running in" in refusals[0]
-
-
-@pytest.fixture
-def results(runs, tmp_path):
-    """The results of a node where one job is done and one is not."""
-    root, _ = runs
-    work = tmp_path / "node"
-    jobs_there = [Job(name, (), copy(root / name, work / "runs" / name), {"seed": 0}) for name in ("done", "cut")]
-    jobs_there.append(Job("new", (), work / "runs" / "new", {}))
-    (work / "records" / "done" / "paper-E1").mkdir(parents=True)
-    (work / "records" / "done" / "paper-E1" / "claims.json").write_text("[]")
-    home = ["python", "-m", "lrjax.main", f"--config={CLEAR}", "--config.seed=0", "--workdir=elsewhere/NAME"]
-    manifest = {"sweep": "mine-sweep", "jobs": {job.name: {"home": home, "values": job.values} for job in jobs_there}}
-    found = {"done": "done", "cut": "stopped", "new": "stopped"}
-
-    class Flags:
-        part_size, out_size, keep_checkpoints, out = "20K", None, False, tmp_path / "results"
-
-    Flags.work = work
-    node.bring_back(jobs_there, found, Flags, manifest)
-    return Flags.out
-
-
-def test_results_are_in_parts_and_come_back_with_what_goes_on(results, runs, tmp_path, capsys):
-    assert max(path.stat().st_size for path in results.glob("*.tar.gz.*")) <= 20_000
-    place = tmp_path / "runs"
-    assert commands.main(["import", str(results), f"--runs={place}"]) == 0
-    root, (done, cut, new, page) = place / "mine-sweep", capsys.readouterr().out.splitlines()
-    assert done == f"done: done: {root / 'done'}"
-    goes_on = f"lrjax run --config={CLEAR} --config.seed=0 --workdir={root}"
-    assert cut == f"cut: not done; it goes on with: {goes_on}/cut"
-    assert new == f"new: not done; it begins with: {goes_on}/new"
-    assert page == f"all on one page: lrjax report {root}"
-    assert not (root / "done" / "ckpt").exists()
-    assert (root / "records" / "done" / "paper-E1" / "claims.json").is_file()
-    assert list(json.loads((root / "jobs.json").read_text())) == ["done", "cut", "new"]
-    lrjax.run(runs[1], root / "cut")
-    assert_same_run(root / "cut", runs[0] / "done")
-    assert commands.main(["import", str(results / "results.json"), f"--runs={place}"]) == 0
-    assert "cut: done: " in (told := capsys.readouterr().out)
-    assert told.count("the one here is as far or further, and stays") == 2
-    assert not list(place.glob(".import-*"))
-
-
-def test_a_single_archive_of_the_results_is_taken_too(results, tmp_path, capsys):
-    with tarfile.open(tmp_path / "all.tgz", "w:gz") as tar:
-        tar.add(results, "back")
-    assert commands.main(["import", str(tmp_path / "all.tgz"), f"--runs={tmp_path / 'runs'}"]) == 0
-    assert (tmp_path / "runs" / "mine-sweep" / "done" / "status.json").is_file()
-
-
-def test_a_damaged_part_of_the_results_is_named_and_the_rest_is_taken(results, tmp_path, capsys):
-    (results / "unfinished.tar.gz.000").write_bytes(b"")
-    assert commands.main(["import", str(results), f"--runs={tmp_path / 'runs'}"]) == 1
-    out, err = capsys.readouterr()
-    assert "error: " in err
-    assert "unfinished.tar.gz.000 is damaged (it has 0 bytes" in err
-    assert err.count("\n") == 1
-    assert "done: done: " in out
-    assert not (tmp_path / "runs" / "mine-sweep" / "cut").exists()
-
-
-@pytest.mark.parametrize("name", ["../outside", "unknown"])
-def test_results_that_name_something_else_are_refused(name, results, tmp_path, capsys):
-    manifest = json.loads((results / "results.json").read_text())
-    manifest["sweep"], manifest["jobs"] = ("s", manifest["jobs"]) if name == "unknown" else (name, manifest["jobs"])
-    if name == "unknown":
-        del manifest["jobs"]["done"]
-    (results / "results.json").write_text(json.dumps(manifest))
-    assert commands.main(["import", str(results), f"--runs={tmp_path / 'runs'}"]) == 1
-    sentence = "no job of this queue" if name == "unknown" else "its jobs are not as they were written"
-    assert sentence in capsys.readouterr().err
-    assert not (tmp_path / "outside").exists()
-    assert not (tmp_path / "runs" / "s" / "done").exists()
-
-
-def test_what_has_no_room_is_left_out_and_the_records_are_not(results, runs, tmp_path):
-    full = sum(path.stat().st_size for path in results.iterdir())
-    there = node.Results(tmp_path / "small", 10_000, 3000)
-    small = list(archives.members_of(tmp_path / "node" / "records"))
-    assert there.add("records", {"records": small}) == {"records"}
-    assert there.add("done", {"done": list(members_of_run(runs[0] / "done", checkpoints=True))}) == set()
-    assert sum(path.stat().st_size for path in (tmp_path / "small").iterdir()) < 3000 < full
 
 
 @pytest.fixture
