@@ -145,7 +145,7 @@ def install(python: Path, wheels: Path, requirements: Sequence[str]) -> list[str
     """
     names = sorted({path.name.split("-")[0] for path in wheels.glob("*.whl")} - {"pip"})
     pip = next(wheels.glob("pip-*.whl"))
-    options = ["--no-index", "--no-deps", "--no-cache-dir", "--quiet", f"--find-links={wheels}"]
+    options = ["--no-index", "--no-deps", "--no-cache-dir", "--no-compile", "--quiet", f"--find-links={wheels}"]
     return [str(python), str(pip / "pip"), "install", *options, *requirements, *names]
 
 

@@ -208,7 +208,7 @@ def test_a_bundle_runs_without_a_network_is_cut_off_and_goes_on_here_bit_equal(t
 
     def run_there(budget, slowly):
         words = [*python, f"--budget={budget}", "--part_size=30K"]
-        done = subprocess.run(words, env=alone | {"SLOWLY": slowly}, capture_output=True, text=True, timeout=560)
+        done = subprocess.run(words, env=alone | {"SLOWLY": slowly}, capture_output=True, text=True, timeout=1500)
         assert done.returncode == 75, done.stdout + done.stderr
         return float(re.search(r"set up in (\d+) s", done.stdout)[1])
 
