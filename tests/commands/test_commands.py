@@ -32,7 +32,7 @@ def test_what_only_shows_something_loads_no_jax(words):
     assert not {"jax", "flax", "matplotlib", "tensorflow_datasets"} & set(err.split())
 
 
-@pytest.mark.parametrize("command", ["run", "spectra", "sweep", "export", "data", "report", "compare"])
+@pytest.mark.parametrize("command", ["run", "spectra", "sweep", "import", "export", "data", "report", "compare"])
 def test_help_of_a_command_loads_no_jax_and_names_the_command(command):
     code = "import atexit, sys; from lrjax.commands import main; "
     code += "atexit.register(lambda: print(*sys.modules, file=sys.stderr)); main([sys.argv[1], '--help'])"
@@ -61,6 +61,8 @@ def test_the_overview_fits_a_screen_and_has_every_command(capsys):
         (["run", "configs/exp_lr.py", "--frehs"], "error: cannot read '--frehs'"),
         (["compare", "one"], "error: give two runs or more"),
         (["list", "zebra"], "error: no experiment mentions 'zebra'"),
+        (["import"], "error: give the folder of the results: lrjax import RESULTS"),
+        (["import", "no-such"], "error: there is no no-such; give the folder that holds results.json"),
         (["export"], "error: give the directory of a run"),
         (["export", "run", "--fromat=csv"], "error: unrecognized arguments: --fromat=csv"),
         (["report"], "error: give the directory of a run"),
