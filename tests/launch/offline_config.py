@@ -27,7 +27,7 @@ PROBES["slowly"] = _slowly
 
 def tiny(scale):
     config = larger(scale)
-    sizes = {"steps": 400, "log_every": 50, "checkpoint_every": 100, "sweep.seed": (0,)}
+    sizes = {"steps": 1000, "log_every": 50, "checkpoint_every": 100, "sweep.seed": (0,)}
     sizes |= {"arms.small_rate": None, "data.dim": 40, "model.width": 8, "data.num_test": 50, "probes.slowly": 50}
     with config.unlocked():
         lrjax.experiment.config.overrides.apply_overrides(config, sizes)
