@@ -128,7 +128,12 @@ def test_the_wheel_alone_lists_and_plans_a_sweep(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
         names = archive.namelist()
-    assert {"lrjax/_launch/jobs.py", "lrjax/_launch/slurm.sh", "lrjax/_launch/jobset.yaml"} <= set(names)
+    assert {
+        "lrjax/_launch/jobs.py",
+        "lrjax/_launch/slurm.sh",
+        "lrjax/_launch/jobset.yaml",
+        "lrjax/_launch/queues/gpu.txt",
+    } <= set(names)
     assert not any(name.startswith("launch/") for name in names)
     away = environment() | {"PYTHONPATH": str(tmp_path / "site")}
     sizes = "--sweep.batch_size=(1, 2)"
