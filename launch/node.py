@@ -1,5 +1,6 @@
 """On a machine without internet, in the environment of a bundle: works through its queue within the time, and packs results."""
 
+import contextlib
 import json
 import math
 import os
@@ -13,12 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from lrjax.errors import LrjaxError
 from lrjax.experiment.config.durations import to_seconds
 from lrjax.experiment.rundir import archives
 from lrjax.experiment.rundir.archives import Member
 from lrjax.experiment.rundir.files import write_atomic
 from lrjax.experiment.rundir.travel import arrive, members_of_run
 from lrjax.main import sentence
+from lrjax.version import __version__
 
 from . import local, unpack
 from .local import PREEMPTED, Job, state_of
@@ -92,9 +95,10 @@ class Results:
         self.records: list[dict[str, Any]] = []
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / RESULTS).is_file():
-            for record in archives.read_manifest(folder / RESULTS)["archives"]:
-                for part in record["parts"]:
-                    (folder / part["name"]).unlink(missing_ok=True)
+            with contextlib.suppress(LrjaxError):  # damaged: its parts stay, and belong to nothing
+                for record in archives.read_manifest(folder / RESULTS)["archives"]:
+                    for part in record["parts"]:
+                        (folder / part["name"]).unlink(missing_ok=True)
             (folder / RESULTS).unlink()
 
     def add(self, name: str, groups: dict[str, list[Member]]) -> set[str]:
@@ -135,7 +139,7 @@ def bring_back(jobs: Sequence[Job], found: dict[str, str], flags: Any, manifest:
             "state": states[job.name],
             "said": "it has no room within --out_size" if left_out else found[job.name],
         }
-    content = {"sweep": manifest["sweep"], "archives": results.records, "jobs": told}
+    content = {"version": __version__, "sweep": manifest["sweep"], "archives": results.records, "jobs": told}
     write_atomic(flags.out / RESULTS, json.dumps(content, indent=1) + "\n")
     return content
 

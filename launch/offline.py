@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lrjax.errors import LrjaxError, check
-from lrjax.experiment.config.durations import to_seconds
 from lrjax.experiment.rundir import archives
 from lrjax.experiment.rundir.archives import Member
 from lrjax.experiment.rundir.files import disk_error, write_atomic
+from lrjax.version import __version__
 
 from . import unpack, wheels
 from .clusters import extra_of
@@ -236,11 +236,7 @@ def pack(jobs: Sequence[Job], flags: argparse.Namespace) -> int:
     """
     check(bool(flags.bundle), "--target=offline needs --bundle, the folder to pack into; see --help")
     check(flags.hosts == 1, "--target=offline is for one machine; leave --hosts out")
-    if flags.budget:
-        to_seconds(flags.budget, "--budget")
-    for name in ("part_size", "out_size"):
-        if getattr(flags, name):
-            archives.to_bytes(getattr(flags, name), f"--{name}")
+    unpack.check_limits(flags)
     files, needs = _included(flags.include), [needs_of(job) for job in jobs]
     for one in needs:
         files |= one.files
@@ -269,6 +265,7 @@ def pack(jobs: Sequence[Job], flags: argparse.Namespace) -> int:
     }
     limits = {name: getattr(flags, name) for name in ("budget", "out_size", "keep_checkpoints")}
     manifest = {
+        "version": __version__,
         "sweep": Path(flags.workdir).name,
         "python": flags.python,
         "source": archives.sha256(folder / unpack.SOURCE),

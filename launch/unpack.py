@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lrjax.errors import LrjaxError, check, refuse
+from lrjax.experiment.config.durations import to_seconds
 from lrjax.experiment.rundir import archives
 
 MANIFEST, SOURCE = "bundle.json", "source.zip"
@@ -33,6 +35,16 @@ def add_limits(add: Callable[..., Any], at: str = "") -> None:
     add("--part_size", help=f"{at}bytes of a file at most, of the bundle (60M) and of the results (15M)")
     add("--out_size", help=f"{at}bytes of the results at most; what does not fit is left out, and named")
     add("--keep_checkpoints", action="store_true", help=f"{at}bring back those of finished runs too")
+
+
+def check_limits(flags: argparse.Namespace) -> None:
+    """Refuses limits that cannot be read, before anything has run under them."""
+    if flags.budget:
+        to_seconds(flags.budget, "--budget")
+    for name in ("part_size", "out_size"):
+        if getattr(flags, name):
+            archives.to_bytes(getattr(flags, name), f"--{name}")
+    check(flags.parallel is None or flags.parallel > 0, f"--parallel={flags.parallel} must be at least 1")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -53,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
 def read(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
     """Command line -> (flags, with those that the bundle was made with, its manifest)."""
     flags = parser().parse_args(arguments)
+    check_limits(flags)
     manifest = archives.read_manifest(flags.bundle / MANIFEST)
     for name, value in manifest["flags"].items():
         if getattr(flags, name) in (None, False):
@@ -149,10 +162,20 @@ def install(python: Path, wheels: Path, requirements: Sequence[str]) -> list[str
     return [str(python), str(pip / "pip"), "install", *options, *requirements, *names]
 
 
+def _writable(folder: Path, flag: str) -> None:
+    """Makes a folder, which must be there before the time is spent."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise LrjaxError(f"cannot write to {folder} ({error.strerror or error}); give another {flag}") from error
+
+
 def start(arguments: Sequence[str]) -> int:
     """Unpacks, sets up and starts the queue; does not return where the queue is started."""
     flags, manifest = read(arguments)
-    flags.work.mkdir(parents=True, exist_ok=True)
+    for name in ("work", "out")[: 1 if flags.unpack else 2]:
+        _writable(getattr(flags, name), f"--{name}")
     place_source(flags.bundle, flags.work)
     missing = [record for record in manifest["archives"] if not place(flags.bundle, record, flags.work)]
     if flags.unpack:

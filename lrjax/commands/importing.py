@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from lrjax.errors import LrjaxError, check, refuse
+from lrjax.version import __version__
 
 MANIFEST = "results.json"
+PLACES = {"records": "records", "logs": "node-logs"}  # not logs: a launcher here has its own there
 MOST_BYTES = 1 << 40  # of what a single archive around the results may unpack to
 
 
@@ -56,6 +58,11 @@ def _import(folder: Path, runs: Path, there: Path) -> int:
     sweep, jobs = manifest.get("sweep"), manifest["jobs"]
     right = is_plain(sweep) and all(map(_is_job, jobs.values()))
     check(right, f"{folder / MANIFEST} is damaged (its jobs are not as they were written); {archives.AGAIN}")
+    if (version := manifest.get("version")) != __version__:
+        by = version if is_plain(version) else "of an unknown version"
+        print(
+            f"note: made by lrjax {by}, and this is {__version__}: what goes on here may end otherwise", file=sys.stderr
+        )
     root, errors, took = runs / str(sweep), [], {}
     for number, record in enumerate(manifest["archives"]):
         unpacked = there / str(number)
@@ -88,11 +95,11 @@ def _arrived(unpacked: Path, jobs: dict[str, Any], root: Path, errors: list[str]
 
     took = {}
     for path in sorted(unpacked.iterdir()):
-        if path.name in ("records", "logs"):
+        if path.name in PLACES:
             for own in sorted(path.iterdir()):
                 known = own.name.removesuffix(".log") in jobs
                 check(known, f"{own.name} of {path.name} is of no job of this queue; it is left out")
-                _replaced(own, root / path.name / own.name)
+                _replaced(own, root / PLACES[path.name] / own.name)
             continue
         try:
             check(path.name in jobs, f"{path.name} is no job of this queue; it is left out")

@@ -93,6 +93,8 @@ def results(runs, tmp_path):
     jobs_there.append(Job("new", (), work / "runs" / "new", {}))
     (work / "records" / "done" / "paper-E1").mkdir(parents=True)
     (work / "records" / "done" / "paper-E1" / "claims.json").write_text("[]")
+    (work / "logs").mkdir()
+    (work / "logs" / "done.log").write_text("there")
     home = ["python", "-m", "lrjax.main", f"--config={CLEAR}", "--config.seed=0", "--workdir=elsewhere/NAME"]
     manifest = {"sweep": "mine-sweep", "jobs": {job.name: {"home": home, "values": job.values} for job in jobs_there}}
     found = {"done": "done", "cut": "stopped", "new": "stopped"}
@@ -124,6 +126,35 @@ def test_results_are_in_parts_and_come_back_with_what_goes_on(results, runs, tmp
     assert "cut: done: " in (told := capsys.readouterr().out)
     assert told.count("the one here is as far or further, and stays") == 2
     assert not list(place.glob(".import-*"))
+
+
+def test_results_of_another_version_are_taken_with_a_note_or_named(results, tmp_path, capsys):
+    path = results / "results.json"
+    manifest = json.loads(path.read_text())
+    command = ["import", str(results), f"--runs={tmp_path / 'runs'}"]
+    path.write_text(json.dumps(manifest | {"version": "9.9"}))
+    assert commands.main(command) == 0
+    assert capsys.readouterr().err.startswith("note: made by lrjax 9.9, and this is ")
+    path.write_text(json.dumps(manifest | {"version": "9.9", "archives": {"in another": "way"}}))
+    assert commands.main(command) == 1
+    assert "it is of lrjax 9.9, and this is " in (err := capsys.readouterr().err)
+    assert err.count("\n") == 1
+    assert (tmp_path / "runs" / "mine-sweep" / "done" / "status.json").is_file()
+
+
+def test_a_log_of_a_node_replaces_none_of_a_launcher_here(results, tmp_path):
+    logs = tmp_path / "runs" / "mine-sweep" / "logs"
+    logs.mkdir(parents=True)
+    (logs / "done.log").write_text("here")
+    assert commands.main(["import", str(results), f"--runs={tmp_path / 'runs'}"]) == 0
+    assert (logs / "done.log").read_text() == "here"
+    assert (logs.parent / "node-logs" / "done.log").read_text() == "there"
+
+
+def test_damaged_results_of_an_earlier_start_do_not_cost_those_of_this_one(tmp_path):
+    (tmp_path / "results.json").write_text("{")
+    node.Results(tmp_path, 10_000, 3000)
+    assert not (tmp_path / "results.json").exists()
 
 
 def test_a_single_archive_of_the_results_is_taken_too(results, tmp_path, capsys):

@@ -168,6 +168,18 @@ def test_a_bundle_unpacks_what_is_there_and_names_what_is_damaged(bundle, tmp_pa
     assert run_py(folder)[2] == "error: bundle.json or source.zip is missing or damaged; copy it again\n"
 
 
+@pytest.mark.parametrize(
+    "flag", ["--part_size=many", "--out_size=0", "--budget=soon", "--parallel=0", "--out=/dev/null"]
+)
+def test_run_py_refuses_a_bad_flag_before_anything_is_set_up(flag, bundle):
+    folder, _ = bundle(f"--python={sys.version_info.major}.{sys.version_info.minor}")
+    status, out, err = run_py(folder, flag)
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith("error: ")
+    assert flag in err or "give another --out" in err
+    assert not (folder / "work" / "venv").exists()
+
+
 BAD = {
     "no folder": ([], "--target=offline needs --bundle"),
     "no size": (["--bundle=x", "--part_size=many"], "--part_size=many is no size"),

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 
 from lrjax.errors import LrjaxError, check
 from lrjax.experiment.rundir.files import damaged, disk_error, is_plain, read_json
+from lrjax.version import __version__
 
 BLOCK = 1 << 20
 AGAIN = "copy it again from where it was made"
@@ -270,7 +271,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
     known = isinstance(archives, list) and all(_is_record(record) for record in archives)
     known = known and isinstance(jobs, dict) and all(is_plain(n) and isinstance(job, dict) for n, job in jobs.items())
     if not known:
-        damaged(path, "it is not what a manifest holds", AGAIN)
+        version = manifest.get("version")
+        other = f"; it is of lrjax {version}, and this is {__version__}" * (
+            is_plain(version) and version != __version__
+        )
+        damaged(path, f"it is not what a manifest holds{other}", AGAIN)
     return manifest
 
 
