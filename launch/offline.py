@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -202,8 +203,12 @@ def _earlier(folder: Path) -> dict[str, Any]:
     """
     if (folder / unpack.MANIFEST).is_file():
         return archives.read_manifest(folder / unpack.MANIFEST)
-    empty = not folder.exists() or not any(folder.iterdir())
-    check(empty, f"{folder} is not empty and no bundle; give another --bundle")
+    check(folder.is_dir() or not folder.exists(), f"{folder} is a file; give another --bundle")
+    # What a bundle that was not finished left is no reason to refuse.
+    foreign = [p.name for p in folder.glob("*") if not re.fullmatch(r"source\.zip|run\.py|[\w.-]+\.tar\.\d{3}", p.name)]
+    check(
+        not foreign, f"{folder} is not empty and no bundle (it holds {', '.join(foreign[:3])}); give another --bundle"
+    )
     return {"archives": []}
 
 

@@ -186,6 +186,7 @@ BAD = {
     "no time": (["--bundle=x", "--budget=soon"], "--budget=soon is no time"),
     "several hosts": (["--bundle=x", "--hosts=2"], "leave --hosts out"),
     "a folder of something else": (["--bundle=lrjax"], "lrjax is not empty and no bundle"),
+    "a file": (["--bundle=README.md"], "README.md is a file"),
     "a missing file": (
         ["--bundle=x", "--include=no-such"],
         "--include=no-such: there is no such file",
