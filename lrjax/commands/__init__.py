@@ -28,6 +28,7 @@ COMMANDS = {
     "spectra": Command("RUN [--steps=0,100]", "curvature of stored checkpoints", "lrjax.commands.spectra"),
     "diagnose": Command("MODULE:NAME --checkpoint=DIR", "the rate at a checkpoint of yours", "lrjax.commands.diagnose"),
     "sweep": Command("CONFIG --sweep.KEY='(A, B)'", "a sweep as jobs, also on clusters", "lrjax.commands.sweep"),
+    "import": Command("RESULTS [--runs=runs]", "results of an offline machine", "lrjax.commands.importing"),
     "export": Command("RUN [--format=csv]", "tables of a run as csv, npz, ...", "lrjax.commands.export"),
     "data": Command("list|prepare NAME", "data sets at hand; prepare one", "lrjax.commands.data_sets"),
     "completion": Command("bash|zsh", "completes this command in a shell", "lrjax.commands.completion"),
