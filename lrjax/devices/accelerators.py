@@ -57,6 +57,12 @@ def compiling_for(name: str) -> Iterator[None]:
         _PLATFORM.reset(token)
 
 
+def free_memory() -> int | None:
+    """Bytes of the first device here that are not in use; None on a CPU, and where a device does not say."""
+    stats = jax.local_devices()[0].memory_stats() if jax.default_backend() != "cpu" else None
+    return stats["bytes_limit"] - stats["bytes_in_use"] if stats and "bytes_limit" in stats else None
+
+
 def smallest_device(needed: int) -> str | None:
     """The smallest device with room for so many bytes, as "TPU v5e (16 GB)"; None if there is none.
 

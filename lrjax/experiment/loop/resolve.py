@@ -13,8 +13,8 @@ from lrjax.experiment.loop.probe import CHECKS, PROBES
 from lrjax.experiment.step import representation, rules, schedules
 from lrjax.experiment.step.engines import ENGINES
 from lrjax.experiment.step.losses import LOSSES
-from lrjax.experiment.step.train_step import MATMUL_PRECISIONS
 from lrjax.experiment.step.representation import check_representation
+from lrjax.experiment.step.train_step import MATMUL_PRECISIONS
 
 MOST_STEPS = 10**8  # of a lane; its schedule is a table in memory, and so is what is recorded at every step
 
