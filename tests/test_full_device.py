@@ -30,7 +30,9 @@ def test_a_full_device_is_one_sentence_with_the_key_to_change(asked, told, tmp_p
     with pytest.raises(LrjaxError) as caught:
         lrjax.run(tiny(), tmp_path / "run")
     size = f" ({told} more were asked for)" if told else ""
-    sentence = f"the device's memory is full{size}: set lanes_per_device below 2, the lanes that a device holds at a time"
+    sentence = (
+        f"the device's memory is full{size}: set lanes_per_device below 2, the lanes that a device holds at a time"
+    )
     assert str(caught.value) == sentence
     status = json.loads((tmp_path / "run" / "status.json").read_text())
     assert (status["state"], status["error"]) == ("failed", sentence)
@@ -46,7 +48,10 @@ def test_a_probe_is_named_with_its_batch_size(tmp_path, monkeypatch):
     find = Block.measure
 
     def measure(self, state, memory, at):
-        probes = {name: probe._replace(measure=raising(REPORT.format("8 bytes"))) for name, probe in self.program.probes.items()}
+        probes = {
+            name: probe._replace(measure=raising(REPORT.format("8 bytes")))
+            for name, probe in self.program.probes.items()
+        }
         self.program = self.program._replace(probes=probes)
         return find(self, state, memory, at)
 
@@ -66,7 +71,9 @@ def test_the_terminal_shows_the_sentence_alone(tmp_path, monkeypatch, capsys):
     arguments = ["--config=configs/benign_osc.py:CLEAR,scale=smoke", f"--workdir={tmp_path / 'run'}", "--plain_process"]
     assert main(arguments) == 1
     last = capsys.readouterr().err.strip().splitlines()[-1]
-    assert last.startswith("error: the device's memory is full (1e-09 GB more were asked for): set lanes_per_device below")
+    assert last.startswith(
+        "error: the device's memory is full (1e-09 GB more were asked for): set lanes_per_device below"
+    )
 
 
 def test_a_smaller_batch_is_named_where_one_is_set():
