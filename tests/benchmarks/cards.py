@@ -66,6 +66,8 @@ def top_pairs(speed: Any, peers: dict[str, Callable], name: str, x: np.ndarray, 
     bound = spectra.hessian(functions.loss).bind(variables, cut({"x": x, "y": y}, size), "params")
     found = medians({"lrjax": seconds(lambda: spectra.lanczos(bound, 5, tol=1e-3))} | peers, repeats)
     own = found.pop("lrjax")
+    if not found:
+        print(f"  top5         {name:<11} {own:9.2f} s", flush=True)
     for peer, other in found.items():
         print(f"  top5         {name:<11} {own:9.2f} s   {peer} {other:9.2f} s   ratio {own / other:.2f}", flush=True)
 

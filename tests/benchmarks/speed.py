@@ -6,6 +6,7 @@ Run:  python -m tests.benchmarks.speed [--models=mlp,simple_cnn,resnet32,wrn_16_
 """
 
 import argparse
+import importlib.util
 import multiprocessing
 import sys
 from collections.abc import Callable, Sequence
@@ -41,6 +42,8 @@ MODELS = {
 }
 ON_CARDS = {"wrn_28_10": {"name": "wide_resnet", "depth": 28, "widen": 10}}  # minutes a step on two cores
 EVALUATED = 512
+PYTORCH = importlib.util.find_spec("torch") is not None
+MISSING = "PyTorch is missing, so lrjax is timed alone: pip install -e '.[peers]' puts it beside"
 STEPS = {"mlp": 50}  # steps of one measurement; others: 2, and 50 where a step takes less than a millisecond
 if cards.on_card():
     MODELS |= ON_CARDS
@@ -129,7 +132,13 @@ def peers(
     count: int,
     precision: str = "float32",
 ) -> dict[str, Callable[[], float]]:
-    """PyTorch's ways to a measurement, in its process; it waits while lrjax is measured, and lrjax while it is."""
+    """PyTorch's ways to a measurement, in its process; it waits while lrjax is measured, and lrjax while it is.
+
+    Returns:
+        Label -> a function that returns seconds; none where PyTorch is missing.
+    """
+    if not PYTORCH:
+        return {}
     from tests.benchmarks import networks  # needs torch
 
     labels = torch.submit(networks.prepare, part, name, x, y, count, precision).result()
@@ -159,13 +168,14 @@ def measure(
     }[part]()
     found = medians({"lrjax": seconds(ours)} | peers(torch, part, name, x, y, count, precision), repeats)
     own = found.pop("lrjax")
-    peer = min(found, key=lambda key: found[key])
-    milli = f"{1e3 * own / count:9.2f} ms   {peer} {1e3 * found[peer] / count:9.2f} ms"
-    done = ""
+    milli, ratio, done = f"{1e3 * own / count:9.2f} ms", "", ""
+    if found:
+        peer = min(found, key=lambda key: found[key])
+        milli, ratio = f"{milli}   {peer} {1e3 * found[peer] / count:9.2f} ms", f"ratio {own / found[peer]:.2f}"
     if part == "step" and cards.on_card():
         made = config(MODELS[name], data_dir, count, cards.overrides(precision))
         done = f"{precision:<14} {cards.throughput(made, own / count, precision)}   "
-    print(f"  {part:<12} {name:<11} {milli}   {done}ratio {own / found[peer]:.2f}", flush=True)
+    print(f"  {part:<12} {name:<11} {milli}   {done}{ratio}".rstrip(), flush=True)
 
 
 def sweep(torch: ProcessPoolExecutor, x: np.ndarray, y: np.ndarray, data_dir: str, repeats: int) -> None:
@@ -179,9 +189,8 @@ def sweep(torch: ProcessPoolExecutor, x: np.ndarray, y: np.ndarray, data_dir: st
     times = medians(runners, repeats)
     for name, total in times.items():
         each = total / (1 if name == "one run" else RUNS)
-        print(
-            f"  sweep        {name:<24} {1e3 * each / count:7.3f} ms a step and run   ratio {each / times['one run']:.2f}"
-        )
+        ratio = f"   ratio {each / times['one run']:.2f}" if PYTORCH else ""
+        print(f"  sweep        {name:<24} {1e3 * each / count:7.3f} ms a step and run{ratio}")
 
 
 def lanes(data_dir: str, repeats: int) -> None:
@@ -252,6 +261,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--smoke", action="store_true", help="the parts for cards in sizes that two cores do in seconds"
     )
     flags = parser.parse_args(arguments)
+    if not PYTORCH:
+        print(f"note: {MISSING}", file=sys.stderr)
     found = expand(config(MODELS["mlp"], flags.data_dir, 1))[0]
     train = jax.tree.map(np.asarray, _shared_data(found, parallel.make_mesh(1, 1, BATCH)))["train"]
     subset = train["x"][: cards.SUBSET], train["y"][: cards.SUBSET]

@@ -32,6 +32,16 @@ def test_top_pairs_stand_beside_those_of_a_peer(capsys):
     assert float(capsys.readouterr().out.split()[-1]) > 0
 
 
+def test_without_pytorch_each_part_is_timed_alone_and_the_table_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(speed, "PYTORCH", False)
+    speed.main(["--models=mlp", "--parts=step,per_example,top5,sweep", "--repeats=1", "--smoke"])
+    out, err = capsys.readouterr()
+    assert err == f"note: {speed.MISSING}\n"
+    rows = out.splitlines()
+    assert [row.split()[0] for row in rows] == ["step", "per_example", "top5", "sweep", "sweep"]
+    assert not any("ratio" in row for row in rows)
+
+
 def test_a_cpu_leaves_the_parts_for_cards_out(capsys):
     speed.main(["--parts=clear", "--repeats=1"])
     assert "for a card" in capsys.readouterr().out
