@@ -16,17 +16,12 @@ import numpy as np
 
 import lrjax
 from lrjax import spectra
+from lrjax.devices.accelerators import PEAK_FLOPS
 from lrjax.experiment.loop import dry_run
 from lrjax.experiment.loop.sweep import expand
 from tests.benchmarks.spectra import cut
 from tests.benchmarks.timing import medians, seconds
 
-# FLOP/s without sparsity, from the makers' data sheets (SXM).
-PEAKS = {
-    "H100": {"float32": 67e12, "tensorfloat32": 494.7e12, "bfloat16": 989.4e12},
-    "H200": {"float32": 67e12, "tensorfloat32": 494.7e12, "bfloat16": 989.4e12},
-    "A100": {"float32": 19.5e12, "tensorfloat32": 156e12, "bfloat16": 312e12},
-}
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
 WORKERS = 4  # processes on one card
 SUBSET = 2500  # images of the top pairs, as break-even measures them
@@ -55,7 +50,7 @@ def throughput(config: Any, each: float, precision: str, device: str | None = No
     """
     rate = dry_run.estimate(expand(config)[0])["flops_per_step"] / each
     device = jax.devices()[0].device_kind if device is None else device
-    peak = next((peaks[precision] for name, peaks in PEAKS.items() if name in device), None)
+    peak = next((peaks[precision] for name, peaks in PEAK_FLOPS.items() if name in device), None)
     return f"{rate / 1e12:.3g} TFLOP/s" + (f", {100 * rate / peak:.2g} % of the peak" if peak else "")
 
 
