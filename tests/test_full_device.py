@@ -10,6 +10,8 @@ from lrjax.errors import LrjaxError
 from lrjax.experiment.loop import full_device
 from lrjax.experiment.loop.block import Block
 from lrjax.main import main
+from lrjax.posthoc import __main__ as posthoc
+from lrjax.posthoc import cli
 from tests.runs import tiny
 
 REPORT = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate {} .\nBufferAssignment:\n  parameters ..."
@@ -81,3 +83,12 @@ def test_a_smaller_batch_is_named_where_one_is_set():
     assert full_device.of_probe("spectrum", config).endswith(
         "set spectra.batch_size below 512, the examples that a product sees at once"
     )
+
+
+@pytest.mark.parametrize(("flags", "size"), [([], 64), (["--batch_size=20"], 10)])
+def test_curvature_of_checkpoints_is_told_the_flag_to_give(flags, size, tmp_path, monkeypatch, capsys):
+    lrjax.run(tiny({"steps": 50, "arms.small_rate": None, "arms.time_matched": None}), tmp_path / "run")
+    monkeypatch.setattr(cli, "measure", raising(REPORT.format("5.20GiB")))
+    assert posthoc.main([f"--workdir={tmp_path / 'run'}", "--steps=0", *flags]) == 1
+    sentence = f"give --batch_size={size}, the examples that a product sees at once"
+    assert capsys.readouterr().err == f"error: the device's memory is full (5.20 GiB more were asked for): {sentence}\n"

@@ -3,6 +3,7 @@
 import contextlib
 import re
 from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -103,7 +104,7 @@ def test_lanes_that_differ_in_precision_are_programs_of_their_own(tfds_dir):
     assert {group.static.matmul_precision for group in groups} == {"float32", "tensorfloat32"}
 
 
-def run_of(device, precision=None):
+def run_of(device, precision=None) -> Any:
     config = {"matmul_precision": precision} if precision else {}
     lane = {"arm": "main", "values": {}, "seed": 0}
     arrays = {"step/loss": np.zeros(3, np.float32)}

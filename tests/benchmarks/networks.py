@@ -126,7 +126,8 @@ def top_pairs(network: nn.Module, x: torch.Tensor, y: torch.Tensor) -> Task:
         return torch.cat([part.flatten() for part in total]).cpu().numpy().astype(np.float64)
 
     def run() -> object:
-        return eigsh(LinearOperator((sum(sizes),) * 2, product, dtype=np.float64), k=5, which="LA", tol=1e-3)
+        operator = LinearOperator((sum(sizes),) * 2, product, dtype=np.float64)  # pyright: ignore[reportCallIssue]
+        return eigsh(operator, k=5, which="LA", tol=1e-3)  # pyright: ignore[reportArgumentType]
 
     return run
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.core import Tracer
 
 from lrjax import spectra
 from lrjax.devices import accelerators
@@ -24,7 +25,7 @@ def problem(size=13, dim=6):
     calls = []
 
     def loss(params, batch):
-        calls.append(isinstance(batch["x"], jax.core.Tracer))
+        calls.append(isinstance(batch["x"], Tracer))
         return (jnp.tanh(batch["x"] @ params["w"]) @ params["v"] - batch["y"]) ** 2
 
     return loss, params, batch, calls
