@@ -97,6 +97,9 @@ def base() -> Config:
             # of activations in training steps: "float32" or "bfloat16", under float32 parameters, gradients and logits;
             # "float64" of all of them, which lrjax switches on for the run
             compute_dtype="float32",
+            # of matrix products and convolutions of float32 arrays, in training and evaluation: "float32", "tensorfloat32" or
+            # "bfloat16", the fewest digits (on a GPU TF32 again). A CPU has float32 alone. Curvature is always in float32
+            matmul_precision="float32",
             remat=False,  # keep what goes into each block, compute the rest again (a CPU's compiler undoes it)
             label_noise=placeholder(float),  # +- this on every target, afresh at each visit
             averaging=placeholder(str),  # None, "ema" (averaging_decay) or "uniform" (from averaging_start on)

@@ -29,6 +29,7 @@ ANGLES = (0.5, 2.0)  # measured over predicted, at equilibrium
 TAUS = 3.0
 AT_EDGE = 0.8  # share of a line of stability from which on the edge is named
 MEDIANS = 100
+LEVELS = ("warning", "advice", "information")
 
 
 class Advice(NamedTuple):
@@ -279,4 +280,4 @@ def advise(case: Case) -> list[Advice]:
         found = [one for one in found if one.code not in ("keep", "undecided")]
     if codes & {"not_finite", "zero_rate"}:
         found = [one for one in found if one.code not in ("keep", "decay", "undecided", "far_too_small")]
-    return found
+    return sorted(found, key=lambda one: LEVELS.index(one.level))
