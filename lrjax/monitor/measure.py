@@ -15,7 +15,7 @@ from lrjax.monitor.instruments import critical_multiple
 from lrjax.monitor.learning_rate import count_of as count_of
 from lrjax.monitor.optimizer_facts import Facts
 from lrjax.monitor.programs import Programs, batch_size_of
-from lrjax.monitor.virtual_step import like
+from lrjax.monitor.virtual_step import like, value_of
 from lrjax.spectra import hessian, lanczos, preconditioned, preconditioner
 from lrjax.spectra.frameworks import Tree
 from lrjax.spectra.second_moments import walk
@@ -58,6 +58,8 @@ class Setup:
         self.last_batch: Tree = None
         self.vector: Any = None
         self.turn = 0
+        # Compiled, since each binding of an operator looks at the loss first, one operation after the other.
+        self.loss = jax.jit(lambda params, batch: value_of(programs.loss_fn, params, batch, programs.has_aux))
 
     @property
     def wants_batches(self) -> bool:
@@ -162,7 +164,7 @@ def _sharpness(setup: Setup, params: Tree, opt_state: Tree, batch: Tree, mean: T
     if not batches:
         return {}
     diagonal = diagonal_of(setup, params, opt_state)
-    operator = hessian(setup.programs.loss_fn, has_aux=setup.programs.has_aux)
+    operator = hessian(setup.loss)
     if diagonal is not None:
         operator = preconditioned(operator, diagonal)
     # All batches have one shape, so that each weighs the same, whatever it holds.
