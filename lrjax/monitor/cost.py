@@ -11,6 +11,7 @@ import jax
 from lrjax.errors import check
 
 STEPS = 10_000  # of a run whose length is not told
+NOTHING = 1e-12  # a share of the training's operations that no run is long enough for
 
 
 def flops(function: Callable, *arguments: Any) -> float:
@@ -96,7 +97,7 @@ def plan(
     rows = {}
     for name, wish in wishes.items():
         share = budget * wish.part
-        if share == 0:
+        if share < NOTHING:
             rows[name] = Row(tier, wish.fixed + wish.each * wish.least, wish.least, 0)
             continue
         affordable = (share * wanted - wish.fixed) / wish.each if wish.each > 0 else wish.most
