@@ -126,6 +126,8 @@ class Monitor:
             if self._last <= step < self._next or self._off:
                 return {}
             return self._visit(int(step), params, opt_state, batch)
+        except MonitorWarning:  # the caller's filter makes errors of warnings
+            raise
         except Exception as error:  # whatever it is, it must not end somebody's training
             self._next = (int(step) if isinstance(step, (int, np.integer)) else self._last) + self.every
             self._off = self._setup is None

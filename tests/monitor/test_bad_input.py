@@ -138,7 +138,7 @@ def test_parameters_that_were_given_away_are_told_as_such():
 def test_a_file_that_cannot_be_written_is_told_and_the_rows_are_kept(tmp_path):
     (text,), monitor = said(path=tmp_path / "missing" / "rows.jsonl")
     assert "not written" in text
-    assert len(monitor.rows()) >= 5
+    assert len(monitor.rows()) >= 3
 
 
 ARGUMENTS = {

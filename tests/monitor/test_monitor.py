@@ -70,7 +70,7 @@ def test_nothing_is_compiled_after_the_first_measurement_of_each_instrument():
     )
     monitor, seen, fresh = None, set(), []
     optimizer, params = optax.adamw(1e-2), loops.plain_params()
-    state = optimizer.init(params)
+    state = optimizer.update(params, optimizer.init(params), params)[1]
     monitor = Monitor(loops.plain_loss, optimizer, learning_rate=1e-2, num_steps=400, every=5, budget=0.8)
     batches = [loops.batch_of(i) for i in range(40)]
     for step in range(400):

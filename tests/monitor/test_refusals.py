@@ -43,7 +43,7 @@ def test_adam_at_ten_times_its_rate_shows_headroom_and_nothing_raises_the_rate()
     optimizer = optax.adam(1e-2)
     state, monitor = (
         optimizer.init(params),
-        Monitor(loss, optimizer, learning_rate=1e-2, num_steps=600, every=10, budget=0.5),
+        Monitor(loss, optimizer, learning_rate=1e-2, num_steps=300, every=20, budget=0.2),
     )
 
     @jax.jit
@@ -52,7 +52,7 @@ def test_adam_at_ten_times_its_rate_shows_headroom_and_nothing_raises_the_rate()
         return optax.apply_updates(params, updates), state
 
     order = np.random.default_rng(0)
-    for index in range(600):
+    for index in range(300):
         rows = order.integers(0, 256, 16)
         batch = (x[rows], y[rows])
         monitor.update(index, params, state, batch)
@@ -177,8 +177,10 @@ def test_the_noise_scale_is_called_the_critical_batch_size_only_to_deny_it(said)
 
 
 def test_no_docstring_recommends_what_the_module_says_it_will_not():
-    """Where the words are written, they are denied."""
+    """Where the words are written, they are denied; the list of what is not said apart."""
+    assert advice.__doc__ is not None
+    assert "What is not said" in advice.__doc__
     for module in (advice, lines, report):
-        for sentence in re.split(r"(?<=[.;:])\s", inspect.getsource(module)):
+        for sentence in re.split(r"(?<=[.;:])\s", inspect.getsource(module).replace(str(module.__doc__), "")):
             if re.search(r"1e-3\b|generali[sz]|critical batch", sentence, re.IGNORECASE):
                 assert re.search(r"\bnot?\b|anything about", sentence), sentence
