@@ -19,7 +19,7 @@ from lrjax.monitor.programs import Programs, batch_size_of
 from lrjax.monitor.virtual_step import like
 from lrjax.spectra import hessian, lanczos, preconditioned, preconditioner
 from lrjax.spectra.frameworks import Tree
-from lrjax.spectra.second_moments import walk
+from lrjax.spectra.second_moments import plain, walk
 
 TOLERANCE = 0.05  # relative residual of the largest eigenvalue
 
@@ -161,6 +161,14 @@ def diagonal_of(setup: Setup, params: Tree, opt_state: Tree) -> Tree | None:
     return like(params, diagonal)
 
 
+def too_early(setup: Setup, name: str, opt_state: Tree) -> bool:
+    """Whether an instrument needs second moments of Adam before its first update (the first of `optax.MultiSteps`, too)."""
+    if name not in PRECONDITIONED or setup.facts.kind != "adam":
+        return False
+    states = [node.state for node in walk(opt_state) if type(node.state).__name__ == "ScaleByAdamState"]
+    return any(int(np.asarray(plain(state.count))) == 0 for state in states)
+
+
 def _one(batch: Tree) -> float:
     return 1.0
 
@@ -209,6 +217,9 @@ INSTRUMENTS: dict[str, Callable[..., dict[str, Any]]] = {
     "curvature": _curvature,
 }
 """Measurements of a monitor: name -> `(setup, params, opt_state, batch, mean of the parameters) -> row`."""
+
+PRECONDITIONED = ("sharpness", "curvature")
+"""Those that read the second moments of Adam."""
 
 BY_BATCH = ("step", "noise", "critical", "curvature")
 """Those that `diagnose` makes on each batch."""

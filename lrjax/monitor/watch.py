@@ -211,7 +211,8 @@ class Monitor:
     def _measured(self, step: int, params: Tree, opt_state: Tree, batch: Tree) -> dict[str, Any]:
         setup = self._setup
         assert setup is not None
-        due, row = setup.schedule.at(step), {}
+        row: dict[str, Any] = {}
+        due = [name for name in setup.schedule.at(step) if not measure.too_early(setup, name, opt_state)]
         if not due:
             return {}
         mean = self._mean if "gap" in due else None

@@ -20,7 +20,7 @@ def run(mesh, watch):
     optimizer = optax.adamw(1e-2)
     params = jax.device_put(loops.plain_params(), everywhere)
     state = jax.device_put(optimizer.init(params), everywhere)
-    monitor = Monitor(loops.plain_loss, optimizer, learning_rate=1e-2, num_steps=STEPS, every=10, budget=0.5)
+    monitor = Monitor(loops.plain_loss, optimizer, learning_rate=1e-2, num_steps=STEPS, every=2, budget=0.9)
 
     @jax.jit
     def step(params, state, batch):

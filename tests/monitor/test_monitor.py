@@ -28,7 +28,8 @@ class Watching:
 
     def __call__(self, loss, optimizer, step, params, state, batch, **more):
         if self.monitor is None:
-            self.monitor = Monitor(loss, optimizer, num_steps=loops.STEPS, **self.options, **more)
+            probe = [jax.tree.map(jnp.copy, batch)]  # of one batch, so that all instruments are made in few steps
+            self.monitor = Monitor(loss, optimizer, num_steps=loops.STEPS, probe=probe, **self.options, **more)
         self.monitor.update(step, params, state, batch)
 
 
@@ -48,7 +49,7 @@ def bits(tree):
 )
 def test_the_training_is_bit_equal_with_and_without_the_monitor(name, monkeypatch):
     monkeypatch.setattr(loops, "STEPS", 60 if name in FAST else 500)
-    watching = Watching(every=10, budget=0.5)
+    watching = Watching(every=2, budget=0.9)
     assert bits(loops.LOOPS[name](watching)) == bits(loops.LOOPS[name](unwatched))
     measured = {key for row in watching.monitor.rows() for key in row}
     assert {
@@ -68,12 +69,20 @@ def test_nothing_is_compiled_after_the_first_measurement_of_each_instrument():
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, duration, **_: compiled.append(event) if "backend_compile" in event else None
     )
-    monitor, seen, fresh = None, set(), []
+    seen, fresh = set(), []
     optimizer, params = optax.adamw(1e-2), loops.plain_params()
     state = optimizer.update(params, optimizer.init(params), params)[1]
-    monitor = Monitor(loops.plain_loss, optimizer, learning_rate=1e-2, num_steps=400, every=5, budget=0.8)
+    monitor = Monitor(
+        loops.plain_loss,
+        optimizer,
+        learning_rate=1e-2,
+        num_steps=300,
+        every=2,
+        budget=0.9,
+        probe=[loops.batch_of(99)],
+    )
     batches = [loops.batch_of(i) for i in range(40)]
-    for step in range(400):
+    for step in range(300):
         before = len(compiled)
         row = monitor.update(step, params, state, batches[step % 40])
         names = set(row)
