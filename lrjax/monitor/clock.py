@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax  # noqa: F401 -- of the example
 
+from lrjax.monitor.accumulation import whole_step
 from lrjax.monitor.optimizer_facts import Facts
-from lrjax.monitor.virtual_step import whole_step
 from lrjax.spectra.frameworks import Tree
 from lrjax.transforms import adamw_angular_update, angular_update
 

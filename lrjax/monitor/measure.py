@@ -16,7 +16,7 @@ from lrjax.monitor.instruments import critical_multiple
 from lrjax.monitor.learning_rate import count_of as count_of
 from lrjax.monitor.optimizer_facts import Facts
 from lrjax.monitor.programs import Programs, batch_size_of
-from lrjax.monitor.virtual_step import like
+from lrjax.monitor.trees import like
 from lrjax.spectra import hessian, lanczos, preconditioned, preconditioner
 from lrjax.spectra.frameworks import Tree
 from lrjax.spectra.second_moments import plain, walk

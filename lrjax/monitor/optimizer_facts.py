@@ -13,7 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax  # noqa: F401 -- of the example
 
-from lrjax.monitor.virtual_step import accumulators, caller, micro_batches, transformation_of, whole_step, wide
+from lrjax.monitor.accumulation import accumulators, micro_batches, whole_step
+from lrjax.monitor.trees import wide
+from lrjax.monitor.virtual_step import caller, transformation_of
 from lrjax.spectra.frameworks import Tree
 from lrjax.spectra.second_moments import plain
 

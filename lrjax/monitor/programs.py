@@ -15,16 +15,14 @@ from lrjax.monitor import clock
 from lrjax.monitor.cost import flops
 from lrjax.monitor.instruments import along, gain, gradient_curvature, noise_of_pair, update_sizes
 from lrjax.monitor.optimizer_facts import Facts, optimizer_facts
+from lrjax.monitor.trees import inner_product, moved, wide
 from lrjax.monitor.virtual_step import (
     VirtualStep,
     caller,
-    inner_product,
-    moved,
     transformation_of,
     value_and_gradient,
     value_of,
     virtual_step,
-    wide,
 )
 from lrjax.spectra.frameworks import Tree
 from lrjax.spectra.second_moments import plain

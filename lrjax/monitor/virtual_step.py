@@ -9,14 +9,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
+import optax  # noqa: F401 -- of the examples
 
 from lrjax.errors import LrjaxError, check, refuse
+from lrjax.monitor.accumulation import whole_step
+from lrjax.monitor.trees import like
 from lrjax.spectra.frameworks import Tree
 from lrjax.spectra.second_moments import plain
-
-LARGEST_ACCUMULATION = 4096  # micro-batches of a step of `optax.MultiSteps` that are looked for
-
 
 # How optax tells of an argument that it lacks.
 _ABSENT = re.compile(r"(?:required keyword[^']*'|^\W?(?=\w+\W? (?:must be|is) (?:provided|required)))(\w+)")
@@ -54,38 +53,6 @@ def transformation_of(optimizer: Any) -> Any:
         f"optimizer must be an optax.GradientTransformation, with init and update, not {type(optimizer).__name__}",
     )
     return inner
-
-
-def like(tree: Tree, values: Tree) -> Tree:
-    """The leaves of `values` in the structure of `tree`."""
-    return jax.tree.unflatten(jax.tree.structure(tree), jax.tree.leaves(values))
-
-
-def moved(params: Tree, update: Tree, multiple: Any = 1.0) -> Tree:
-    """theta + c u, in the dtypes of the parameters.
-
-    Example:
-        >>> moved({"w": jnp.array([1.0])}, {"w": jnp.array([0.5])}, 2.0)["w"].item()
-        2.0
-    """
-    return jax.tree.map(lambda p, u: (p + multiple * u).astype(jnp.asarray(p).dtype), params, update)
-
-
-def inner_product(left: Tree, right: Tree) -> jax.Array:
-    """Sum over all leaves of left times right, float32 at least.
-
-    Example:
-        >>> inner_product({"w": jnp.array([1.0, 2.0])}, {"w": jnp.array([3.0, 4.0])}).item()
-        11.0
-    """
-    terms = [jnp.sum(wide(a) * wide(b)) for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)]
-    return jnp.sum(jnp.stack(terms)) if terms else jnp.zeros(())
-
-
-def wide(leaf: Any) -> jax.Array:
-    """float32 at least."""
-    leaf = jnp.asarray(leaf)
-    return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
 
 
 def virtual_step(
@@ -222,92 +189,3 @@ def check_state(optimizer: Any, opt_state: Tree, params: Tree) -> None:
         "opt_state does not belong to this optimizer and these params: its arrays have other shapes than those of "
         "optimizer.init(params); pass the state that the training steps with",
     )
-
-
-def _accumulates(node: Any) -> bool:
-    return isinstance(node, optax.MultiStepsState)
-
-
-def accumulators(opt_state: Tree, depth: int = 0) -> list[optax.MultiStepsState]:
-    """The states of `optax.MultiSteps` in a state, at a depth of such states inside each other.
-
-    Example:
-        >>> state = optax.MultiSteps(optax.sgd(0.1), 2).init(jnp.ones(2))
-        >>> len(accumulators(state)), len(accumulators(state, 1))
-        (1, 0)
-    """
-    nodes = [node for node in jax.tree.leaves(opt_state, is_leaf=_accumulates) if _accumulates(node)]
-    return nodes if depth == 0 else [one for node in nodes for one in accumulators(node.inner_opt_state, depth - 1)]
-
-
-def _changed(
-    opt_state: Tree, change: Callable[[int, optax.MultiStepsState], optax.MultiStepsState], depth: int
-) -> Tree:
-    count = iter(range(len(accumulators(opt_state, depth))))
-
-    def visit(node: Any, below: int) -> Any:
-        if not _accumulates(node):
-            return node
-        if below == 0:
-            return change(next(count), node)
-        return node._replace(inner_opt_state=descend(node.inner_opt_state, below - 1))
-
-    def descend(tree: Tree, below: int) -> Tree:
-        return jax.tree.map(lambda node: visit(node, below), tree, is_leaf=_accumulates)
-
-    return descend(opt_state, depth)
-
-
-def micro_batches(call: Callable, opt_state: Tree, params: Tree, depth: int = 0) -> list[jax.Array]:
-    """How many micro-batches make a step, for each `optax.MultiSteps` at a depth: the count after which it starts anew.
-
-    Those around them must be at the last micro-batch of theirs.
-    """
-
-    def next_counts(count: jax.Array, state: Tree, theta: Tree) -> list[jax.Array]:
-        state = _changed(state, lambda _, node: node._replace(mini_step=count), depth)
-        after = call(jax.tree.map(jnp.zeros_like, theta), state, theta)[1]
-        return [jnp.asarray(node.mini_step) for node in accumulators(after, depth)]
-
-    # All but the counts is dead code once compiled; else there would be as many copies of the parameters as counts.
-    every = jax.jit(jax.vmap(next_counts, (0, None, None)))
-    following = every(jnp.arange(LARGEST_ACCUMULATION, dtype=jnp.int32), opt_state, params)
-    return [1 + jnp.argmax(counts == 0).astype(jnp.int32) for counts in following]
-
-
-def whole_step(call: Callable, gradient: Tree, opt_state: Tree, params: Tree) -> Tree:
-    """A state from which the next update is a whole step: in `optax.MultiSteps` the last micro-batch of one, where those
-    before had this gradient; without it the state as it is."""
-    depth = 0
-    while accumulators(opt_state, depth):
-        opt_state = _at_last(call, gradient, opt_state, params, depth)
-        depth += 1
-    return opt_state
-
-
-def _at_last(call: Callable, gradient: Tree, opt_state: Tree, params: Tree, depth: int) -> Tree:
-    """The state with each `optax.MultiSteps` at a depth at the last micro-batch of its step."""
-    sizes = micro_batches(call, opt_state, params, depth)
-
-    def filled(count: int) -> list[Tree]:
-        state = _changed(
-            opt_state,
-            lambda _, node: node._replace(
-                mini_step=jnp.full_like(node.mini_step, count), acc_grads=jax.tree.map(jnp.zeros_like, node.acc_grads)
-            ),
-            depth,
-        )
-        return [node.acc_grads for node in accumulators(call(gradient, state, params)[1], depth)]
-
-    # From an empty accumulator a mean over -1 entries is -g, a sum g: so the two modes are told apart.
-    first, probe = filled(0), filled(-2)
-    factors = [
-        jnp.where(inner_product(one, other) < 0, 1, size - 1)
-        for one, other, size in zip(first, probe, sizes, strict=True)
-    ]
-
-    def last(index: int, node: optax.MultiStepsState) -> optax.MultiStepsState:
-        sums = jax.tree.map(lambda acc: (factors[index] * acc).astype(acc.dtype), first[index])
-        return node._replace(mini_step=(sizes[index] - 1).astype(jnp.asarray(node.mini_step).dtype), acc_grads=sums)
-
-    return _changed(opt_state, last, depth)

@@ -1,5 +1,7 @@
 """The virtual step is the step that the optimizer makes: all optimizers of optax, under its wrappers, inside each other."""
 
+from inspect import Parameter, signature
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,8 @@ import pytest
 
 from lrjax.errors import LrjaxError
 from lrjax.monitor import virtual_step
-from lrjax.monitor.virtual_step import accumulators, check_state, micro_batches
+from lrjax.monitor.accumulation import accumulators, micro_batches
+from lrjax.monitor.virtual_step import check_state
 from tests.monitor import optimizers
 
 STEPS = 3
@@ -38,6 +41,14 @@ def assert_equal(made, wanted):
     )
 
 
+def taken_by(tx, keywords):
+    """Those of the keywords that an update takes: one without `**extra_args` refuses the others."""
+    takes = signature(tx.update).parameters.values()
+    if any(one.kind is Parameter.VAR_KEYWORD for one in takes):
+        return keywords
+    return {name: value for name, value in keywords.items() if name in {one.name for one in takes}}
+
+
 def compare(tx, extra, steps=STEPS):
     """The virtual update beside that of each step of a training, and the states after them."""
 
@@ -45,7 +56,7 @@ def compare(tx, extra, steps=STEPS):
         virtual = virtual_step(optimizers.loss, tx, params, state, batch, **extra)
         full = optax.with_extra_args_support(tx)
         gradient, keywords = gradient_of(params, batch, extra), keywords_of(params, batch, extra)
-        update, after = full.update(gradient, state, params, **keywords)
+        update, after = full.update(gradient, state, params, **taken_by(full, keywords))
         return virtual, update, after
 
     pair, params = jax.jit(pair), optimizers.params()
