@@ -46,7 +46,7 @@ class Setting(NamedTuple):
         num_steps: that the monitor is told.
         times: steps at which its advice is asked for.
         horizon: steps that then follow, a tenth of the run: the share that a decay at the end of a run commonly takes.
-        every: of the monitor.
+        every: of the monitor: less than its default, so that runs this short have two valley gaps by the first time.
         scanned: whether steps go into `jax.lax.scan`; convolutions inside one are slow on a CPU.
         tests: whether its cells test the limits; the others set them.
     """
@@ -210,12 +210,12 @@ SETTINGS: dict[str, Setting] = {
             "adamw": (1e-3,),
             "muon": (2e-3, 2e-2),
         },
-        batch_size=16, num_steps=4000, times=(1500, 3600), horizon=400, every=100, scanned=True, tests=False,
+        batch_size=16, num_steps=4000, times=(1500, 3600), horizon=400, every=25, scanned=True, tests=False,
     ),
     "mlp_ce": Setting(
         lambda folder: mlp(folder, cross_entropy),
         {"sgd": (3e-3, 0.1), "momentum": (3e-4, 1e-2), "adam": (1e-5, 1e-4, 1e-3), "muon": (1e-2,)},
-        batch_size=16, num_steps=4000, times=(1500, 3600), horizon=400, every=100, scanned=True, tests=False,
+        batch_size=16, num_steps=4000, times=(1500, 3600), horizon=400, every=25, scanned=True, tests=False,
     ),
     "cnn": Setting(
         cnn,
@@ -225,11 +225,11 @@ SETTINGS: dict[str, Setting] = {
             "adamw": (1e-4, 1e-3),
             "muon": (1e-3, 1e-2),
         },
-        batch_size=32, num_steps=2000, times=(850, 1800), horizon=200, every=50, scanned=False, tests=True,
+        batch_size=32, num_steps=2000, times=(850, 1800), horizon=200, every=12, scanned=False, tests=True,
     ),
     "lm": Setting(
         lm,
         {"adam": (1e-5, 1e-4, 1e-3, 1e-2), "adamw": (3e-5, 3e-4, 3e-3)},
-        batch_size=8, num_steps=2000, times=(850, 1800), horizon=200, every=50, scanned=True, tests=True,
+        batch_size=8, num_steps=2000, times=(850, 1800), horizon=200, every=12, scanned=True, tests=True,
     ),
 }  # fmt: skip
