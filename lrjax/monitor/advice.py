@@ -19,7 +19,7 @@ from lrjax.monitor.clock import decay_clock
 from lrjax.monitor.lines import edge_lines
 from lrjax.monitor.optimizer_facts import Facts
 
-GAP_DECAY = 0.15  # valley gap above which decay or averaging pays now
+GAP_DECAY = 0.07  # mean of the last two valley gaps above which decay or averaging pays now
 GAP_KEEP = 0.05  # and below which it does not
 GAP_SMALL = 0.02  # of a rate that is far too small
 GAIN_SMALL_RATE = 0.95
@@ -117,18 +117,16 @@ def _gap(case: Case) -> list[Advice]:
     if not gaps.size:
         return []
     source = "valley gap (L(theta) - L(mean theta)) / L(theta); limits of ours, calibrated in the documentation"
-    evidence = "gap " + ", ".join(f"{gap:.1%}" for gap in gaps[-2:])
-    if gaps.size >= 2 and min(gaps[-2:]) > GAP_DECAY:
+    evidence, mean = "gap " + ", ".join(f"{gap:.1%}" for gap in gaps[-2:]), gaps[-2:].mean()
+    if gaps.size >= 2 and mean > GAP_DECAY and min(gaps[-2:]) > GAP_KEEP:
         text = "Decay or average now: much of the loss is oscillation, which a smaller rate or averaged weights remove."
-        return [Advice("decay", "advice", text, f"{evidence}, above {GAP_DECAY:.0%} twice", source)]
-    if gaps[-1] < GAP_KEEP:
+        return [Advice("decay", "advice", text, f"{evidence}, mean above {GAP_DECAY:.0%}", source)]
+    if mean < GAP_KEEP:
         text = "Keep the rate: little of the loss is oscillation, so that a decay gains little now."
-        return [Advice("keep", "advice", text, f"{evidence}, below {GAP_KEEP:.0%}", source)]
+        return [Advice("keep", "advice", text, f"{evidence}, mean below {GAP_KEEP:.0%}", source)]
     text = "Whether a decay pays now is undecided."
     between = (
-        f"{evidence}, between {GAP_KEEP:.0%} and {GAP_DECAY:.0%}"
-        if gaps[-1] <= GAP_DECAY
-        else f"{evidence}, measured once"
+        f"{evidence}, measured once" if gaps.size == 1 else f"{evidence}, between {GAP_KEEP:.0%} and {GAP_DECAY:.0%}"
     )
     return [Advice("undecided", "information", text, between, source)]
 
@@ -137,13 +135,14 @@ def _too_small(case: Case) -> list[Advice]:
     gain = history.median(case.rows, "gain_ratio", 10)
     rho = history.median(case.rows, "full_rho", 3)
     gap = history.recent(case.rows, "valley_gap")
-    if gain is None or rho is None or not gap.size:
+    if gain is None or not gap.size:
         return []
-    if not (gain > GAIN_SMALL_RATE and rho < RHO_SMALL_RATE and abs(gap[0]) < GAP_SMALL):
+    # Few batches of a nearly stationary loss may not resolve rho; the gain ratio alone then decides.
+    if not (gain > GAIN_SMALL_RATE and (rho is None or rho < RHO_SMALL_RATE) and abs(gap[0]) < GAP_SMALL):
         return []
     text = "The rate is far too small for where the training is: try 3 to 30 times of it."
-    limits = f"above {GAIN_SMALL_RATE}, rho of the loss {rho:.2g} below {RHO_SMALL_RATE}"
-    evidence = f"gain ratio {gain:.3f} {limits}, gap {gap[0]:.1%}"
+    full = "not resolved" if rho is None else f"{rho:.2g} below {RHO_SMALL_RATE}"
+    evidence = f"gain ratio {gain:.3f} above {GAIN_SMALL_RATE}, rho of the loss {full}, gap {gap[0]:.1%}"
     source = "steps that see no curvature; limits of ours, calibrated in the documentation"
     return [Advice("far_too_small", "advice", text, evidence, source)]
 

@@ -86,14 +86,14 @@ def stationary_levels(data, rate, momentum, seed, begin, windows, steps):
 @pytest.mark.slow
 def test_batch_sharpness_of_sgd_settles_at_2_over_eta_and_lambda_1_below(images):
     level, top = stationary_levels(images, 0.05, None, seed=0, begin=12_000, windows=4, steps=1000)
-    assert 0.85 < level < 1.15
-    assert top < 0.85
+    assert 0.85 < level < 1.2  # three seeds: 1.05, 1.05, 1.07
+    assert top < 0.9  # 0.77 to 0.80
 
 
 @pytest.mark.slow
 def test_batch_sharpness_of_heavy_ball_settles_near_2_times_1_minus_b_over_eta(images):
     level, top = stationary_levels(images, 0.01, 0.9, seed=0, begin=8_000, windows=4, steps=1000)
-    assert 0.08 < level < 0.16  # theory 0.1; the line of the full batch would be 1.9
+    assert 0.08 < level < 0.16  # theory 0.1, three seeds 0.117 to 0.119; the line of the full batch would be 1.9
 
 
 def at_full_batch(data, name, rate, momentum, stops):
@@ -109,9 +109,9 @@ def at_full_batch(data, name, rate, momentum, stops):
 
 @pytest.mark.slow
 def test_lambda_1_of_heavy_ball_on_the_full_batch_settles_near_2_times_1_plus_b_over_eta(images):
-    _, found = at_full_batch(images, "sgd", 0.05, 0.9, (400, 50, 50, 50))
-    levels = [0.05 * largest(params, [images]) / 2 for params, _ in found[1:]]
-    assert 1.7 < np.median(levels) < 2.1  # theory 1.9
+    _, found = at_full_batch(images, "sgd", 0.02, 0.9, (1050, 100, 100, 100))
+    levels = [0.02 * largest(params, [images]) / 2 for params, _ in found]
+    assert 1.75 < np.median(levels) < 2.05  # theory 1.9
 
 
 @pytest.mark.slow
