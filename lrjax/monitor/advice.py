@@ -19,8 +19,10 @@ from lrjax.monitor.clock import decay_clock
 from lrjax.monitor.lines import edge_lines
 from lrjax.monitor.optimizer_facts import Facts
 
-GAP_DECAY = 0.07  # mean of the last two valley gaps above which decay or averaging pays now
+GAP_DECAY = 0.07  # mean of the last valley gaps above which decay or averaging pays now
 GAP_KEEP = 0.05  # and below which it does not
+GAPS = 3  # that are averaged: one alone scatters, most where the loss itself jumps
+SAME_RATE = 2.0  # gaps at rates within this factor of the present one are averaged with it
 GAP_SMALL = 0.02  # of a rate that is far too small
 GAIN_SMALL_RATE = 0.95
 RHO_SMALL_RATE = 0.5
@@ -111,24 +113,32 @@ def _accumulation(case: Case) -> list[Advice]:
     return [Advice("accumulation", "information", text, f"k = {k}", "")]
 
 
+def _gaps(case: Case) -> np.ndarray:
+    """The last valley gaps at about the present rate, the newest last."""
+    rows = [row for row in case.rows if math.isfinite(row.get("valley_gap", math.nan))]
+    rate = case.rate
+    if rate:
+        far = [not 1 / SAME_RATE <= row.get("learning_rate", rate) / rate <= SAME_RATE for row in rows]
+        rows = rows[max((index for index, other in enumerate(far, start=1) if other), default=0) :]
+    return history.recent(rows, "valley_gap", GAPS)
+
+
 def _gap(case: Case) -> list[Advice]:
-    steps, gaps = history.series(case.rows, "valley_gap")
-    gaps = gaps[np.isfinite(gaps)]
+    gaps = _gaps(case)
     if not gaps.size:
         return []
     source = "valley gap (L(theta) - L(mean theta)) / L(theta); limits of ours, calibrated in the documentation"
-    evidence, mean = "gap " + ", ".join(f"{gap:.1%}" for gap in gaps[-2:]), gaps[-2:].mean()
-    if gaps.size >= 2 and mean > GAP_DECAY and min(gaps[-2:]) > GAP_KEEP:
+    evidence, mean = "gap " + ", ".join(f"{gap:.1%}" for gap in gaps), gaps.mean()
+    evidence += f", mean {mean:.1%}" if gaps.size > 1 else ", measured once"
+    if mean > GAP_DECAY and np.sum(gaps > GAP_KEEP) >= 2:
         text = "Decay or average now: much of the loss is oscillation, which a smaller rate or averaged weights remove."
-        return [Advice("decay", "advice", text, f"{evidence}, mean above {GAP_DECAY:.0%}", source)]
-    if mean < GAP_KEEP:
+        return [Advice("decay", "advice", text, f"{evidence}, above {GAP_DECAY:.0%}", source)]
+    if mean < GAP_KEEP and gaps.max() < GAP_DECAY:
         text = "Keep the rate: little of the loss is oscillation, so that a decay gains little now."
-        return [Advice("keep", "advice", text, f"{evidence}, mean below {GAP_KEEP:.0%}", source)]
+        return [Advice("keep", "advice", text, f"{evidence}, below {GAP_KEEP:.0%}", source)]
     text = "Whether a decay pays now is undecided."
-    between = (
-        f"{evidence}, measured once" if gaps.size == 1 else f"{evidence}, between {GAP_KEEP:.0%} and {GAP_DECAY:.0%}"
-    )
-    return [Advice("undecided", "information", text, between, source)]
+    limits = f"; decay needs a mean above {GAP_DECAY:.0%}, keep one below {GAP_KEEP:.0%}, over gaps that agree"
+    return [Advice("undecided", "information", text, evidence + limits, source)]
 
 
 def _too_small(case: Case) -> list[Advice]:

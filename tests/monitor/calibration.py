@@ -3,7 +3,7 @@
     python -m tests.monitor.calibration SETTING [--out FILE] [--data_dir DIR]   # trains; adds its cells to FILE
     python -m tests.monitor.calibration table [--out FILE]                      # the table from FILE, nothing is trained
 
-SETTING is mlp, mlp_ce (these set the limits of the advice), cnn or lm (these test them).
+SETTING is mlp, mlp_ce (these set the limits of the advice), cnn, lm, cnn_later or lm_later (these test them).
 
 A cell: train to time t with a `Monitor` and take its advice. From that state go on for H steps, a tenth of the run, with
 three orders of the data: at the rate as it is, held; and with a linear decay to 0 from 1, 3, 10, 30 times and a third of the
@@ -85,6 +85,12 @@ class Cell(NamedTuple):
         return best, gains[best]
 
     @property
+    def larger_is_lower(self) -> bool:
+        """Whether one of 3, 10 and 30 times the rate ends lower than the rate as it is in each order of the data."""
+        ours = [self.decayed[f"{k:g}"] for k in MULTIPLES if k > 1]
+        return any(all(a < b for a, b in zip(one, self.decayed["1"], strict=True)) for one in ours)
+
+    @property
     def smaller(self) -> float:
         """The gain of a third of the rate over the rate as it is; both decay."""
         return _better(self.decayed[f"{1 / 3:g}"], self.decayed["1"])
@@ -103,13 +109,23 @@ def advice_of(cell: Cell) -> str:
     return next((code for code in JUDGED if code in codes), "undecided")
 
 
-def right(cell: Cell, code: str, margin: float = MARGIN) -> bool | None:
-    """Whether advice is right; None for "undecided"."""
+def right(cell: Cell, code: str, margin: float = MARGIN, any_gain: bool = False) -> bool | None:
+    """Whether advice is right; None for "undecided".
+
+    Args:
+        cell: what happened.
+        code: the advice.
+        margin: share of the loss.
+        any_gain: whether "far too small" is right by a larger rate that ends lower in each order of the data, by whatever
+            margin.
+    """
     if code == "decay":
         return cell.gain > margin
     if code == "keep":
         return cell.gain <= margin
-    return cell.larger[1] > margin if code == "far_too_small" else None
+    if code == "far_too_small":
+        return cell.larger_is_lower if any_gain else cell.larger[1] > margin
+    return None
 
 
 class Runner:
@@ -152,14 +168,16 @@ class Runner:
 
     def orders(self, seed: int, steps: int) -> np.ndarray:
         """Indices of batches `[steps, batch_size]`, drawn with replacement."""
-        return np.random.default_rng(seed).integers(0, len(self.problem.train[0]), (steps, self.setting.batch_size))
+        return np.random.default_rng(seed + 100 * self.setting.seed).integers(
+            0, len(self.problem.train[0]), (steps, self.setting.batch_size)
+        )
 
 
 def cells(name: str, optimizer: str, rate: float, problem: Problem) -> Iterable[Cell]:
     """The cells of a training: one a time."""
     setting, there = SETTINGS[name], []
     runner = Runner(setting, problem, OPTIMIZERS[optimizer](rate))
-    params = problem.init(jax.random.key(0))
+    params = problem.init(jax.random.key(setting.seed))
     state = runner.optimizer.init(params)
     monitor = Monitor(problem.loss, runner.optimizer, num_steps=setting.num_steps, every=setting.every)
     value = np.float32(rate)
@@ -241,13 +259,13 @@ def row_of(cell: Cell) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def totals(found: Sequence[Cell], margin: float = MARGIN) -> dict[str, tuple[int, int]]:
+def totals(found: Sequence[Cell], margin: float = MARGIN, any_gain: bool = False) -> dict[str, tuple[int, int]]:
     """Advice -> (how often it was right, how often it was given); "undecided" with 0 right, "decided" for all others."""
     count = {code: [0, 0] for code in (*JUDGED, "undecided", "decided")}
     for cell in found:
         code = advice_of(cell)
         for name in {code, "undecided" if code == "undecided" else "decided"}:
-            count[name][0] += right(cell, code, margin) is True
+            count[name][0] += right(cell, code, margin, any_gain) is True
             count[name][1] += 1
     return {code: (a, b) for code, (a, b) in count.items()}
 
@@ -263,15 +281,16 @@ def summary(found: Sequence[Cell]) -> str:
     """Right and given by advice, for each setting and for those that test, in Markdown."""
     names = [name for name in SETTINGS if any(cell.setting == name for cell in found)]
     groups = {name: [cell for cell in found if cell.setting == name] for name in names}
-    groups["cnn and lm"] = [cell for cell in found if SETTINGS[cell.setting].tests]
+    groups["all that test"] = [cell for cell in found if SETTINGS[cell.setting].tests]
     head = ("cells of", "margin", *(code.replace("_", " ") for code in JUDGED), "all decided", "undecided")
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    rules = [(f"{margin:.0%}", margin, False) for margin in MARGINS]
+    rules.insert(1, (f"{MARGIN:.0%}; far too small: any gain", MARGIN, True))
     for name, part in groups.items():
-        for margin in MARGINS if part else ():
-            count = totals(part, margin)
+        for words, margin, any_gain in rules if part else ():
+            count = totals(part, margin, any_gain)
             parts = [f"{a} of {b}" for a, b in (count[code] for code in (*JUDGED, "decided"))]
-            cells_ = (name, f"{margin:.0%}", *parts, f"{count['undecided'][1]} of {len(part)}")
-            lines.append("| " + " | ".join(cells_) + " |")
+            lines.append("| " + " | ".join((name, words, *parts, f"{count['undecided'][1]} of {len(part)}")) + " |")
     return "\n".join(lines)
 
 

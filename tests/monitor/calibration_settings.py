@@ -1,6 +1,7 @@
 """The trainings on which the advice of the monitor is calibrated and tested: a problem, its optimizers and rates.
 
-`SETTINGS` names them. The limits of the advice are set on "mlp" and "mlp_ce"; "cnn" and "lm" test them.
+`SETTINGS` names them. The limits of the advice are set on "mlp" and "mlp_ce"; "cnn" and "lm" test them. "cnn_later" and
+"lm_later", with other rates and another seed, were run after the last change of a limit.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -49,6 +50,7 @@ class Setting(NamedTuple):
         every: of the monitor: less than its default, so that runs this short have two valley gaps by the first time.
         scanned: whether steps go into `jax.lax.scan`; convolutions inside one are slow on a CPU.
         tests: whether its cells test the limits; the others set them.
+        seed: of the first parameters and of the order of the data.
     """
 
     problem: Callable[[Path], Problem]
@@ -60,6 +62,7 @@ class Setting(NamedTuple):
     every: int
     scanned: bool
     tests: bool
+    seed: int = 0
 
 
 def _injected(optimizer: Callable, *static: str, **settings: Any) -> Callable[[float], Any]:
@@ -231,5 +234,15 @@ SETTINGS: dict[str, Setting] = {
         lm,
         {"adam": (1e-5, 1e-4, 1e-3, 1e-2), "adamw": (3e-5, 3e-4, 3e-3)},
         batch_size=8, num_steps=2000, times=(850, 1800), horizon=200, every=12, scanned=True, tests=True,
+    ),
+    "cnn_later": Setting(
+        cnn,
+        {"momentum": (1e-2,), "adam": (1e-3,), "adamw": (3e-3,), "muon": (3e-3,)},
+        batch_size=32, num_steps=2000, times=(850, 1800), horizon=200, every=12, scanned=False, tests=True, seed=1,
+    ),
+    "lm_later": Setting(
+        lm,
+        {"adam": (3e-5, 3e-3), "adamw": (1e-2,)},
+        batch_size=8, num_steps=2000, times=(850, 1800), horizon=200, every=12, scanned=True, tests=True, seed=1,
     ),
 }  # fmt: skip
