@@ -249,7 +249,7 @@ def _percent(gain: float) -> str:
 def row_of(cell: Cell) -> tuple[str, ...]:
     """A row of the table."""
     code = advice_of(cell)
-    gaps = [row["valley_gap"] for row in cell.rows if "valley_gap" in row][-2:]
+    gaps = [row["valley_gap"] for row in cell.rows if "valley_gap" in row][-3:]
     best, gain = cell.larger
     verdict = {True: "yes", False: "no", None: "-"}[right(cell, code)]
     shown = ", ".join(f"{100 * gap:.0f} %" for gap in gaps) or "none"

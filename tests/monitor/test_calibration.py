@@ -109,7 +109,7 @@ def at_full_batch(data, name, rate, momentum, stops):
 
 @pytest.mark.slow
 def test_lambda_1_of_heavy_ball_on_the_full_batch_settles_near_2_times_1_plus_b_over_eta(images):
-    _, found = at_full_batch(images, "sgd", 0.02, 0.9, (1050, 100, 100, 100))
+    _, found = at_full_batch(images, "sgd", 0.02, 0.9, (1050, 100, 100))
     levels = [0.02 * largest(params, [images]) / 2 for params, _ in found]
     assert 1.75 < np.median(levels) < 2.05  # theory 1.9
 
