@@ -29,6 +29,8 @@ RHO_SMALL_RATE = 0.5
 JUMP = 2.0  # update size over its median
 ANGLES = (0.5, 2.0)  # measured over predicted, at equilibrium
 TAUS = 3.0
+# Cells that no limit was set on, docs/howto/monitor-calibration.md: right, and said.
+CALIBRATION = {"decay": (4, 4), "keep": (16, 19), "far_too_small": (14, 14)}
 AT_EDGE = 0.8  # share of a line of stability from which on the edge is named
 MEDIANS = 100
 
@@ -113,6 +115,11 @@ def _accumulation(case: Case) -> list[Advice]:
     return [Advice("accumulation", "information", text, f"k = {k}", "")]
 
 
+def _source(formula: str, code: str) -> str:
+    right, said = CALIBRATION[code]
+    return f"{formula}; limits of ours, right in {right} of {said} test cells (docs/howto/monitor-calibration.md)"
+
+
 def _gaps(case: Case) -> np.ndarray:
     """The last valley gaps at about the present rate, the newest last."""
     rows = [row for row in case.rows if math.isfinite(row.get("valley_gap", math.nan))]
@@ -127,20 +134,21 @@ def _gap(case: Case) -> list[Advice]:
     gaps = _gaps(case)
     if not gaps.size:
         return []
-    source = "valley gap (L(theta) - L(mean theta)) / L(theta); limits of ours, calibrated in the documentation"
+    formula = "valley gap (L(theta) - L(mean theta)) / L(theta)"
     evidence, mean = "gap " + ", ".join(f"{gap:.1%}" for gap in gaps), gaps.mean()
     evidence += f", mean {mean:.1%}" if gaps.size > 1 else ", measured once"
     if mean > GAP_DECAY and np.sum(gaps > GAP_KEEP) >= 2:
         text = "Decay or average now: much of the loss is oscillation, which a smaller rate or averaged weights remove."
-        return [Advice("decay", "advice", text, f"{evidence}, above {GAP_DECAY:.0%}", source)]
+        return [Advice("decay", "advice", text, f"{evidence}, above {GAP_DECAY:.0%}", _source(formula, "decay"))]
     # A gap scatters by some hundredths from one measurement to the next, so that one alone shows no narrow valley.
     error = gaps.std(ddof=1) / math.sqrt(gaps.size) if gaps.size > 1 else math.inf
     if mean + error < GAP_KEEP:
         text = "Keep the rate: little of the loss is oscillation, so that a decay gains little now."
-        return [Advice("keep", "advice", text, f"{evidence} + {error:.1%}, below {GAP_KEEP:.0%}", source)]
+        evidence += f" + {error:.1%}, below {GAP_KEEP:.0%}"
+        return [Advice("keep", "advice", text, evidence, _source(formula, "keep"))]
     text = "Whether a decay pays now is undecided."
     limits = f"; decay needs a mean above {GAP_DECAY:.0%}, keep one below {GAP_KEEP:.0%} by its standard error"
-    return [Advice("undecided", "information", text, evidence + limits, source)]
+    return [Advice("undecided", "information", text, evidence + limits, formula)]
 
 
 def _too_small(case: Case) -> list[Advice]:
@@ -155,7 +163,7 @@ def _too_small(case: Case) -> list[Advice]:
     text = "The rate is far too small for where the training is: try 3 to 30 times of it."
     full = "not resolved" if rho is None else f"{rho:.2g} below {RHO_SMALL_RATE}"
     evidence = f"gain ratio {gain:.3f} above {GAIN_SMALL_RATE}, rho of the loss {full}, gap {gap[0]:.1%}"
-    source = "steps that see no curvature; limits of ours, calibrated in the documentation"
+    source = _source("steps that see no curvature", "far_too_small")
     return [Advice("far_too_small", "advice", text, evidence, source)]
 
 

@@ -19,113 +19,43 @@ When advice is right, stated before any run, with a margin of 10 % of the loss:
 - none of the three is "undecided", which is neither right nor wrong.
 
 A run that diverged has an infinite loss. Two margins more, 5 % and 3 %, are given beside it, since 10 % is much for a loss
-that cannot come near 0, as that of a language model.
+that cannot come near 0, as that of a language model. "Any gain", added when the cells of cnn and lm were known, calls "far
+too small" right where one of the larger rates ends lower in each of the three orders, by whatever margin.
 """
 
 import argparse
-import json
-import math
 import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lrjax.monitor import Facts, Monitor
-from lrjax.monitor.advice import Case, advise
+from lrjax.monitor import Monitor
+from tests.monitor.calibration_cells import (
+    MULTIPLES,
+    RECORDS,
+    Cell,
+    kept,
+    read,
+    row_of,
+    silence,
+    summary,
+    table,
+    write,
+)
 from tests.monitor.calibration_settings import OPTIMIZERS, SETTINGS, SHARED, Problem, Setting
 
-MARGIN = 0.1
-MARGINS = (0.1, 0.05, 0.03)
-MULTIPLES = (1.0, 3.0, 10.0, 30.0, 1 / 3)
 ORDERS = 3
-JUDGED = ("far_too_small", "decay", "keep")
-KEPT = ("step", "loss", "gradient_norm", "gain_ratio", "full_rho", "valley_gap", "probe_loss", "learning_rate")
-RECORDS = Path(__file__).with_name("calibration.json")
 
 
-class Cell(NamedTuple):
-    """What was measured by a time, and what then happened.
-
-    Attributes:
-        setting, optimizer, rate, step: which cell.
-        rows: of the monitor by then, those names that the rules on the rate read.
-        before: the training loss at that time.
-        held: losses after H steps at the rate, one an order of the data.
-        decayed: multiple of the rate -> losses after H steps of linear decay from it.
-        shares: of wall time, tiers 1 and 2, by then.
-    """
-
-    setting: str
-    optimizer: str
-    rate: float
-    step: int
-    rows: list[dict[str, float]]
-    before: float
-    held: list[float]
-    decayed: dict[str, list[float]]
-    shares: tuple[float, float]
-
-    @property
-    def gain(self) -> float:
-        """Of a decay over the rate held, a share of the loss."""
-        return _better(self.decayed["1"], self.held)
-
-    @property
-    def larger(self) -> tuple[float, float]:
-        """The best of 3, 10 and 30 times the rate, and its gain over the rate as it is; both decay."""
-        gains = {k: _better(self.decayed[f"{k:g}"], self.decayed["1"]) for k in MULTIPLES if k > 1}
-        best = max(gains, key=lambda k: gains[k])
-        return best, gains[best]
-
-    @property
-    def larger_is_lower(self) -> bool:
-        """Whether one of 3, 10 and 30 times the rate ends lower than the rate as it is in each order of the data."""
-        ours = [self.decayed[f"{k:g}"] for k in MULTIPLES if k > 1]
-        return any(all(a < b for a, b in zip(one, self.decayed["1"], strict=True)) for one in ours)
-
-    @property
-    def smaller(self) -> float:
-        """The gain of a third of the rate over the rate as it is; both decay."""
-        return _better(self.decayed[f"{1 / 3:g}"], self.decayed["1"])
-
-
-def _better(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    a, b = (float(np.mean([x if math.isfinite(x) else math.inf for x in losses])) for losses in (ours, theirs))
-    if math.isinf(a):
-        return -math.inf
-    return 1.0 if math.isinf(b) else 1 - a / b
-
-
-def advice_of(cell: Cell) -> str:
-    """The code of what is said of the rate: one of `JUDGED`, or "undecided"."""
-    codes = {one.code for one in advise(Case(cell.rows, Facts("other"), (), None, False, False))}
-    return next((code for code in JUDGED if code in codes), "undecided")
-
-
-def right(cell: Cell, code: str, margin: float = MARGIN, any_gain: bool = False) -> bool | None:
-    """Whether advice is right; None for "undecided".
-
-    Args:
-        cell: what happened.
-        code: the advice.
-        margin: share of the loss.
-        any_gain: whether "far too small" is right by a larger rate that ends lower in each order of the data, by whatever
-            margin.
-    """
-    if code == "decay":
-        return cell.gain > margin
-    if code == "keep":
-        return cell.gain <= margin
-    if code == "far_too_small":
-        return cell.larger_is_lower if any_gain else cell.larger[1] > margin
-    return None
+def _batch(arrays: Sequence[Any]) -> Any:
+    return tuple(arrays) if len(arrays) > 1 else arrays[0]
 
 
 class Runner:
@@ -139,8 +69,7 @@ class Runner:
         self.loss = jax.jit(problem.loss)
 
     def batch(self, index: Any) -> Any:
-        taken = tuple(array[index] for array in self.data)
-        return taken if len(taken) > 1 else taken[0]
+        return _batch([array[index] for array in self.data])
 
     def _step(self, params: Any, state: Any, index: jax.Array, rate: jax.Array) -> tuple[Any, Any]:
         gradient = jax.grad(self.problem.loss)(params, self.batch(index))
@@ -163,8 +92,8 @@ class Runner:
 
     def training_loss(self, params: Any) -> float:
         held, chunk = self.problem.held, self.problem.chunk
-        parts = [tuple(array[i : i + chunk] for array in held) for i in range(0, len(held[0]), chunk)]
-        return float(np.mean([float(self.loss(params, part if len(part) > 1 else part[0])) for part in parts]))
+        parts = [_batch([array[i : i + chunk] for array in held]) for i in range(0, len(held[0]), chunk)]
+        return float(np.mean([float(self.loss(params, part)) for part in parts]))
 
     def orders(self, seed: int, steps: int) -> np.ndarray:
         """Indices of batches `[steps, batch_size]`, drawn with replacement."""
@@ -183,8 +112,7 @@ def cells(name: str, optimizer: str, rate: float, problem: Problem) -> Iterable[
     value = np.float32(rate)
     for step, index in enumerate(runner.orders(0, max(setting.times) + 1)):
         if step in setting.times:
-            rows = [{key: row[key] for key in KEPT if key in row} for row in monitor.rows()]
-            there.append((step, rows, monitor.share(), jax.tree.map(jnp.copy, (params, state))))
+            there.append((step, kept(monitor.rows()), monitor.share(), jax.tree.map(jnp.copy, (params, state))))
         monitor.update(step, params, state, runner.batch(index))
         params, state = runner.step(params, state, index, value)
     for step, rows, shares, (params, state) in there:
@@ -220,80 +148,6 @@ def run(name: str, folder: Path) -> Iterable[list[Cell]]:
             yield found
 
 
-def read(path: Path) -> list[Cell]:
-    """Recorded cells."""
-    return [Cell(**record) for record in json.loads(path.read_text())] if path.exists() else []
-
-
-def write(path: Path, found: Iterable[Cell]) -> None:
-    """Cells as JSON, a line each, numbers to six digits."""
-    lines = [json.dumps(_rounded(cell._asdict())) for cell in found]
-    path.write_text("[\n" + ",\n".join(lines) + "\n]\n")
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _rounded(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_rounded(one) for one in value]
-    return float(f"{value:.6g}") if isinstance(value, float) else value
-
-
-COLUMNS = ("setting", "optimizer", "rate", "step", "gap", "advice", "decay gains", "x3, x10, x30", "/3 gains", "right")
-
-
-def _percent(gain: float) -> str:
-    return "diverged" if math.isinf(gain) else f"{100 * gain:+.0f} %"
-
-
-def row_of(cell: Cell) -> tuple[str, ...]:
-    """A row of the table."""
-    code = advice_of(cell)
-    gaps = [row["valley_gap"] for row in cell.rows if "valley_gap" in row][-3:]
-    best, gain = cell.larger
-    verdict = {True: "yes", False: "no", None: "-"}[right(cell, code)]
-    shown = ", ".join(f"{100 * gap:.0f} %" for gap in gaps) or "none"
-    return (
-        cell.setting, cell.optimizer, f"{cell.rate:g}", str(cell.step), shown, code.replace("_", " "),
-        _percent(cell.gain), f"{_percent(gain)} (x{best:g})", _percent(cell.smaller), verdict,
-    )  # fmt: skip
-
-
-def totals(found: Sequence[Cell], margin: float = MARGIN, any_gain: bool = False) -> dict[str, tuple[int, int]]:
-    """Advice -> (how often it was right, how often it was given); "undecided" with 0 right, "decided" for all others."""
-    count = {code: [0, 0] for code in (*JUDGED, "undecided", "decided")}
-    for cell in found:
-        code = advice_of(cell)
-        for name in {code, "undecided" if code == "undecided" else "decided"}:
-            count[name][0] += right(cell, code, margin, any_gain) is True
-            count[name][1] += 1
-    return {code: (a, b) for code, (a, b) in count.items()}
-
-
-def table(found: Sequence[Cell]) -> str:
-    """The cells and their totals, in Markdown."""
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
-    lines += ["| " + " | ".join(row_of(cell)) + " |" for cell in found]
-    return "\n".join(lines)
-
-
-def summary(found: Sequence[Cell]) -> str:
-    """Right and given by advice, for each setting and for those that test, in Markdown."""
-    names = [name for name in SETTINGS if any(cell.setting == name for cell in found)]
-    groups = {name: [cell for cell in found if cell.setting == name] for name in names}
-    groups["all that test"] = [cell for cell in found if SETTINGS[cell.setting].tests]
-    head = ("cells of", "margin", *(code.replace("_", " ") for code in JUDGED), "all decided", "undecided")
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    rules = [(f"{margin:.0%}", margin, False) for margin in MARGINS]
-    rules.insert(1, (f"{MARGIN:.0%}; far too small: any gain", MARGIN, True))
-    for name, part in groups.items():
-        for words, margin, any_gain in rules if part else ():
-            count = totals(part, margin, any_gain)
-            parts = [f"{a} of {b}" for a, b in (count[code] for code in (*JUDGED, "decided"))]
-            lines.append("| " + " | ".join((name, words, *parts, f"{count['undecided'][1]} of {len(part)}")) + " |")
-    return "\n".join(lines)
-
-
 def main(arguments: Sequence[str]) -> int:
     """The command."""
     parser = argparse.ArgumentParser(
@@ -313,7 +167,7 @@ def main(arguments: Sequence[str]) -> int:
             order = list(SETTINGS)
             write(given.out, sorted([*others, *made], key=lambda cell: order.index(cell.setting)))
     found = read(given.out)
-    print(table(found), summary(found), sep="\n\n")
+    print(table(found), summary(found), silence(found), sep="\n\n")
     return 0
 
 
