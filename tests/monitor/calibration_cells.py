@@ -187,6 +187,6 @@ def silence(found: Sequence[Cell]) -> str:
     others = [cell for cell in found if SETTINGS[cell.setting].tests and advice_of(cell) != "far_too_small"]
     lower, much = sum(cell.larger_is_lower for cell in others), sum(cell.larger[1] > MARGIN for cell in others)
     return (
-        f"Of the {len(others)} test cells whose rate was not called far too small, a larger one ended lower in each order "
-        f"in {lower}, by more than {MARGIN:.0%} in {much}."
+        f"Of the {len(others)} test cells whose rate was not called far too small, a larger one ended lower in each order"
+        f"\nin {lower}, by more than {MARGIN:.0%} in {much}."
     )
