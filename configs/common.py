@@ -1,5 +1,6 @@
 """Base config of every experiment: the keys, their types and their defaults."""
 
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from ml_collections import ConfigDict, FieldReference
@@ -97,6 +98,9 @@ def base() -> Config:
             # of activations in training steps: "float32" or "bfloat16", under float32 parameters, gradients and logits;
             # "float64" of all of them, which lrjax switches on for the run
             compute_dtype="float32",
+            # of matrix products and convolutions of float32 arrays, in training and evaluation: "float32", "tensorfloat32" or
+            # "bfloat16", the fewest digits (on a GPU TF32 again). A CPU has float32 alone. Curvature is always in float32
+            matmul_precision="float32",
             remat=False,  # keep what goes into each block, compute the rest again (a CPU's compiler undoes it)
             label_noise=placeholder(float),  # +- this on every target, afresh at each visit
             averaging=placeholder(str),  # None, "ema" (averaging_decay) or "uniform" (from averaging_start on)
@@ -116,6 +120,16 @@ def base() -> Config:
             arms=group(),  # name -> overrides; each arm is crossed with the sweep
         )
     )
+
+
+def in_tensorfloat32(shorter: Callable[[Config], None]) -> Callable[[Config], None]:
+    """A change of a config for a card in TF32: its convolutions are too long in float32, and no claim reads the lost digits."""
+
+    def change(config: Config) -> None:
+        shorter(config)
+        config.matmul_precision = "tensorfloat32"
+
+    return change
 
 
 def on_cifar10(config: Config, num_train: int | None, num_test: int | None) -> Config:

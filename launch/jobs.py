@@ -22,7 +22,7 @@ from lrjax.experiment.config.overrides import parse_value
 from lrjax.experiment.rundir.files import write_atomic
 from lrjax.main import sentence
 
-from . import local  # not by its name: in the wheel the folder is lrjax/_launch
+from . import local, offline, queues  # not by its name: in the wheel the folder is lrjax/_launch
 from .clusters import EXTRAS, TARGETS, submission
 from .local import PREEMPTED, Job, state_of
 
@@ -37,13 +37,19 @@ def parse(
     parser.error = refuse
     add = parser.add_argument
     add("--config", action="append", help="FILE.py[:EXPERIMENT][,scale=...]; may be given several times")
-    add("--target", default="local", choices=["local", "print", *TARGETS], help="where the jobs run; default: local")
+    add("--queue", help="a text file of jobs in their order, a line each; gpu: the one that comes with lrjax")
+    add(
+        "--target",
+        default="local",
+        choices=["local", "print", "offline", *TARGETS],
+        help="where the jobs run; default: local",
+    )
     add(
         "--workdir",
-        help="folder of the runs and of their common report; default: runs/<config>-<experiment>-<scale>-sweep",
+        help="folder of the runs and of their page; default: runs/<config>-<experiment>-<scale>-sweep or runs/<queue>-queue",
     )
     add("--dry_run", action="store_true", help="show what would run or be submitted; write and start nothing")
-    add("--parallel", type=int, help="jobs at a time (local: 1 by default; slurm: no limit)")
+    add("--parallel", type=int, help="jobs at a time (local: 1 by default; slurm: no limit; offline: 3)")
     add("--points_per_job", type=int, default=0, help="points of a job at most; default: all that share a program")
     add("--attempts", type=int, default=20, help="starts of a job at most, where each is preempted or killed")
     add("--plain_process", action="store_true", help="given to every job, see lrjax.main")
@@ -60,6 +66,7 @@ def parse(
     add("--image", help="kubernetes: a container image with lrjax in it")
     add("--resource", action="append", default=[], help="kubernetes: a limit, as nvidia.com/gpu=8; repeatable")
     add("--node_selector", action="append", default=[], help="kubernetes: KEY=VALUE; repeatable")
+    offline.add_flags(add)
     parser.epilog = "Config keys of every job: --config.KEY=VALUE. Axes of the sweep: --sweep.KEY='(VALUE, VALUE)'."
     flags, rest = parser.parse_known_args(arguments)
     given: dict[str, dict[str, Any]] = {"config": {}, "sweep": {}}
@@ -69,13 +76,17 @@ def parse(
         check(match is not None, usage)
         kind, key, value = match.groups()  # pyright: ignore[reportOptionalMemberAccess]
         given[kind][key] = parse_value(value)
-    check(bool(flags.config), "give --config=FILE.py, for example --config=configs/benign_osc.py")
+    check(
+        bool(flags.config or flags.queue),
+        "give --config=FILE.py, for example --config=configs/benign_osc.py, or --queue",
+    )
+    check(not (flags.queue and given["sweep"]), "--queue takes no --sweep; write --config.sweep.KEY into its lines")
     for name in ("parallel", "attempts", "hosts"):
         value = getattr(flags, name)
         check(value is None or value > 0, f"--{name}={value} must be at least 1")
     check(flags.points_per_job >= 0, f"--points_per_job={flags.points_per_job} must be zero (no limit) or more")
-    takes = flags.parallel is None or flags.target in ("local", "slurm")
-    check(takes, f"--parallel is for --target=local and --target=slurm; {flags.target} does not take it")
+    takes = flags.parallel is None or flags.target in ("local", "slurm", "offline")
+    check(takes, f"--parallel is for --target=local, slurm and offline; {flags.target} does not take it")
     return flags, given["config"], given["sweep"]
 
 
@@ -119,6 +130,21 @@ def jobs_of(
             command = (*command_of(spec, own), f"--workdir={root / name}")
             jobs.setdefault(name, Job(name, command, root / name, values))
     return list(jobs.values())
+
+
+def _default_workdir(spec: str) -> str:
+    _, *names = read_spec(spec)
+    return "-".join([f"runs/{Path(spec.split('.py')[0]).name}", *names, "sweep"])
+
+
+def _queued(
+    specs: list[str], queue: Path | None, root: Path, overrides: dict[str, Any], axes: dict[str, Any], most: int
+) -> list[Job]:
+    """The jobs of the configs and of the lines of a queue, each once; keys of the command line go before those of a line."""
+    jobs = jobs_of(specs, root, overrides, axes, most=most) if specs else []
+    for line in queues.read(queue) if queue else ():
+        jobs += jobs_of([line.spec], root, line.overrides | overrides, {}, most=most)
+    return list({job.name: job for job in jobs}.values())
 
 
 def record(root: Path, jobs: Sequence[Job]) -> None:
@@ -192,15 +218,17 @@ def _run_here(jobs: Sequence[Job], flags: argparse.Namespace) -> int:
 def start(arguments: Sequence[str], program: str = PROGRAM) -> int:
     """Does what the command line asks for; see `main`."""
     flags, overrides, axes = parse(arguments, program)
+    queue = queues.find(flags.queue) if flags.queue else None
     if flags.workdir is None:
-        _, *names = read_spec(flags.config[0])
-        flags.workdir = "-".join([f"runs/{Path(flags.config[0].split('.py')[0]).name}", *names, "sweep"])
-    jobs = jobs_of(flags.config, Path(flags.workdir), overrides, axes, most=flags.points_per_job)
+        flags.workdir = f"runs/{queue.stem}-queue" if queue else _default_workdir(flags.config[0])
+    jobs = _queued(flags.config or [], queue, Path(flags.workdir), overrides, axes, flags.points_per_job)
     if flags.plain_process:
         jobs = [job._replace(command=(*job.command, "--plain_process")) for job in jobs]
     if flags.target == "local" and not flags.dry_run:
         return _run_here(jobs, flags)
     jobs = [job for job in jobs if state_of(job) != "done"]
+    if flags.target == "offline" and jobs:
+        return offline.pack(jobs, flags)
     if flags.target in TARGETS and jobs:
         return _submit(jobs, flags)
     for job in jobs:

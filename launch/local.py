@@ -1,6 +1,7 @@
 """Jobs as processes of this machine: so many at a time, each done once, whatever is killed in between."""
 
 import fcntl
+import math
 import signal
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from lrjax.experiment.rundir.metrics import read_status
 
 PREEMPTED = 75
 EVERY_S = 0.02  # looks whether a process has ended
+SAVE_S = 20.0  # how long before the end of the time a job is asked to save, where its own time limit did not end it
+LEAST_S = 45.0  # in less time than that no job is started
 IN_USE_S = 10.0  # waits before it tries again a job that another process has open
 
 
@@ -53,8 +56,8 @@ def last_line(log: Path) -> str:
     return lines[-1] if lines else "it wrote nothing"
 
 
-def _start(job: Job, log: Path) -> subprocess.Popen | None:
-    """Starts a job, unless it is done or another launcher runs it.
+def _start(job: Job, log: Path, left: float = math.inf) -> subprocess.Popen | None:
+    """Starts a job, unless it is done or another launcher runs it; with a `--time_limit` where only so much time is left.
 
     Who has the log locked runs the job. The process has the log open as its output, so that the lock ends with the process
     itself, also where the launcher is killed before.
@@ -67,8 +70,9 @@ def _start(job: Job, log: Path) -> subprocess.Popen | None:
         if state_of(job) == "done":
             return None
         program = sys.executable if job.command[0] == "python" else job.command[0]
+        limit = [] if math.isinf(left) else [f"--time_limit={max(left - SAVE_S, 1.0):.0f}s"]
         return subprocess.Popen(
-            [program, *job.command[1:]],
+            [program, *job.command[1:], *limit],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -110,7 +114,13 @@ def _ended(turn: Turn, status: int, log: Path, attempts: int) -> tuple[str, Turn
 
 
 def run(
-    jobs: Sequence[Job], logs: Path, *, parallel: int = 1, attempts: int = 20, say: Callable[[str], None] = print
+    jobs: Sequence[Job],
+    logs: Path,
+    *,
+    parallel: int = 1,
+    attempts: int = 20,
+    say: Callable[[str], None] = print,
+    until: float = math.inf,
 ) -> dict[str, str]:
     """Runs jobs to their end: skips what is done, starts again what was preempted or killed, goes on past what fails.
 
@@ -123,18 +133,22 @@ def run(
         parallel: processes at a time.
         attempts: starts of a job at most, where each is preempted or killed.
         say: is given a line for everything that happens.
+        until: `time.monotonic()` at which all must have ended: jobs save before, and what still runs then is killed.
 
     Returns:
-        Name -> "done", "failed: ..." with the reason, or "stopped" where a signal ended the launcher first.
+        Name -> "done", "failed: ..." with the reason, or "stopped" where a signal or the end of the time came first.
     """
     logs.mkdir(parents=True, exist_ok=True)
     waiting, running, found = deque(map(Turn, jobs)), [], {}
     with _signals() as signals:
         sent = 0
-        while running or (waiting and not signals):
-            _fill(waiting, running, found, logs, 0 if signals else parallel, say)
-            for turn in running if len(signals) > sent else ():
-                turn.process.send_signal(signal.SIGKILL if signals.count(signal.SIGINT) > 1 else signal.SIGTERM)
+        while running or (waiting and not signals and until - time.monotonic() > LEAST_S):
+            left = until - time.monotonic()
+            signals += [signal.SIGTERM] if left < SAVE_S / 2 and not signals else []
+            _fill(waiting, running, found, logs, 0 if signals or left < LEAST_S else parallel, say, left)
+            for turn in running if len(signals) > sent or left < 0 else ():
+                kill = left < 0 or signals.count(signal.SIGINT) > 1
+                turn.process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
             sent = len(signals)
             time.sleep(EVERY_S)
             for turn in [turn for turn in running if turn.process.poll() is not None]:
@@ -148,7 +162,9 @@ def run(
     return {job.name: found.get(job.name, "stopped") for job in jobs}
 
 
-def _fill(waiting: deque, running: list, found: dict, logs: Path, parallel: int, say: Callable[[str], None]) -> None:
+def _fill(
+    waiting: deque, running: list, found: dict, logs: Path, parallel: int, say: Callable[[str], None], left: float
+) -> None:
     """Starts waiting jobs, each looked at once, until so many run."""
     total = len(waiting) + len(running) + len(found)
     for _ in range(len(waiting)):
@@ -159,7 +175,7 @@ def _fill(waiting: deque, running: list, found: dict, logs: Path, parallel: int,
             waiting.append(turn)
             continue
         job = turn.job
-        process = _start(job, logs / f"{job.name}.log")
+        process = _start(job, logs / f"{job.name}.log", left)
         if process is not None:
             running.append(turn._replace(process=process, starts=turn.starts + 1))
             say(f"[{len(found)}/{total}] {job.name}: {'goes on' if turn.starts or job.workdir.exists() else 'starts'}")

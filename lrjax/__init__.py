@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lrjax.experiment.rundir.metrics import load_run as load_run
     from lrjax.monitor import Monitor as Monitor
     from lrjax.monitor import diagnose as diagnose
+    from lrjax.monitor import suggest as suggest
     from lrjax.probes.run import run as run
     from lrjax.version import __version__ as __version__
 
@@ -29,6 +30,7 @@ _PLACES = {
     "load_config": "lrjax.experiment.config.load",
     "load_run": "lrjax.experiment.rundir.metrics",
     "run": "lrjax.probes.run",
+    "suggest": "lrjax.monitor",
 }
 _MODULES = ("models", "monitor", "spectra", "transforms")
 
@@ -44,6 +46,7 @@ __all__ = [
     "monitor",
     "run",
     "spectra",
+    "suggest",
     "transforms",
 ]
 

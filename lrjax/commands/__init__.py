@@ -23,13 +23,15 @@ class Command(NamedTuple):
 COMMANDS = {
     "run": Command("CONFIG [--config.KEY=VALUE]", "train, then judge and report", "lrjax.commands.runs"),
     "list": Command("[FILE.py] [WORD]", "the experiments and their claims", "lrjax.commands.listing"),
-    "report": Command("RUN", "judge a run again and write its page", "lrjax.commands.reports"),
+    "report": Command("RUN", "judge a run again, write its page", "lrjax.commands.reports"),
     "compare": Command("RUN RUN ...", "several runs on one page", "lrjax.commands.compare"),
     "spectra": Command("RUN [--steps=0,100]", "curvature of stored checkpoints", "lrjax.commands.spectra"),
+    "diagnose": Command("MODULE:NAME --checkpoint=DIR", "the rate at a checkpoint of yours", "lrjax.commands.diagnose"),
     "sweep": Command("CONFIG --sweep.KEY='(A, B)'", "a sweep as jobs, also on clusters", "lrjax.commands.sweep"),
-    "export": Command("RUN [--format=csv]", "tables of a run: csv, parquet, npz", "lrjax.commands.export"),
+    "import": Command("RESULTS [--runs=runs]", "results of an offline machine", "lrjax.commands.importing"),
+    "export": Command("RUN [--format=csv]", "tables of a run as csv, npz, ...", "lrjax.commands.export"),
     "data": Command("list|prepare NAME", "data sets at hand; prepare one", "lrjax.commands.data_sets"),
-    "completion": Command("bash|zsh", "a script that completes this command", "lrjax.commands.completion"),
+    "completion": Command("bash|zsh", "completes this command in a shell", "lrjax.commands.completion"),
 }
 
 

@@ -16,8 +16,8 @@ def main(arguments: Sequence[str], *, alone: bool) -> int:
     return launcher().main(first_as("config", arguments), program="lrjax sweep CONFIG")
 
 
-def launcher() -> Any:
-    """The module `launch.jobs`.
+def launcher(part: str = "jobs") -> Any:
+    """The module `launch.jobs`, or another one beside it.
 
     The wheel has the folder inside of the package, where it takes no name of its own. `launch` is a name that others use too,
     so the folder of a checkout is found by its place, not by its name.
@@ -33,4 +33,4 @@ def launcher() -> Any:
         module = types.ModuleType(name)
         module.__path__ = [str(folders[0])]
         sys.modules[name] = module
-    return importlib.import_module(f"{name}.jobs")
+    return importlib.import_module(f"{name}.{part}")

@@ -1,8 +1,10 @@
 """A data set as host arrays, and a row of the registry of data sets."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
+Files = tuple[Path, str]  # folder of the data sets, a folder in it
 Stream = Callable[[Any], dict[str, Any]]  # indices of training examples int [m] -> "x" [m, ...], "y" [m] on the host
 
 
@@ -34,6 +36,10 @@ def _no_stream(config: Any) -> None:
     """All training examples are in memory."""
 
 
+def _no_files(config: Any) -> Files | None:
+    """It is made, not read."""
+
+
 class Source(NamedTuple):
     """A data set of the registry `lrjax.data.DATASETS`.
 
@@ -50,6 +56,8 @@ class Source(NamedTuple):
             "train" of `load` is then a part of them, for the probes.
         e_per_rate: config -> e / learning rate, of data for which the normalised rate e is defined; None elsewhere.
         size: config -> the number of training examples, where `spec` does not have it.
+        files: config -> the folder of the data sets and the one in it that `load` reads, to be taken to a machine without
+            them; None where it reads none.
     """
 
     load: Callable
@@ -62,6 +70,7 @@ class Source(NamedTuple):
     stream: Callable[[Any], Stream | None] = _no_stream
     size: Callable[[Any], int] | None = None
     e_per_rate: Callable[[Any], float] | None = None
+    files: Callable[[Any], Files | None] = _no_files
 
     def num_train(self, config: Any) -> int:
         """The number of training examples, without reading them."""

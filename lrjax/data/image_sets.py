@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from lrjax.data.dataset import Dataset, Stream
-from lrjax.data.images import generator, prepared_folder, quiet_tfds, standardise, statistics
+from lrjax.data.dataset import Dataset, Files, Stream
+from lrjax.data.images import generator, prepared_files, prepared_folder, quiet_tfds, standardise, statistics
 from lrjax.data.streaming import threaded
 from lrjax.errors import LrjaxError, check
 
@@ -189,6 +189,20 @@ def image_set(config: Any) -> Dataset:
     )
     train_x, test_x = standardise(train_images, test_images)
     return Dataset({"x": train_x, "y": train_y}, {"test": {"x": test_x, "y": test_y}}, config["data"]["num_classes"])
+
+
+def image_set_files(config: Any) -> Files:
+    """The files that `image_set(config)` reads.
+
+    Raises:
+        LrjaxError: they are not there.
+    """
+    source = config["data"]["source"]
+    if config["data"]["format"] == "tfds":
+        return prepared_files(source, config.get("data_dir"))
+    root = Path(config.get("data_dir") or ".").expanduser()
+    check((root / source).is_dir(), f"there is no folder {root / source}; set data_dir to the folder that holds it")
+    return root, source
 
 
 def image_stream(config: Any) -> Stream | None:

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from lrjax.data.dataset import Dataset
+from lrjax.data.dataset import Dataset, Files
 from lrjax.errors import LrjaxError
 
 NUM_CLASSES = 10
@@ -73,6 +73,22 @@ def prepared_folder(name: str, data_dir: str | os.PathLike | None) -> Path:
     if not folders:
         raise LrjaxError(_how_to_prepare(name, root))
     return max(folders, key=lambda folder: [int(part) for part in folder.name.split(".")])
+
+
+def prepared_files(name: str, data_dir: str | os.PathLike | None) -> Files:
+    """What `prepared_folder` finds, as (folder of the data sets, the version's folder in it).
+
+    Raises:
+        LrjaxError: as `prepared_folder`.
+    """
+    folder = prepared_folder(name, data_dir)
+    root = folder.parents[len(Path(name).parts)]
+    return root, folder.relative_to(root).as_posix()
+
+
+def cifar10_files(config: Any) -> Files:
+    """The files that `cifar10(config)` reads."""
+    return prepared_files("cifar10", config.get("data_dir"))
 
 
 def _how_to_prepare(name: str, root: Path) -> str:

@@ -9,10 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from lrjax.data.dataset import Dataset
-from lrjax.data.images import generator, prepared_folder
+from lrjax.data.dataset import Dataset, Files
+from lrjax.data.images import generator, prepared_files, prepared_folder
 from lrjax.errors import check
 
+FOLDER = "imdb_reviews/plain_text"
 SPLIT_SIZES = {"train": 25_000, "test": 25_000}
 PAD, START, UNKNOWN, INDEX_FROM = 0, 1, 2, 3
 _FILTERED = str.maketrans(dict.fromkeys('!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n', " "))
@@ -75,6 +76,11 @@ def _ranks(folder: Path) -> dict[str, int]:
     return ranks(_reviews(folder, "train")[0])
 
 
+def imdb_files(config: Any) -> Files:
+    """The files that `imdb(config)` reads."""
+    return prepared_files(FOLDER, config.get("data_dir"))
+
+
 def imdb(config: Any) -> Dataset:
     """IMDB reviews, or a fixed random subset of them, with labels -1 (negative) and +1 (positive) for the logistic loss.
 
@@ -91,7 +97,7 @@ def imdb(config: Any) -> Dataset:
         LrjaxError: the data set is not there (the message has the command that prepares it), or it has too few reviews.
     """
     data = config["data"]
-    folder = prepared_folder("imdb_reviews/plain_text", config.get("data_dir"))
+    folder = prepared_folder(FOLDER, config.get("data_dir"))
     rank = _ranks(folder)
 
     def split(name: str) -> dict[str, np.ndarray]:

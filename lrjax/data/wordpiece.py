@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from lrjax.data.dataset import Dataset
-from lrjax.data.images import generator, prepared_folder
+from lrjax.data.dataset import Dataset, Files
+from lrjax.data.images import generator, prepared_files, prepared_folder
 from lrjax.errors import check
 
 # name -> (folder of tfds, splits, their sizes, names of the texts, classes)
@@ -53,6 +53,11 @@ def encode(made: Any, texts: list[tuple[str, ...]]) -> np.ndarray:
     """Token and segment numbers of texts, or of pairs of them: int32 [n, 2, length]."""
     found = made.encode_batch([text if len(text) > 1 else "".join(text) for text in texts])
     return np.array([[one.ids, one.type_ids] for one in found], np.int32)
+
+
+def texts_files(config: Any) -> Files:
+    """The files that `texts(config)` reads, but for the vocabulary."""
+    return prepared_files(TEXTS[config["data"]["name"]]["folder"], config.get("data_dir"))
 
 
 def texts(config: Any) -> Dataset:

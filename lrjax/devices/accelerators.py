@@ -23,6 +23,12 @@ SIZES = (
     ("80 GB A100 or H100", 80 * GIB),
     ("TPU v5p", 95 * GIB),
 )
+# FLOP/s without sparsity, from the maker's data sheets (SXM); float64 and float32 without tensor cores.
+PEAK_FLOPS = {
+    "H100": {"float64": 34e12, "float32": 67e12, "tensorfloat32": 494.7e12, "bfloat16": 989.4e12},
+    "H200": {"float64": 34e12, "float32": 67e12, "tensorfloat32": 494.7e12, "bfloat16": 989.4e12},
+    "A100": {"float64": 9.7e12, "float32": 19.5e12, "tensorfloat32": 156e12, "bfloat16": 312e12},
+}
 # What XLA and the allocator keep for themselves; a program that needs more of a device than this is not said to fit.
 USABLE = 0.95
 QUIET = {"TPU_ACCELERATOR_TYPE": "v5litepod-4", "TPU_WORKER_HOSTNAMES": "localhost", "TPU_SKIP_MDS_QUERY": "1"}
@@ -55,6 +61,12 @@ def compiling_for(name: str) -> Iterator[None]:
         yield
     finally:
         _PLATFORM.reset(token)
+
+
+def free_memory() -> int | None:
+    """Bytes of the first device here that are not in use; None on a CPU, and where a device does not say."""
+    stats = jax.local_devices()[0].memory_stats() if jax.default_backend() != "cpu" else None
+    return stats["bytes_limit"] - stats["bytes_in_use"] if stats and "bytes_limit" in stats else None
 
 
 def smallest_device(needed: int) -> str | None:

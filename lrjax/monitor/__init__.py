@@ -15,6 +15,7 @@ gain ratio r, same batch 0.575
 
 from lrjax.monitor.advice import Advice, advise
 from lrjax.monitor.clock import Clock, decay_clock, decay_per_step
+from lrjax.monitor.coordinate_check import CoordinateCheck, coordinate_check
 from lrjax.monitor.groups import GROUPS, groups_of
 from lrjax.monitor.instruments import (
     Gain,
@@ -32,7 +33,10 @@ from lrjax.monitor.learning_rate import Rate, learning_rate_of, rate_in_use
 from lrjax.monitor.lines import EdgeLine, edge_lines
 from lrjax.monitor.once import diagnose
 from lrjax.monitor.optimizer_facts import Facts, optimizer_facts
+from lrjax.monitor.range_test import RangeTest, range_test
 from lrjax.monitor.report import Report
+from lrjax.monitor.suggest import suggest
+from lrjax.monitor.suggestion import Suggestion
 from lrjax.monitor.virtual_step import VirtualStep, virtual_step
 from lrjax.monitor.watch import Monitor, MonitorWarning
 
@@ -40,18 +44,22 @@ __all__ = [
     "GROUPS",
     "Advice",
     "Clock",
+    "CoordinateCheck",
     "EdgeLine",
     "Facts",
     "Gain",
     "Line",
     "Monitor",
     "MonitorWarning",
+    "RangeTest",
     "Rate",
     "Report",
     "Sizes",
+    "Suggestion",
     "VirtualStep",
     "advise",
     "along",
+    "coordinate_check",
     "critical_multiple",
     "decay_clock",
     "decay_per_step",
@@ -63,7 +71,9 @@ __all__ = [
     "learning_rate_of",
     "noise_of_pair",
     "optimizer_facts",
+    "range_test",
     "rate_in_use",
+    "suggest",
     "update_sizes",
     "valley_gap",
     "virtual_step",

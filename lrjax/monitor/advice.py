@@ -36,6 +36,7 @@ CALIBRATION = {  # on cells that no limit was set on, docs/howto/monitor-calibra
 }
 AT_EDGE = 0.8  # share of a line of stability from which on the edge is named
 MEDIANS = 100
+LEVELS = ("warning", "advice", "information")
 
 
 class Advice(NamedTuple):
@@ -296,4 +297,4 @@ def advise(case: Case) -> list[Advice]:
         found = [one for one in found if one.code not in ("keep", "undecided")]
     if codes & {"not_finite", "zero_rate"}:
         found = [one for one in found if one.code not in ("keep", "decay", "undecided", "far_too_small")]
-    return found
+    return sorted(found, key=lambda one: LEVELS.index(one.level))

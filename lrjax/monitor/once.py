@@ -97,7 +97,7 @@ def diagnose(
         flat.append(one)
     return Report(
         rows=flat, facts=facts, groups=tuple(dict.fromkeys(names)), num_steps=num_steps, batch_size=setup.batch_size,
-        full_batch=size == 1, coupled=setup.coupled, notices=tuple(notices),
+        full_batch=size == 1, coupled=setup.coupled, notices=tuple(notices), step_known=count is not None,
     )  # fmt: skip
 
 

@@ -32,9 +32,10 @@ class Report:
         batch_size: examples of a batch; None where batches have no common axis.
         full_batch: whether training is on the full batch.
         coupled: whether weight decay is in the gradient.
-        costs: a dict an instrument: cost in training steps, interval, share of operations, times measured, seconds.
+        costs: a dict an instrument: cost in training steps, interval, shares of operations and of time, times measured.
         shares: measured shares of the training's wall time, of tier 1 and of tier 2.
         notices: what could not be measured, and why.
+        step_known: whether the rows' steps are those of a run.
     """
 
     rows: list[dict[str, Any]]
@@ -47,6 +48,7 @@ class Report:
     costs: list[dict[str, Any]] = field(default_factory=list)
     shares: tuple[float, float] = (0.0, 0.0)
     notices: tuple[str, ...] = ()
+    step_known: bool = True
 
     @property
     def case(self) -> Case:
@@ -85,6 +87,7 @@ class Report:
         rate = self.case.rate
         first, last = self.rows[0]["step"], self.rows[-1]["step"]
         steps = f"steps {first} to {last}" if last > first else f"step {last}"
+        steps = steps if self.step_known else "step unknown"
         source = self.rows[-1].get("rate_source", "unknown")
         known = f"learning rate {rate:.3g} ({source})" if rate is not None else f"learning rate {source}"
         return f"{steps}, {_optimizer(self.facts)}, {known}"
@@ -260,7 +263,7 @@ def _curvature_rows(report: Report) -> list[tuple[str, ...]]:
         "sharpness": "largest eigenvalue" + (" of H" if plain else ", preconditioned"),
         "gradient_curvature": "curvature along the gradient" + ("" if plain else ", preconditioned"),
     }
-    found = [_against(names[name], level(report.rows, name), lines[name]) for name in names]
+    found = [_against(names[name], level(report.rows, name), lines[name], _why_not(report, name)) for name in names]
     multiple = history.median(report.rows, "critical_multiple", 5)
     reading = "headroom on the batch that made the step: no reason to raise the rate" if multiple is not None else ""
     found.append(
@@ -269,9 +272,21 @@ def _curvature_rows(report: Report) -> list[tuple[str, ...]]:
     return found
 
 
-def _against(name: str, value: float | None, line: EdgeLine) -> tuple[str, ...]:
+def _why_not(report: Report, name: str) -> str:
+    """Why an instrument was not measured: what it costs, where the run is too short for the budget."""
+    name = name.removeprefix("gradient_")
+    plan = next((cost for cost in report.costs if cost["instrument"] == name), None)
+    if plan is None or not plan["interval"] or report.num_steps is None or plan["interval"] <= report.num_steps:
+        return ""
+    return f"a measurement costs {plan['steps']:.0f} steps: beyond the budget of this run"
+
+
+def _against(name: str, value: float | None, line: EdgeLine, why_not: str = "") -> tuple[str, ...]:
     text = f"{line.formula} = {line.value:.4g}" if line.value is not None else line.formula
-    reading = f"{value / line.value:.2f} of the line" if value is not None and line.value is not None else ""
+    if value is None:
+        reading = why_not
+    else:
+        reading = f"{value / line.value:.2f} of the line" if line.value is not None else ""
     return (name, _number(value), text, reading, line.source)
 
 

@@ -124,9 +124,9 @@ def schedule_of(
     rows: dict[str, Row] = {"step": Row(1, base, 1, every * stretch)}
     left = TIER_1 / every - rows["step"].share
     wishes = {
-        "gap": Wish(0.0, 2 * costs["forward"], most, enough, 0.5),
-        "rho": Wish(costs["gradient"], costs["line"], min(8, most), min(2, most), 0.2),
-        "noise": Wish(costs["noise"], 0.0, 1, 1, 0.25),
+        "gap": Wish(0.0, 2 * costs["forward"], most, enough, 0.6),
+        "rho": Wish(costs["gradient"], costs["line"], min(8, most), min(2, most), 0.15),
+        "noise": Wish(costs["noise"], 0.0, 1, 1, 0.2),
         "clock": Wish(costs["decay"], 0.0, 1, 1, 0.05),
     }
     rows |= plan(wishes, tier=1, budget=max(left, 0.0), every=every * stretch, num_steps=num_steps, measurements=6)
@@ -145,12 +145,21 @@ def probe_batches(rows: dict[str, Row]) -> int:
     return max([rows[name].batches for name in named if name in rows and rows[name].interval], default=1)
 
 
-def table(rows: dict[str, Row], spent: dict[str, tuple[int, float]]) -> list[dict[str, Any]]:
-    """What each instrument costs: a dict a row for reports."""
-    return [
-        {
-            "instrument": name, "tier": row.tier, "steps": row.cost, "batches": row.batches, "interval": row.interval,
-            "share": row.share, "measured": spent.get(name, (0, 0.0))[0], "seconds": spent.get(name, (0, 0.0))[1],
-        }
-        for name, row in rows.items()
-    ]  # fmt: skip
+def table(rows: dict[str, Row], spent: dict[str, tuple[int, float]], training: float) -> list[dict[str, Any]]:
+    """What each instrument costs: a dict a row for reports.
+
+    Args:
+        rows: the plan.
+        spent: instrument -> times measured and seconds, compilation left out.
+        training: seconds of the training itself.
+    """
+    found = []
+    for name, row in rows.items():
+        times, seconds = spent.get(name, (0, 0.0))
+        found.append(
+            {
+                "instrument": name, "tier": row.tier, "steps": row.cost, "batches": row.batches, "interval": row.interval,
+                "planned_share": row.share, "measured": times, "seconds": seconds, "measured_share": seconds / training,
+            }
+        )  # fmt: skip
+    return found

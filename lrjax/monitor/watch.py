@@ -109,7 +109,8 @@ class Monitor:
         self._spent: dict[str, tuple[int, float]] = {}
         self._warm: set[str] = set()
         self._setup: measure.Setup | None = None
-        self._next, self._last, self._began, self._outside = 0, -1, 0.0, 0.0
+        self._next, self._last = 0, -1
+        self._began, self._outside, self._seen = 0.0, 0.0, 0.0
         self._mean: Tree = None
         self._averaged: int | None = None
         self._samples = 0
@@ -168,8 +169,9 @@ class Monitor:
         self._next = step + 1 if setup.wants_batches else setup.schedule.next_after(step, self._averaged)
         first = "setup" not in self._warm
         self._warm.add("setup")
+        self._seen = time.perf_counter()
         if first:
-            self._outside += time.perf_counter() - began
+            self._outside += self._seen - began
         return row
 
     def _prepare(self, step: int, params: Tree, opt_state: Tree, batch: Tree) -> None:
@@ -258,16 +260,20 @@ class Monitor:
         """All measurements, a flat dict each, with the step."""
         return [dict(row) for row in self._rows]
 
-    def share(self) -> tuple[float, float]:
-        """Measured shares of the wall time since the first step: of tier 1 and of tier 2, compilation left out."""
-        if self._setup is None:
-            return 0.0, 0.0
-        wall = time.perf_counter() - self._began - self._outside
+    def _seconds(self) -> tuple[list[float], float]:
+        """Wall time of tier 1, of tier 2, and of the training itself, compilation left out."""
         tiers = [0.0, 0.0]
+        rows = self._setup.rows if self._setup is not None else {}
         for name, (_, seconds) in self._spent.items():
-            row = self._setup.rows.get(name)
-            tiers[0 if row is None or row.tier == 1 else 1] += seconds
-        training = max(wall - sum(tiers), 1e-9)
+            tiers[1 if name in rows and rows[name].tier == 2 else 0] += seconds
+        wall = (
+            self._seen - self._began - self._outside
+        )  # until the last measurement: what came after may be no training
+        return tiers, max(wall - sum(tiers), 1e-9)
+
+    def share(self) -> tuple[float, float]:
+        """Measured shares of the training's wall time since the first step: of tier 1 and of tier 2, compilation left out."""
+        tiers, training = self._seconds()
         return tiers[0] / training, tiers[1] / training
 
     def report(self) -> Report:
@@ -281,7 +287,7 @@ class Monitor:
             batch_size=setup.batch_size if setup is not None else None,
             full_batch=setup is not None and setup.full_batch,
             coupled=setup is not None and setup.coupled,
-            costs=schedule.table(setup.rows, self._spent) if setup is not None else [],
+            costs=schedule.table(setup.rows, self._spent, self._seconds()[1]) if setup is not None else [],
             shares=self.share(),
             notices=tuple(self._notices),
         )

@@ -129,6 +129,17 @@ def in_float64(run: RunResult) -> bool:
     )
 
 
+def fewer_digits(run: RunResult) -> str | None:
+    """The precision of matrix products on an accelerator where it is less than float32 in some lane; None elsewhere.
+
+    A run of before the key `matmul_precision` took the default of the device: TF32 or bfloat16 on an accelerator.
+    """
+    if all(part.startswith("CPU") for part in str(run.status.get("device") or "CPU").split(", then ")):
+        return None
+    words = [lane_config(run, lane).get("matmul_precision", "the device's default") for lane in run.lanes]
+    return next((word for word in words if word != "float32"), None)
+
+
 def last_of(name: str) -> Reader:
     """A `Reader`: the last record of an array that is finite.
 

@@ -10,7 +10,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lrjax.experiment.rundir.metrics import RunResult
-from lrjax.papers.premise import Held, Premise, Selector, chosen, every_lane, in_float64, lane_name
+from lrjax.papers.premise import (
+    Held,
+    Premise,
+    Selector,
+    chosen,
+    every_lane,
+    fewer_digits,
+    in_float64,
+    lane_name,
+)
 from lrjax.papers.statistics import mean_of
 
 FEWEST = 10  # samples of an instrument
@@ -96,8 +105,10 @@ def exact(deviation: Callable[[RunResult], ArrayLike] | None = None, most: float
     def evaluate(run: RunResult) -> Held:
         if in_float64(run):
             return Held(True, "the run is in float64")
-        if deviation is None:
-            return Held(False, "the run is in float32: its rounding grows, and no theorem says by how much")
+        fewer = fewer_digits(run)
+        if fewer or deviation is None:
+            digits = f"multiplies in {fewer}" if fewer else "is in float32"
+            return Held(False, f"the run {digits}: its rounding grows, and no theorem says by how much")
         found = float(np.max(deviation(run)))
         return Held(found <= most, f"a control that differs by one rounding parts by {found:.2g}; {most:g} is allowed")
 

@@ -1,1 +1,1 @@
-"""Figures from results and arrays; the only folder of the library that imports matplotlib."""
+"""Figures from results and arrays, and what pages share; the only folder of the library that imports matplotlib."""

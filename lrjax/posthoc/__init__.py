@@ -1,1 +1,1 @@
-"""Curvature of stored checkpoints: `python -m lrjax.posthoc --workdir=DIR`."""
+"""Curvature of stored checkpoints, `python -m lrjax.posthoc --workdir=DIR`; and checkpoints of other programs."""

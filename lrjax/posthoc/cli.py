@@ -14,6 +14,7 @@ import numpy as np
 
 from lrjax.errors import check
 from lrjax.experiment.config.overrides import parse_value
+from lrjax.experiment.loop import full_device
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.posthoc.checkpoints import Point, Stored, lanes_of, open_run, points, steps_of
 from lrjax.posthoc.measuring import PROBES, Extras, Record, measure
@@ -178,7 +179,8 @@ def measure_run(
     try:
         with _notes():
             for point in points(stored, chosen, numbers):
-                rows = findings.add(point, extras)
+                with full_device.told(_smaller(point.static.spectra.batch_size)):
+                    rows = findings.add(point, extras)
                 if rows and len(rows) == len(findings.rows):
                     print(heading(stored.config.spectra.k))
                 for row in rows:
@@ -194,6 +196,11 @@ def measure_run(
     if findings.rows:
         print("\n".join([*footnotes(findings.rows), "", f"spectra: {folder / 'spectra.json'}"]))
     return findings.rows
+
+
+def _smaller(size: int) -> str:
+    """Which flag makes a product smaller, with a number that does."""
+    return f"give --batch_size={size // 2 if size > 1 else 64}, the examples that a product sees at once"
 
 
 def _check_writable(folder: Path) -> None:

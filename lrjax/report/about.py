@@ -8,8 +8,9 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from lrjax.experiment.config.load import config_folders
+from lrjax.experiment.rundir.lanes import lane_config
 from lrjax.experiment.rundir.metrics import RunResult
-from lrjax.report.lane_table import word
+from lrjax.plots.page.rendering import word
 from lrjax.report.own import belongs, rows_of
 
 _MANY = 6
@@ -122,8 +123,16 @@ def _minute(started: str | None) -> str | None:
         return started
 
 
+def _precision(run: RunResult) -> str:
+    """In which precision a run multiplied: as its config says, arm by arm; a CPU has one only."""
+    words = {lane_config(run, lane).get("matmul_precision") for lane in run.lanes} or {run.config["matmul_precision"]}
+    if all(part.startswith("CPU") for part in str(run.status.get("device", "")).split(", then ")):
+        words = {"float32"}
+    return f"{', '.join(sorted(map(str, words)))} in training; float32 in curvature"
+
+
 def facts(run: RunResult) -> dict[str, str]:
-    """Date, device and versions, as far as the run's records have them.
+    """Date, device, precision of matrix products and versions, as far as the run's records have them.
 
     Example:
         >>> from types import SimpleNamespace
@@ -140,6 +149,8 @@ def facts(run: RunResult) -> dict[str, str]:
         found["commit"] = f"{status['commit'][:12]}{', with changed sources' if status.get('changed') else ''}"
     if status.get("code"):
         found["digest of sources"] = status["code"]
+    if run.config.get("matmul_precision"):
+        found["matrix products"] = _precision(run)
     versions = status.get("versions")
     found |= versions if isinstance(versions, dict) else {}
     return {key: str(value) for key, value in found.items() if value is not None}

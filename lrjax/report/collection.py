@@ -205,6 +205,5 @@ def render(title: str, runs: Sequence[Run], comparison: dict[str, Any] | None = 
         "commands": "\n".join(run.command for run in runs if run.command),
         "comparison": comparison,
         "most": comparison is not None and len(comparison["names"]) == MOST_RUNS,
-        "interactive": comparison is not None,
     }
-    return filled("collection.html", context)
+    return filled("collection.html", context, charts=comparison is not None)

@@ -13,9 +13,10 @@ from lrjax.experiment.rundir.files import write_atomic
 from lrjax.experiment.rundir.locks import is_free
 from lrjax.experiment.rundir.metrics import RunResult, load_run
 from lrjax.papers.claim import claims_in, judge
+from lrjax.plots.page.rendering import word
 from lrjax.report import as_it_stands, check_config, notices, readable
 from lrjax.report.curves import packed
-from lrjax.report.lane_table import Table, end_title, ends_of, lines_of, name_of, settings_of, spread, word
+from lrjax.report.lane_table import Table, end_title, ends_of, lines_of, name_of, settings_of, spread
 from lrjax.report.own import paper_for
 from lrjax.report.page import filled
 
@@ -121,7 +122,6 @@ def compared(runs: Sequence[Compared], unread: Mapping[str, str] = MappingProxyT
         "differences": differences(runs),
         "ends": end_values(runs),
         "claims": claims_beside(runs),
-        "interactive": True,
     }
 
 

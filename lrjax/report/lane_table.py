@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from lrjax.experiment.config.canonical import flatten
 from lrjax.experiment.rundir.lanes import lane_config
 from lrjax.experiment.rundir.metrics import RunResult
+from lrjax.plots.page.rendering import word
 from lrjax.report.curves import Line, names_of, title_of
 
 MOST_ENDS = 8
@@ -63,20 +64,6 @@ def name_of(settings: Mapping[str, Any]) -> str:
     """
     parts = [str(value) if key == "arm" else f"{key.split('.')[-1]}={word(value)}" for key, value in settings.items()]
     return ", ".join(parts) or "all lanes"
-
-
-def word(value: Any) -> str:
-    """A value of a config or an end value, short.
-
-    Example:
-        >>> [word(value) for value in (0.123456, None, "sgd", 2000, [1, 2])]
-        ['0.1235', 'none', 'sgd', '2000', '1, 2']
-    """
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(word, value))
-    return "none" if value is None else str(value)
 
 
 def lines_of(run: RunResult, prefix: str = "") -> list[Line]:

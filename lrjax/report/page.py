@@ -1,25 +1,21 @@
 """report.html: one file with everything inside, for a phone and for a desk, in light and in dark."""
 
-import base64
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import jinja2
-from markupsafe import Markup
 
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.papers.claim import SHOWN, summary
+from lrjax.plots.page.rendering import asset, environment
 from lrjax.report import about
 from lrjax.report.again import again_of
 from lrjax.report.curves import as_json, packed
-from lrjax.report.lane_table import Table, lane_table, lines_of, word
+from lrjax.report.lane_table import Table, lane_table, lines_of
 from lrjax.report.own import title_of_run
-from lrjax.report.typeset import typeset
 
 _MANY_LANES = 12
 _MANY_VALUES = 8
@@ -103,52 +99,19 @@ def render(
         "curves": packed(lines_of(run)),
         "lane_table": lane_table(run),
         "refresh": refresh,
-        "interactive": True,
     }
     return filled("page.html", context)
 
 
-def filled(template: str, context: dict[str, Any]) -> str:
-    """A template of this package with its names filled in; every text is escaped."""
-    return _TEMPLATES.get_template(template).render(context)
+def filled(template: str, context: dict[str, Any], *, charts: bool = True) -> str:
+    """A template of this package with its names filled in; every text is escaped.
 
-
-def asset(name: str) -> str:
-    """A file of lrjax/report/assets.
-
-    Example:
-        >>> "uPlot" in asset("uplot/uPlot.iife.min.js")[:60]
-        True
+    Args:
+        template: its file name.
+        context: name -> value.
+        charts: with the scripts and the style of curves and of tables that sort.
     """
-    return files("lrjax.report").joinpath("assets", *name.split("/")).read_text(encoding="utf-8")
-
-
-def _digest(script: str) -> str:
-    """How a content security policy names a script: the base64 of its SHA-256."""
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-
-
-def duration(seconds: float | None) -> str:
-    """Wall time in words.
-
-    Example:
-        >>> [duration(seconds) for seconds in (None, 4.26, 38.4, 119.7, 7260)]
-        ['unknown', '4.3 s', '38 s', '2 min 0 s', '2 h 1 min']
-    """
-    if seconds is None:
-        return "unknown"
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def _known(value: Any) -> Any:
-    return "unknown" if value is None or isinstance(value, jinja2.Undefined) else value
+    return _TEMPLATES.get_template(template).render(context | (_CHARTS if charts else {}))
 
 
 def _loss(value: float | None) -> str:
@@ -168,26 +131,17 @@ def _verdicts(entries: Sequence[dict[str, Any]]) -> dict[str, int]:
     return {verdict: counts[verdict] for verdict in SHOWN if counts[verdict]}
 
 
-_TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("lrjax.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-)
+_TEMPLATES = environment("lrjax.report")
 _TEMPLATES.filters |= {
     "address": lambda text: quote(text, safe="/=,+"),
     "axis": _axis,
-    "digest": _digest,
-    "script_json": as_json,
-    "trusted": Markup,
-    "typeset": typeset,
-    "word": word,
-    "base64": lambda content: base64.b64encode(content).decode("ascii"),
-    "duration": duration,
-    "known": _known,
-    "loss": _loss,
-    "verdicts": _verdicts,
     "hold": held_words,
+    "loss": _loss,
+    "script_json": as_json,
+    "verdicts": _verdicts,
 }
-_TEMPLATES.globals |= {
+_CHARTS = {
     # Without the end of line that is no part of what a browser hashes.
-    "scripts": [asset("uplot/uPlot.iife.min.js").strip(), asset("page.js").strip()],
-    "chart_style": Markup(asset("uplot/uPlot.min.css")),
+    "scripts": [asset("lrjax.report", name).strip() for name in ("uplot/uPlot.iife.min.js", "page.js")],
+    "style": asset("lrjax.report", "uplot/uPlot.min.css"),
 }

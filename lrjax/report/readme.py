@@ -20,7 +20,7 @@ from lrjax.experiment.config.listing import list_experiments
 from lrjax.experiment.config.load import SCALES
 from lrjax.papers import PAPERS
 from lrjax.papers.claim import NOT_JUDGED, ORIGINS, SHOWN, reported
-from lrjax.report.page import duration
+from lrjax.plots.page.rendering import duration
 
 START = "<!-- results:start -->"
 END = "<!-- results:end -->"

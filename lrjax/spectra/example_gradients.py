@@ -13,11 +13,12 @@ from jax.flatten_util import ravel_pytree
 from lrjax.errors import check
 from lrjax.spectra import validation
 from lrjax.spectra.batches import Batches
+from lrjax.spectra.chunks import ON_CPU, chunk_size
 from lrjax.spectra.directions import tangent_of
 from lrjax.spectra.examples import Axes, rows_of
 from lrjax.spectra.frameworks import Tree
 from lrjax.spectra.products import flat_mean_gradient, shares
-from lrjax.spectra.programs import Functions, compiled
+from lrjax.spectra.programs import Functions, Remembered, compiled
 from lrjax.spectra.rules import GRADIENT_COVARIANCE
 from lrjax.spectra.selection import Selection, named_leaves
 from lrjax.spectra.sources import BatchSource
@@ -26,7 +27,7 @@ from lrjax.spectra.where import Where
 if TYPE_CHECKING:
     from jaxtyping import Float64
 
-CHUNK = 8
+SIZES = Remembered()  # of chunks, by the shapes of what is differentiated
 
 
 @compiled(static=3)
@@ -81,13 +82,13 @@ def gradient_norms(
     weight: Callable[[Tree], Any] | None = None,
     in_axes: Tree = 0,
     center: Tree = None,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
     has_aux: bool = False,
 ) -> Float64[np.ndarray, "n"]:
     """Squared norms |g_i|^2 of per-example gradients, or |g_i - c|^2, with no more than `chunk` gradients in memory.
 
     A convolution that is mapped over examples becomes a grouped one, which a CPU runs no faster: SimpleCNN took about
-    5 ms an example alone and with a chunk of 4 or 8, and 7 ms with 16. A GPU wants a larger chunk. Losses that only take a
+    5 ms an example alone and with a chunk of 4 or 8, and 7 ms with 16. A GPU wants as many as it holds. Losses that only take a
     whole batch (labels in a closure) are pulled back through it once for each example, which takes as many times as long.
 
     Args:
@@ -99,7 +100,7 @@ def gradient_norms(
         weight: batch -> [B], as in `bind`; examples of weight zero (padding) are left out, the others count as they are.
         in_axes: where the examples of a batch lie, as in `bind`: None for leaves without, which are not cut.
         center: c, flat [D] or a tree like `params`; zero by default.
-        chunk: gradients computed at once.
+        chunk: gradients computed at once; None: 8 on a CPU, elsewhere as many of a batch as a quarter of the free memory holds.
         has_aux: whether `example_loss` returns `(losses, auxiliary data)`.
 
     Returns:
@@ -124,11 +125,26 @@ def gradient_norms(
     return _norms(functions, prepared, data, middle, chunk)[0]
 
 
+def _chunk(functions: Functions, prepared: tuple[Selection, Tree, Tree], batch: Tree, axes: Axes, most: int) -> int:
+    """How many gradients this device computes at once; the same at each call with arrays of these shapes, hence programs."""
+    selection, selected, rest = prepared
+    one = rows_of(batch, axes, np.arange(1))
+    shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in jax.tree.leaves((selected, one)))
+    known, key = SIZES.of(functions), (selection, shapes, most)
+
+    def gradient(batch: Tree) -> Tree:
+        return jax.grad(lambda s: functions[0](selection.merge(s, rest), batch)[0])(selected)
+
+    if key not in known:
+        known[key] = chunk_size(gradient, one, most)
+    return known[key]
+
+
 def _norms(
-    functions: Functions, prepared: tuple[Selection, Tree, Tree], data: Batches, center: Any, chunk: int
+    functions: Functions, prepared: tuple[Selection, Tree, Tree], data: Batches, center: Any, chunk: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Squared distances from the center and weights of the examples that weigh something."""
-    check(chunk >= 1, f"chunk must be >= 1, got {chunk}")
+    check(chunk is None or chunk >= 1, f"chunk must be >= 1, got {chunk}")
     selection, selected, rest = prepared
     like, unravel = ravel_pytree(selected)
     middle = unravel(jnp.zeros_like(like) if center is None else center)
@@ -139,6 +155,9 @@ def _norms(
         axes = data.axes(batch, number)
         if single is None:
             single = _takes_one_example(functions, prepared, batch, axes)
+        if chunk is None:  # a pull-back goes through the whole batch, whatever an example takes
+            chunk = _chunk(functions, prepared, batch, axes, max(data.sizes)) if single else ON_CPU
+        measured = []
         for start in range(0, size, chunk):
             # The last chunk repeats an example to keep its shape, hence its program.
             index = np.minimum(np.arange(start, start + chunk), size - 1)
@@ -149,8 +168,10 @@ def _norms(
                 else:
                     picks = jnp.asarray(index[:, None] == np.arange(size)[None], like.dtype)
                     found = _distances_in_batch(functions, selection, selected, rest, batch, picks, middle)
-            largest, squares = (np.asarray(part, np.float64)[: size - start] for part in found)
-            parts.append(largest**2 * squares)
+            measured.append(found)
+        # Read once a batch, so that the device does not wait for the host between chunks.
+        largest, squares = (np.concatenate(part).astype(np.float64)[:size] for part in zip(*measured, strict=True))
+        parts.append(largest**2 * squares)
         weights.append(np.broadcast_to(data.weights[number], (size,)) / (1 if data.weight else size))
     norms, shares = np.concatenate(parts), np.concatenate(weights)
     check(bool(np.all(np.isfinite(norms))), "the gradient of an example is not finite: look at the data and the loss")
@@ -165,7 +186,7 @@ def covariance_trace(
     where: Where = None,
     weight: Callable[[Tree], Any] | None = None,
     in_axes: Tree = 0,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
     has_aux: bool = False,
 ) -> float:
     """The exact trace of the per-example gradient covariance, Tr K = mean_i |g_i - g|^2 = mean_i |g_i|^2 - |g|^2.

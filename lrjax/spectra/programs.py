@@ -94,6 +94,33 @@ class _Weak:
         return function(*arguments)
 
 
+class Remembered:
+    """Facts about the functions of a caller: a dict for equal `Functions`, forgotten with the first of them that dies.
+
+    Of functions that cannot be referred to weakly nothing is remembered: each time the dict is a new one.
+
+    Example:
+        >>> sizes = Remembered()
+        >>> sizes.of(Functions(chunk_of := lambda n: n))["shape (3,)"] = 8
+        >>> sizes.of(Functions(chunk_of)), sizes.of(Functions(lambda n: n))
+        ({'shape (3,)': 8}, {})
+    """
+
+    def __init__(self):
+        self.made: dict[Hashable, tuple[list[_Weak], dict]] = {}
+
+    def of(self, functions: Functions) -> dict:
+        """The dict of these functions, to be read and added to."""
+        key = functions.identity
+        if key not in self.made:
+            try:
+                forget = functools.partial(_forget, self.made, key)
+                self.made[key] = [_Weak(function, forget) for function in functions.given], {}
+            except TypeError:
+                return {}
+        return self.made[key][1]
+
+
 class Program:
     """`jax.jit` of `body(functions, *static, *arrays)`, compiled once for equal `Functions` and equal static arguments.
 

@@ -71,6 +71,7 @@ def _children(node: Any) -> list[tuple[Any, Any]]:
 def walk(
     node: Any, path: tuple = (), labels: tuple = (), injected: Mapping = MappingProxyType({})
 ) -> Iterator[Moments]:
+    """An optimizer's state and all states inside it, each with its path, the labels of partitions and injected numbers."""
     name = type(node).__name__
     yield Moments(node, path_of(path), labels, injected)
     if name in HOLDERS or name in WITHOUT:

@@ -13,7 +13,7 @@ from lrjax.errors import LrjaxError, check, path_of, refuse
 from lrjax.spectra.batches import Batches
 from lrjax.spectra.examples import extremes, in_float64, plain, rows_of, stacked
 from lrjax.spectra.frameworks import Tree
-from lrjax.spectra.programs import Functions, compiled
+from lrjax.spectra.programs import Functions, Remembered, compiled
 from lrjax.spectra.rules import Rule
 from lrjax.spectra.selection import Selection, in_float32, select
 from lrjax.spectra.where import Where
@@ -22,6 +22,7 @@ AGREEMENT = 1e-3  # relative; far above rounding, far below what a batch's own s
 HALF_AGREEMENT = 3e-2  # the same for losses that compute in half precision
 FEW = 32  # of single examples, a check takes this part twice, beside the batch once
 SMALL = 32  # examples
+PASSED = Remembered()  # losses an example that have been called as they are, by what they were called with
 PART = 6  # a check takes this part of a batch twice, and one of the batch before: less than a forward pass together
 
 
@@ -54,6 +55,12 @@ def _value(functions: Any, rule: Rule, selection: Selection, selected: Tree, res
     return rule.value(functions, selection.merge(selected, rest), batch)
 
 
+@compiled(static=2)
+def _values(functions: Any, rule: Rule, selection: Selection, selected: Tree, rest: Tree, batches: Any) -> Any:
+    params = selection.merge(selected, rest)
+    return [rule.value(functions, params, batch) for batch in batches]
+
+
 def value_shape(rule: Rule, functions: Functions, chosen: tuple[Selection, Tree, Tree], batch: Tree) -> Any:
     """Shape and dtype of what is differentiated; traced once for equal functions, never compiled."""
     return _value.of(functions, rule, chosen[0]).eval_shape(*chosen[1:], batch)
@@ -65,6 +72,9 @@ class Inspection:
     Right shape, the same at two calls, finite; one that is a mean over examples has the mean of its parts, and one of
     single examples does not depend on the others. A loss that raises on a part of a batch is not at fault: `unchecked` says
     what could not be checked.
+
+    The loss is called as it is, outside any compiled program, which takes a dispatch an operation. Losses of single examples
+    that have passed are checked again by a compiled program, for as long as function, shapes and selection are the same.
 
     Args:
         rule: of the matrix.
@@ -87,6 +97,21 @@ class Inspection:
             # The loss itself is called below, whatever it hides from a trace.
             self.rule.check_value(value_shape(self.rule, self.functions, self.chosen, batch), batches.sizes[0])
         parts = self._parts(number, batch, batches)
+        passed, key = PASSED.of(self.functions), self._key(batch, batches)
+        if parts is not None and key in passed:
+            *values, whole = map(_host, _values(self.functions, self.rule, *self.chosen, (*parts, batch)))
+            return self._compare_rows(number, batch, values, whole)
+        self._check(number, batch, parts, batches)
+        if parts is not None and not self.rule.scalar and not self.unchecked:
+            passed[key] = True
+
+    def _key(self, batch: Tree, batches: Batches) -> Any:
+        leaves, treedef = jax.tree.flatten((self.chosen[1:], batch))
+        shapes = tuple((np.shape(leaf), str(getattr(leaf, "dtype", type(leaf)))) for leaf in leaves)
+        return self.rule, self.chosen[0], treedef, shapes, batches.axes(batch)
+
+    def _check(self, number: int, batch: Tree, parts: tuple[Tree, Tree] | None, batches: Batches) -> None:
+        """Calls the loss as it is."""
         first = self._same_twice(batch, parts) if number == 0 else None
         if parts is None or not self.additive:
             return
@@ -95,7 +120,7 @@ class Inspection:
             if self.rule.scalar:
                 self._compare_means(number, (parts, values), batches)
             else:
-                self._compare_rows(number, batch, values)
+                self._compare_rows(number, batch, values, self.value(batch))
         except LrjaxError:
             raise
         except Exception as error:
@@ -152,8 +177,8 @@ class Inspection:
             _check_finite(first, 0)
         return None if few is batch else first
 
-    def _compare_rows(self, number: int, batch: Tree, values: tuple[Any, Any]) -> None:
-        whole = np.asarray(self.value(batch), np.float64)
+    def _compare_rows(self, number: int, batch: Tree, values: Any, value: Any) -> None:
+        whole = np.asarray(value, np.float64)
         _check_finite(whole, number)
         if any(np.shape(value)[:1] != index.shape for index, value in zip(self.chosen_rows, values, strict=True)):
             self._skip("that an example does not depend on the others of its batch", "the batch has a fixed length")

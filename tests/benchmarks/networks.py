@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import nn
 from torch.func import functional_call, grad, jvp, stack_module_state, vjp, vmap
 from torch.nn.functional import cross_entropy
@@ -79,6 +80,7 @@ NETWORKS = {
     "simple_cnn": simple_cnn,
     "resnet32": lambda: residual(5, 16, pre=False),
     "wrn_16_4": lambda: residual(2, 64, pre=True),
+    "wrn_28_10": lambda: residual(4, 160, pre=True),
 }
 
 
@@ -104,6 +106,28 @@ def hessian_product(network: nn.Module, x: torch.Tensor, y: torch.Tensor) -> Tas
     def run() -> object:
         slope = torch.autograd.grad(cross_entropy(network(x), y), weights, create_graph=True)
         return torch.autograd.grad(slope, weights, vector)
+
+    return run
+
+
+def top_pairs(network: nn.Module, x: torch.Tensor, y: torch.Tensor) -> Task:
+    """Five largest eigenvalues of the Hessian, by SciPy's eigsh on double backward in batches."""
+    weights = list(network.parameters())
+    sizes, batches = [p.numel() for p in weights], list(zip(x.split(BATCH), y.split(BATCH), strict=True))
+
+    def product(flat: np.ndarray) -> np.ndarray:
+        vector = torch.tensor(flat, dtype=torch.float32, device=DEVICE).split(sizes)
+        total = [torch.zeros_like(p) for p in weights]
+        for images, labels in batches:
+            slope = torch.autograd.grad(cross_entropy(network(images), labels), weights, create_graph=True)
+            shaped = [v.view_as(p) for v, p in zip(vector, weights, strict=True)]
+            for part, own in zip(total, torch.autograd.grad(slope, weights, shaped), strict=True):
+                part.add_(own, alpha=len(labels) / len(y))
+        return torch.cat([part.flatten() for part in total]).cpu().numpy().astype(np.float64)
+
+    def run() -> object:
+        operator = LinearOperator((sum(sizes),) * 2, product, dtype=np.float64)  # pyright: ignore[reportCallIssue]
+        return eigsh(operator, k=5, which="LA", tol=1e-3)  # pyright: ignore[reportArgumentType]
 
     return run
 
@@ -175,18 +199,33 @@ def sweep(runs: int, x: torch.Tensor, y: torch.Tensor, count: int) -> Task:
     return run
 
 
-def _tasks(part: str, name: str, x: torch.Tensor, y: torch.Tensor, count: int) -> dict[str, Task]:
-    # As lrjax: tensor cores round the products of training, never those of curvature.
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = part in ("step", "sweep", "evaluation")
+def in_bfloat16(step: Task) -> Task:
+    """Activations in bfloat16 under float32 parameters, as `compute_dtype` of ours."""
+
+    def run() -> object:
+        with torch.autocast(DEVICE.type, dtype=torch.bfloat16):
+            return step()
+
+    return run
+
+
+def _tasks(part: str, name: str, x: torch.Tensor, y: torch.Tensor, count: int, precision: str) -> dict[str, Task]:
+    # As lrjax: tensor cores round the products of training where it asks for that, never those of curvature.
+    rounds = part in ("step", "sweep", "evaluation") and precision != "float32"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = rounds
+    torch.backends.cudnn.benchmark = True
     if part == "sweep":
         one = steps(mlp().to(DEVICE), x, y, count)
         return {"one run": one, f"torch.func, {RUNS} at once": sweep(RUNS, x, y, count)}
     network, few = NETWORKS[name]().to(DEVICE, memory_format=torch.channels_last), (x[:BATCH], y[:BATCH])
     if part == "step" and DEVICE.type == "cuda":
         compiled = torch.compile(NETWORKS[name]().to(DEVICE, memory_format=torch.channels_last), mode="reduce-overhead")
-        return {"PyTorch": steps(network, x, y, count), "torch.compile": steps(compiled, x, y, count)}
+        ways = {"PyTorch": steps(network, x, y, count), "torch.compile with CUDA graphs": steps(compiled, x, y, count)}
+        return {label: in_bfloat16(way) if precision == "bfloat16" else way for label, way in ways.items()}
     if part == "step":
         return {"PyTorch": steps(network, x, y, count)}
+    if part == "top5":
+        return {"eigsh of double backward": top_pairs(network, x, y)}
     if part == "hvp":
         return {"PyTorch": hessian_product(network, *few)}
     if part == "evaluation":
@@ -196,17 +235,18 @@ def _tasks(part: str, name: str, x: torch.Tensor, y: torch.Tensor, count: int) -
     return {"jvp and vjp": covariance_product(network, *few)}
 
 
-def prepare(part: str, name: str, x: np.ndarray, y: np.ndarray, count: int) -> list[str]:
+def prepare(part: str, name: str, x: np.ndarray, y: np.ndarray, count: int, precision: str = "float32") -> list[str]:
     """Makes the ways to one measurement, for `run`; returns their labels.
 
     Args:
         part, name: as for `speed.py`.
         x, y: images `[N, H, W, C]` and labels.
         count: steps of one call.
+        precision: of training steps: "float32", "tensorfloat32" or "bfloat16".
     """
     images = torch.tensor(x.transpose(0, 3, 1, 2)).contiguous(memory_format=torch.channels_last)
     TASKS.clear()
-    TASKS.update(_tasks(part, name, images.to(DEVICE), torch.tensor(y, dtype=torch.long).to(DEVICE), count))
+    TASKS.update(_tasks(part, name, images.to(DEVICE), torch.tensor(y, dtype=torch.long).to(DEVICE), count, precision))
     return list(TASKS)
 
 

@@ -1,11 +1,14 @@
 """Speed of lrjax on this machine as ratios to PyTorch, measured side by side; lower is better.
 
 Run:  python -m tests.benchmarks.speed [--models=mlp,simple_cnn,resnet32,wrn_16_4] [--parts=step,hvp,...] [--repeats=7]
+      ... --parts=step,top5,clear,lanes32     on a card: steps in each precision, of WRN-28-10 too; on a CPU with --smoke
 (needs the extra `peers`, and CIFAR-10 under --data_dir)
 """
 
 import argparse
+import importlib.util
 import multiprocessing
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
@@ -27,6 +30,7 @@ from lrjax.experiment.loop.train import _shared_data
 from lrjax.experiment.step import micro_batches
 from lrjax.experiment.step.curvature_losses import losses
 from lrjax.experiment.step.losses import LOSSES
+from tests.benchmarks import cards
 from tests.benchmarks.spectra import SHARED, cut
 from tests.benchmarks.timing import BATCH, RUNS, medians, seconds
 
@@ -36,9 +40,13 @@ MODELS = {
     "resnet32": {"name": "resnet32"},
     "wrn_16_4": {"name": "wide_resnet"},
 }
+ON_CARDS = {"wrn_28_10": {"name": "wide_resnet", "depth": 28, "widen": 10}}  # minutes a step on two cores
 EVALUATED = 512
+PYTORCH = importlib.util.find_spec("torch") is not None
+MISSING = "PyTorch is missing, so lrjax is timed alone: pip install -e '.[peers]' puts it beside"
 STEPS = {"mlp": 50}  # steps of one measurement; others: 2, and 50 where a step takes less than a millisecond
-if jax.default_backend() != "cpu":
+if cards.on_card():
+    MODELS |= ON_CARDS
     STEPS = dict.fromkeys(MODELS, 50)
 
 
@@ -68,9 +76,9 @@ def advance(found: Any) -> Callable[[], Any]:
     return run
 
 
-def training_step(name: str, data_dir: str) -> Callable[[], Any]:
+def training_step(name: str, data_dir: str, precision: str) -> Callable[[], Any]:
     """Training steps of one run, as the loop makes them."""
-    return advance(config(MODELS[name], data_dir, STEPS.get(name, 2)))
+    return advance(config(MODELS[name], data_dir, STEPS.get(name, 2), cards.overrides(precision)))
 
 
 def problem(name: str, x: np.ndarray, y: np.ndarray) -> tuple[Any, Any, list, Any]:
@@ -107,38 +115,67 @@ def evaluation(name: str, x: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
         return jnp.sum(jnp.argmax(output, axis=1) == y)
 
     images, labels = jnp.asarray(x), jnp.asarray(y)
-    return lambda: jax.block_until_ready(correct(variables, images, labels))
+
+    def run() -> None:
+        with jax.default_matmul_precision("float32"):
+            jax.block_until_ready(correct(variables, images, labels))
+
+    return run
 
 
 def peers(
-    torch: ProcessPoolExecutor, part: str, name: str, x: np.ndarray, y: np.ndarray, count: int
+    torch: ProcessPoolExecutor,
+    part: str,
+    name: str,
+    x: np.ndarray,
+    y: np.ndarray,
+    count: int,
+    precision: str = "float32",
 ) -> dict[str, Callable[[], float]]:
-    """PyTorch's ways to a measurement, in its process; it waits while lrjax is measured, and lrjax while it is."""
+    """PyTorch's ways to a measurement, in its process; it waits while lrjax is measured, and lrjax while it is.
+
+    Returns:
+        Label -> a function that returns seconds; none where PyTorch is missing.
+    """
+    if not PYTORCH:
+        return {}
     from tests.benchmarks import networks  # needs torch
 
-    labels = torch.submit(networks.prepare, part, name, x, y, count).result()
+    labels = torch.submit(networks.prepare, part, name, x, y, count, precision).result()
     return {label: lambda label=label: torch.submit(networks.run, label).result() for label in labels}
 
 
 def measure(
-    torch: ProcessPoolExecutor, part: str, name: str, x: np.ndarray, y: np.ndarray, data_dir: str, repeats: int
+    torch: ProcessPoolExecutor,
+    part: str,
+    name: str,
+    x: np.ndarray,
+    y: np.ndarray,
+    data_dir: str,
+    repeats: int,
+    precision: str = "float32",
 ) -> None:
     """A line of one part for one model: ours, the best of PyTorch's, the ratio."""
-    if part in ("per_example", "covariance") and name in ("resnet32", "wrn_16_4"):
+    if part in ("per_example", "covariance") and name in ("resnet32", "wrn_16_4", "wrn_28_10"):
         return print(f"  {part:<12} {name:<11} one example has no gradient of its own under BatchNorm")
     few, count = (x[:BATCH], y[:BATCH]), STEPS.get(name, 2) if part == "step" else 1
     ours = {
-        "step": lambda: training_step(name, data_dir),
+        "step": lambda: training_step(name, data_dir, precision),
         "hvp": lambda: product(spectra.hessian, "loss", name, *few),
         "evaluation": lambda: evaluation(name, x, y),
         "per_example": lambda: per_example(name, *few),
         "covariance": lambda: product(spectra.gradient_covariance, "example_loss", name, *few),
     }[part]()
-    found = medians({"lrjax": seconds(ours)} | peers(torch, part, name, x, y, count), repeats)
+    found = medians({"lrjax": seconds(ours)} | peers(torch, part, name, x, y, count, precision), repeats)
     own = found.pop("lrjax")
-    peer = min(found, key=lambda key: found[key])
-    milli = f"{1e3 * own / count:9.2f} ms   {peer} {1e3 * found[peer] / count:9.2f} ms"
-    print(f"  {part:<12} {name:<11} {milli}   ratio {own / found[peer]:.2f}", flush=True)
+    milli, ratio, done = f"{1e3 * own / count:9.2f} ms", "", ""
+    if found:
+        peer = min(found, key=lambda key: found[key])
+        milli, ratio = f"{milli}   {peer} {1e3 * found[peer] / count:9.2f} ms", f"ratio {own / found[peer]:.2f}"
+    if part == "step" and cards.on_card():
+        made = config(MODELS[name], data_dir, count, cards.overrides(precision))
+        done = f"{precision:<14} {cards.throughput(made, own / count, precision)}   "
+    print(f"  {part:<12} {name:<11} {milli}   {done}{ratio}".rstrip(), flush=True)
 
 
 def sweep(torch: ProcessPoolExecutor, x: np.ndarray, y: np.ndarray, data_dir: str, repeats: int) -> None:
@@ -152,9 +189,8 @@ def sweep(torch: ProcessPoolExecutor, x: np.ndarray, y: np.ndarray, data_dir: st
     times = medians(runners, repeats)
     for name, total in times.items():
         each = total / (1 if name == "one run" else RUNS)
-        print(
-            f"  sweep        {name:<24} {1e3 * each / count:7.3f} ms a step and run   ratio {each / times['one run']:.2f}"
-        )
+        ratio = f"   ratio {each / times['one run']:.2f}" if PYTORCH else ""
+        print(f"  sweep        {name:<24} {1e3 * each / count:7.3f} ms a step and run{ratio}")
 
 
 def lanes(data_dir: str, repeats: int) -> None:
@@ -196,6 +232,22 @@ def micro_batch(x: np.ndarray, y: np.ndarray) -> None:
         print(f"  micro_batch  simple_cnn  {name:>4} of 128 {1e3 * own:9.2f} ms   ratio {own / times['128']:.2f}")
 
 
+def for_cards(torch: ProcessPoolExecutor, part: str, subset: tuple, flags: argparse.Namespace) -> None:
+    """The parts that two cores do not do in minutes, in full on a card or with --smoke."""
+    if not (cards.on_card() or flags.smoke):
+        print(f"  {part:<12} for a card: --smoke shows that it runs")
+    elif part == "clear":
+        cards.clear("smoke" if flags.smoke else "small")
+    elif part == "top5":
+        name = "mlp" if flags.smoke else "simple_cnn"
+        x, y = (array[: BATCH if flags.smoke else None] for array in subset)
+        cards.top_pairs(sys.modules[__name__], peers(torch, part, name, x, y, 1), name, x, y, flags.repeats)
+    else:
+        size = (2, 2) if flags.smoke else (RUNS, cards.WORKERS)
+        for name in ("mlp",) if flags.smoke else ("mlp", "simple_cnn"):
+            cards.lanes_three_ways(sys.modules[__name__], name, flags.data_dir, *size, flags.repeats)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.speed", description=__doc__)
@@ -205,10 +257,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--data_dir", default=str(SHARED))
+    parser.add_argument(
+        "--smoke", action="store_true", help="the parts for cards in sizes that two cores do in seconds"
+    )
     flags = parser.parse_args(arguments)
+    if not PYTORCH:
+        print(f"note: {MISSING}", file=sys.stderr)
     found = expand(config(MODELS["mlp"], flags.data_dir, 1))[0]
     train = jax.tree.map(np.asarray, _shared_data(found, parallel.make_mesh(1, 1, BATCH)))["train"]
-    x, y = train["x"][:EVALUATED], train["y"][:EVALUATED]
+    subset = train["x"][: cards.SUBSET], train["y"][: cards.SUBSET]
+    x, y = (array[:EVALUATED] for array in subset)
     torch = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
     for part in flags.parts.split(","):
         if part == "sweep":
@@ -221,9 +279,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             from tests.benchmarks import two_layer
 
             two_layer.main()
+        elif part in ("top5", "clear", "lanes32"):
+            for_cards(torch, part, subset, flags)
         else:
             for name in flags.models.split(","):
-                measure(torch, part, name, x, y, flags.data_dir, flags.repeats)
+                for precision in cards.PRECISIONS if part == "step" and cards.on_card() else ("float32",):
+                    measure(torch, part, name, x, y, flags.data_dir, flags.repeats, precision)
     torch.shutdown()
 
 

@@ -32,7 +32,9 @@ def test_what_only_shows_something_loads_no_jax(words):
     assert not {"jax", "flax", "matplotlib", "tensorflow_datasets"} & set(err.split())
 
 
-@pytest.mark.parametrize("command", ["run", "spectra", "sweep", "export", "data", "report", "compare"])
+@pytest.mark.parametrize(
+    "command", ["run", "spectra", "diagnose", "sweep", "import", "export", "data", "report", "compare"]
+)
 def test_help_of_a_command_loads_no_jax_and_names_the_command(command):
     code = "import atexit, sys; from lrjax.commands import main; "
     code += "atexit.register(lambda: print(*sys.modules, file=sys.stderr)); main([sys.argv[1], '--help'])"
@@ -61,6 +63,8 @@ def test_the_overview_fits_a_screen_and_has_every_command(capsys):
         (["run", "configs/exp_lr.py", "--frehs"], "error: cannot read '--frehs'"),
         (["compare", "one"], "error: give two runs or more"),
         (["list", "zebra"], "error: no experiment mentions 'zebra'"),
+        (["import"], "error: give the folder of the results: lrjax import RESULTS"),
+        (["import", "no-such"], "error: there is no no-such; give the folder that holds results.json"),
         (["export"], "error: give the directory of a run"),
         (["export", "run", "--fromat=csv"], "error: unrecognized arguments: --fromat=csv"),
         (["report"], "error: give the directory of a run"),
@@ -126,7 +130,12 @@ def test_the_wheel_alone_lists_and_plans_a_sweep(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
         names = archive.namelist()
-    assert {"lrjax/_launch/jobs.py", "lrjax/_launch/slurm.sh", "lrjax/_launch/jobset.yaml"} <= set(names)
+    assert {
+        "lrjax/_launch/jobs.py",
+        "lrjax/_launch/slurm.sh",
+        "lrjax/_launch/jobset.yaml",
+        "lrjax/_launch/queues/gpu.txt",
+    } <= set(names)
     assert not any(name.startswith("launch/") for name in names)
     away = environment() | {"PYTHONPATH": str(tmp_path / "site")}
     sizes = "--sweep.batch_size=(1, 2)"

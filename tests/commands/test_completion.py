@@ -66,7 +66,7 @@ TYPED = {
     "data pr": ["data", "prepare"],
     "completion z": ["completion", "zsh"],
     "run --fr": ["run", "--fr"],  # --fresh or --from=
-    "sweep --part": ["sweep", "--part"],  # of sbatch, not of lrjax
+    "sweep --parti": ["sweep", "--parti"],  # --partition is of sbatch, not of lrjax
 }
 
 

@@ -9,6 +9,7 @@ CONFIG = "--config=tests/launch/sweep_config.py:tiny,scale=smoke"
 FLAGS = {
     "local": [],
     "print": [],
+    "offline": ["--bundle=bundle", "--has=jax,flax"],
     "slurm": ["--option=--partition=gpu", "--parallel=2", "--setup=module load python", "--hosts=2"],
     "tpu_vm": ["--tpu=pod", "--zone=us-central2-b"],
     "skypilot": ["--accelerators=A100:1", "--storage=gs://bucket"],
@@ -18,8 +19,8 @@ FLAGS = {
 
 def commands_in(target, text):
     """The commands of the jobs as the launcher's own program would read them."""
-    if target in ("local", "print"):
-        return [shlex.split(line) for line in text.splitlines()]
+    if target in ("local", "print", "offline"):
+        return [shlex.split(line) for line in text.splitlines() if not line.startswith("#")]
     if target == "slurm":
         found = re.findall(r"^\d+\) command=\((.*)\) ;;$", text, re.MULTILINE)
         return [shlex.split(command) for command in found]

@@ -15,7 +15,7 @@ def browser():
         yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 
 
-def opened(browser, path, width=1280, scheme="light"):
+def opened(browser, path, width=1280, scheme="light", ready="[data-ready=yes]"):
     """A page of a file, whose `said` gathers what its console complains of and every request over a network."""
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page.said = []
@@ -23,7 +23,7 @@ def opened(browser, path, width=1280, scheme="light"):
     page.on("pageerror", lambda error: page.said.append(str(error)))
     page.on("request", lambda request: page.said.append(request.url) if request.url.startswith("http") else None)
     page.goto(path.as_uri())
-    page.wait_for_selector("[data-ready=yes]")
+    page.wait_for_selector(ready)
     return page
 
 

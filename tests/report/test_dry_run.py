@@ -27,6 +27,7 @@ def test_a_deep_network_gets_an_answer_without_what_takes_long(compiles_not, mon
     out = capsys.readouterr().out
     assert "before activations" in out
     assert "of training steps or more (from FLOPs" in out
+    assert "\nestimated time on one H100 or H200: " in out
     assert "\nnote: not compiled: that takes longer than 1 s here; --dry_run=compiled waits for it\n" in out
 
 

@@ -34,7 +34,7 @@ def test_sources_as_committed_carry_no_mark(checkout):
     state = workdirs.code_state()
     assert len(state["commit"]) == 40
     assert state["changed"] is False
-    assert "changed" not in facts(SimpleNamespace(status=state))["commit"]
+    assert "changed" not in facts(SimpleNamespace(status=state, config={}))["commit"]
 
 
 @pytest.mark.parametrize("untracked", [False, True])
@@ -42,7 +42,7 @@ def test_sources_that_differ_from_the_commit_carry_a_mark(checkout, untracked):
     (checkout.with_name("new.py") if untracked else checkout).write_text("x = 2\n")
     state = workdirs.code_state()
     assert state["changed"] is True
-    assert facts(SimpleNamespace(status=state))["commit"] == f"{state['commit'][:12]}, with changed sources"
+    assert facts(SimpleNamespace(status=state, config={}))["commit"] == f"{state['commit'][:12]}, with changed sources"
 
 
 def test_a_file_beside_the_sources_is_no_change_of_them(checkout):

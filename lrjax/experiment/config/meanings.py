@@ -37,6 +37,7 @@ SYNONYMS = {
     "label_noise": "labelnoise noise targetnoise",
     "averaging": "ema swa average polyak weightaveraging",
     "compute_dtype": "dtype precision bf16 bfloat16 fp16 float16 amp mixedprecision",
+    "matmul_precision": "tf32 tensorfloat32 allowtf32 matmulprecision float32matmulprecision defaultmatmulprecision",
     "remat": "checkpointing gradientcheckpointing rematerialize",
     "log_every": "logevery loginterval logfreq printfreq logsteps logeverynsteps",
     "checkpoint_every": "checkpointevery saveevery saveinterval savesteps savefreq ckptevery checkpointinterval",

@@ -14,7 +14,7 @@ from lrjax.data.streaming import Feed
 from lrjax.devices import parallel
 from lrjax.experiment.config.canonical import Config, freeze
 from lrjax.experiment.config.durations import due
-from lrjax.experiment.loop import branch, sweep
+from lrjax.experiment.loop import branch, full_device, sweep
 from lrjax.experiment.loop.probe import PROBES, Probe
 from lrjax.experiment.step import representation
 from lrjax.experiment.step.engines import ENGINES
@@ -196,6 +196,10 @@ class Block:
             pieces.append(metrics)
         return state, jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *map(parallel.fetch, pieces))
 
+    def precision(self) -> Any:
+        """Context in which what is evaluated has the precision of the training step."""
+        return jax.default_matmul_precision(self.static.matmul_precision)
+
     def measure(self, state: Any, memory: dict[str, Any], at: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """What the probes due at step `at` and at the end read, and what they remember; they change nothing else.
 
@@ -205,7 +209,9 @@ class Block:
         for name, when in self.static.probes.items():
             if due(when, at) or at == self.length:
                 probe = self.program.probes[name]
-                arrays, kept = probe.measure(state, self.hparams, self.data, memory[name], len(self.lanes))
+                # Curvature asks for float32 inside.
+                with self.precision(), full_device.told(full_device.of_probe(name, self.static)):
+                    arrays, kept = probe.measure(state, self.hparams, self.data, memory[name], len(self.lanes))
                 measured[name], memory = {"step": state.step + 0, **arrays}, memory | {name: kept}
         return measured, memory
 

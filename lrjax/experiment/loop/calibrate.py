@@ -52,6 +52,13 @@ def machine_flops() -> float:
     return 2 * EDGE**3 / _fastest(lambda: product(matrix, matrix)) * jax.local_device_count()
 
 
+def block_steps(group: sweep.Group, size: int) -> int:
+    """Steps of all blocks of `size` lanes of a group, in whole chunks: a block runs as long as its longest lane."""
+    chunk = group.static.log_every
+    longest = (max(lane.config.steps - lane.begin for lane in lanes) for lanes in sweep.blocks(group, size))
+    return sum(-(-steps // chunk) * chunk for steps in longest)
+
+
 def timing(group: sweep.Group, found: dict[str, Any], num_lanes: int, speed: float, *, tried: bool = True) -> Timing:
     """Times the steps of a group.
 
@@ -65,9 +72,7 @@ def timing(group: sweep.Group, found: dict[str, Any], num_lanes: int, speed: flo
     static = group.static
     mesh = parallel.make_mesh(static.data_devices, num_lanes, static.batch_size)
     size = static.lanes_per_device * parallel.sweep_devices(mesh)
-    blocks = sweep.blocks(group, size)
-    chunk = static.log_every
-    steps = sum(-(-max(lane.config.steps - lane.begin for lane in lanes) // chunk) * chunk for lanes in blocks)
+    blocks, chunk, steps = sweep.blocks(group, size), static.log_every, block_steps(group, size)
     guess = found["flops_per_step"] * size / speed  # of a step of a block
     source = data.DATASETS[static.data.name]
     large = (found["state"] + (found["data"] if source.per_lane else 0)) * size > ROOM

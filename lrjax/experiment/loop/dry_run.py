@@ -10,11 +10,13 @@ from lrjax import data
 from lrjax.devices import accelerators, parallel
 from lrjax.devices.flops import count
 from lrjax.experiment.config.canonical import Config
-from lrjax.experiment.loop import calibrate, sweep
+from lrjax.experiment.loop import calibrate, card_time, sweep
 from lrjax.experiment.loop.precision import precision_of
 from lrjax.experiment.step.engines import ENGINES
 from lrjax.experiment.step.hparams import HParams
 from lrjax.experiment.step.train_step import Engine, StepInputs, init_state, train_step
+
+CARD_SCALES = ("medium", "paper")  # for which a CPU is too slow
 
 
 def _bytes(tree: Any) -> int:
@@ -119,7 +121,8 @@ def describe(config: Config, *, compiled: bool = True, timed: bool | None = None
         config: as from `lrjax.load_config`.
         compiled: compile the step of each group for the memory it takes, which lasts minutes for a deep network, and time
             a few steps on this machine.
-        timed: estimate the time too, where nothing is compiled by FLOPs alone; default: where it is compiled.
+        timed: estimate the time too, where nothing is compiled by FLOPs alone; default: where it is compiled. At the scales
+            that are for an accelerator a CPU estimates the time on a card too.
 
     Raises:
         LrjaxError: the config is wrong.
@@ -136,14 +139,16 @@ def describe(config: Config, *, compiled: bool = True, timed: bool | None = None
 
 def _described(config: Config, compiled: bool, timed: bool) -> str:
     lines = [f"{config.paper}:{config.experiment}, scale={config.scale} (dry run: shapes only)"]
-    total, groups, timings = 0.0, sweep.expand(config), []
+    total, groups, timings, on_card = 0.0, sweep.expand(config), [], []
     speed = calibrate.machine_flops() if timed else 0.0
+    for_card = timed and config.scale in CARD_SCALES and jax.default_backend() == "cpu"
     num_lanes = sum(len(group.lanes) for group in groups)
     for group in groups:
         found = estimate(group)
         static = group.static
         total += found["flops"]
         timings += [calibrate.timing(group, found, num_lanes, speed, tried=compiled)] if timed else []
+        on_card += [card_time.card_time(group, found)] if for_card else []
         arms = ", ".join(dict.fromkeys(lane.arm for lane in group.lanes))
         lines += [
             f"\n{static.model.name} on {static.data.name}, engine {static.engine}: {arms}",
@@ -158,4 +163,6 @@ def _described(config: Config, compiled: bool, timed: bool) -> str:
         lines += [f"    {jax.tree_util.keystr(path)} {shape}" for path, shape in shapes[:40]]
         lines += [f"    ... and {len(shapes) - 40} more arrays"] if len(shapes) > 40 else []
     lines.append(f"\nestimated FLOPs of the experiment: {_human(total, '')} (training steps; probes not counted)")
-    return "\n".join([*lines, *([calibrate.said(timings)] if timed else [])])
+    lines += [calibrate.said(timings)] if timed else []
+    lines += [card_time.said(on_card)] if for_card else []
+    return "\n".join(lines)

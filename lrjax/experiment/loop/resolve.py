@@ -14,6 +14,7 @@ from lrjax.experiment.step import representation, rules, schedules
 from lrjax.experiment.step.engines import ENGINES
 from lrjax.experiment.step.losses import LOSSES
 from lrjax.experiment.step.representation import check_representation
+from lrjax.experiment.step.train_step import MATMUL_PRECISIONS
 
 MOST_STEPS = 10**8  # of a lane; its schedule is a table in memory, and so is what is recorded at every step
 
@@ -49,6 +50,7 @@ def _check_names(config: Config) -> None:
         "order": ("shuffle", "iid", "cyclic"),
         "batch_statistics": ("batch", "micro_batch"),
         "compute_dtype": ("float32", "bfloat16", "float64"),
+        "matmul_precision": MATMUL_PRECISIONS,
         "averaging": (None, "ema", "uniform", "schedule_free"),
         "lane_loop": ("auto", "vmap", "map", "single"),
         "step_loop": ("scan", "host"),

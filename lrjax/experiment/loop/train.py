@@ -14,7 +14,7 @@ from lrjax import data
 from lrjax.devices import hosts, parallel
 from lrjax.errors import LrjaxError, check
 from lrjax.experiment.config.canonical import Config, fingerprint
-from lrjax.experiment.loop import branch, sweep
+from lrjax.experiment.loop import branch, full_device, sweep
 from lrjax.experiment.loop.block import Block
 from lrjax.experiment.loop.precision import precision_of
 from lrjax.experiment.loop.progress import Progress, in_notebook
@@ -204,10 +204,11 @@ def _run_groups(
                 progress.skip(sum(lane.config.steps - lane.begin for lane in members))
             else:
                 _forget_after(number, len(jobs), folder)
-                if group_data[0] is not group:
-                    group_data = (group, _shared_data(group, mesh))
-                block = _placed(Block(number, group, members, mesh, group_data[1]), jobs, folder)
-                ended = run_block(block, writer, folder, offset, clock, progress, stop, next(traces, None))
+                with full_device.told(full_device.of_step(group.static)):
+                    if group_data[0] is not group:
+                        group_data = (group, _shared_data(group, mesh))
+                    block = _placed(Block(number, group, members, mesh, group_data[1]), jobs, folder)
+                    ended = run_block(block, writer, folder, offset, clock, progress, stop, next(traces, None))
                 offset = writer.offset
             for end in ended:
                 records[end["lane"]] |= end

@@ -2,8 +2,10 @@
 
 import shutil
 import sys
+import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -203,3 +205,63 @@ def read(folder: Path, step: int) -> tuple[Any, dict[str, Any]]:
         raise LrjaxError(
             f"checkpoint {folder.name}/{step} is damaged ({_first_line(error)}); leave step {step} out, or run with --fresh"
         ) from error
+
+
+def is_tree(folder: Path) -> bool:
+    """Whether orbax has written a tree of arrays there, in whatever program: by `StandardSave`, `PyTreeSave` or their like."""
+    return (folder / "_METADATA").is_file()
+
+
+def read_tree(folder: Path) -> Any:
+    """A tree that orbax has written, in whatever program, as nested dicts and lists of numpy arrays.
+
+    Its devices need not be here. Typed random keys come as their data, strings and None as they are.
+
+    Args:
+        folder: see `is_tree`; nothing in it changes.
+
+    Raises:
+        LrjaxError: it is damaged.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp()) / "params"
+        >>> with ocp.StandardCheckpointer() as checkpointer:
+        ...     checkpointer.save(folder, {"w": np.ones(2)})
+        >>> read_tree(folder)
+        {'w': array([1., 1.])}
+    """
+    place: Any = folder.resolve()
+    handler = ocp.PyTreeCheckpointHandler()  # no checkpointer: it would warn of records that a single tree has not
+    try:
+        with _other_reads_unheard():
+            as_arrays = jax.tree.map(_as_array, handler.metadata(place).tree)
+            return handler.restore(place, args=ocp.args.PyTreeRestore(restore_args=as_arrays))
+    except Exception as error:  # as in `restore`: each library has its own
+        raise LrjaxError(f"the checkpoint {folder} is damaged ({_first_line(error)}); give another one") from error
+    finally:
+        handler.close()
+
+
+@contextmanager
+def _other_reads_unheard() -> Iterator[None]:
+    """Where one array cannot be read, orbax closes its event loop under the reads of the others, and each prints a trace."""
+    before = sys.unraisablehook
+
+    def heard(told: "sys.UnraisableHookArgs") -> None:
+        if str(told.exc_value) != "Event loop is closed":
+            before(told)
+
+    sys.unraisablehook = heard
+    try:
+        yield
+    except BaseException:
+        time.sleep(0.1)  # they end at once
+        raise
+    finally:
+        sys.unraisablehook = before
+
+
+def _as_array(stored: Any) -> ocp.RestoreArgs:
+    array = getattr(stored, "shape", None) is not None
+    return ocp.RestoreArgs(restore_type=np.ndarray if array else None)

@@ -24,6 +24,7 @@ OWN = (
     *("config.json", "status.json", "metrics.jsonl", "arrays", "ckpt", "spectra", *LOCKS),
     *("figures", "claims.json", "observations.json", "report.html"),
 )
+PACKED = "source.json"  # beside the package, in sources that were packed for another machine: their `code_state`
 SHOWN = 4  # keys that a message names
 
 
@@ -45,7 +46,11 @@ def code_state() -> dict[str, Any]:
         # A report must not name a commit whose sources are others than those that ran.
         listed = _git(package.parent, "status", "--porcelain", "--untracked-files=all", "--", "lrjax", "configs")
         changed = listed is None or bool(listed)
-    return {"version": __version__, "commit": commit, "changed": changed, "code": digest.hexdigest()[:12]}
+    code = digest.hexdigest()[:12]
+    if commit is None and (package.parent / PACKED).is_file():
+        packed = read_json(package.parent / PACKED, dict, "unpack the bundle again")
+        commit, changed = (packed.get(key) if packed.get("code") == code else None for key in ("commit", "changed"))
+    return {"version": __version__, "commit": commit, "changed": changed, "code": code}
 
 
 def _git(folder: Path, *words: str) -> str | None:

@@ -20,6 +20,7 @@ from lrjax.keys import key
 from lrjax.models.two_layer import INITS
 
 Tree = Any
+MATMUL_PRECISIONS = ("float32", "tensorfloat32", "bfloat16")  # of float32 operands; JAX's words
 
 
 class TrainState(NamedTuple):
@@ -155,7 +156,8 @@ def train_step(
     """
     if state.rule:
         row = row._replace(learning_rate=row.learning_rate * state.rule.scale)
-    new = engine.update(state, hparams, data, row, axis_name=axis_name)
+    with jax.default_matmul_precision(static.matmul_precision):  # also of the convolutions; read as the step is traced
+        new = engine.update(state, hparams, data, row, axis_name=axis_name)
     running = row.active & (state.diverged_at < 0)
     if state.rule:
         running &= state.rule.stopped_at < 0

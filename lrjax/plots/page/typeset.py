@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 
 GREEK = {
     "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "eta": "η", "kappa": "κ", "lambda": "λ", "mu": "μ", "rho": "ρ",
-    "sigma": "σ", "xi": "ξ", "zeta": "ζ",
+    "sigma": "σ", "tau": "τ", "theta": "θ", "xi": "ξ", "zeta": "ζ",
 }  # fmt: skip
 SIGNS = {"<=": "≤", ">=": "≥", "+-": "±"}
 _NAMES = "|".join(GREEK)
