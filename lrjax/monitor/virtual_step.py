@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from inspect import Parameter, signature
 from typing import Any, NamedTuple
@@ -10,11 +11,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lrjax.errors import check, refuse
+from lrjax.errors import LrjaxError, check, refuse
 from lrjax.spectra.frameworks import Tree
 from lrjax.spectra.second_moments import plain
 
 LARGEST_ACCUMULATION = 4096  # micro-batches of a step of `optax.MultiSteps` that are looked for
+
+
+# How optax tells of an argument that it lacks.
+_ABSENT = re.compile(r"(?:required keyword[^']*'|^\W?(?=\w+\W? (?:must be|is) (?:provided|required)))(\w+)")
 
 
 class VirtualStep(NamedTuple):
@@ -165,12 +170,18 @@ def caller(tx: Any, keywords: Mapping[str, Any]) -> Callable[[Tree, Tree, Tree],
     def call(gradient: Tree, state: Tree, params: Tree) -> tuple[Tree, Tree]:
         try:
             update, after = tx.update(gradient, state, params, **keywords)
-        except (TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
+        except LrjaxError:
+            raise
+        except (TypeError, ValueError, AttributeError, KeyError, IndexError, AssertionError) as error:
             refuse(_reason(error))
-        same = jax.tree.structure(update) == jax.tree.structure(params)
         check(
-            same,
+            jax.tree.structure(update) == jax.tree.structure(params),
             "the optimizer's update is no tree like params; pass the state and the parameters that belong together",
+        )
+        check(
+            all(jnp.shape(u) == jnp.shape(p) for u, p in zip(*map(jax.tree.leaves, (update, params)), strict=True)),
+            "the optimizer's update has other shapes than params; pass the state that belongs to them, and gradient_fn= where "
+            "the optimizer takes per-example gradients",
         )
         return update, after
 
@@ -179,12 +190,37 @@ def caller(tx: Any, keywords: Mapping[str, Any]) -> Callable[[Tree, Tree, Tree],
 
 def _reason(error: Exception) -> str:
     said = str(error).split("\n")[0]
-    if "required keyword" in said:
-        name = said.rsplit("'", 2)[1] if said.count("'") >= 2 else "an argument"
+    absent = _ABSENT.search(said)
+    if absent and absent[1] != "params":
+        name = absent[1]
         return f"the optimizer's update needs {name}; pass extra_args=lambda params, batch: {{'{name}': ...}}, which gives it"
+    if "batch dimension" in said or "batch axis" in said:
+        return (
+            "the optimizer takes per-example gradients; pass gradient_fn=lambda params, batch: ..., which gives them with the "
+            "examples on the first axis"
+        )
     return (
         "the optimizer cannot make a step from this state and these parameters; pass the opt_state that this optimizer made "
         f"for these params, and extra_args= where its update needs more ({type(error).__name__}: {said})"
+    )
+
+
+def check_state(optimizer: Any, opt_state: Tree, params: Tree) -> None:
+    """Refuses a state whose arrays have other shapes than those that `optimizer.init` makes for these parameters.
+
+    Raises:
+        LrjaxError: the state of another optimizer, or of other parameters.
+    """
+    tx, theta = transformation_of(optimizer), plain(params)
+    try:
+        made = jax.eval_shape(tx.init, theta)
+    except Exception:  # an init that needs values: the update itself will be tried
+        return
+    shapes = [[jnp.shape(leaf) for leaf in jax.tree.leaves(tree)] for tree in (made, plain(opt_state))]
+    check(
+        shapes[0] == shapes[1],
+        "opt_state does not belong to this optimizer and these params: its arrays have other shapes than those of "
+        "optimizer.init(params); pass the state that the training steps with",
     )
 
 
@@ -192,42 +228,66 @@ def _accumulates(node: Any) -> bool:
     return isinstance(node, optax.MultiStepsState)
 
 
-def accumulators(opt_state: Tree) -> list[optax.MultiStepsState]:
-    """The states of `optax.MultiSteps` in a state.
+def accumulators(opt_state: Tree, depth: int = 0) -> list[optax.MultiStepsState]:
+    """The states of `optax.MultiSteps` in a state, at a depth of such states inside each other.
 
     Example:
-        >>> len(accumulators(optax.MultiSteps(optax.sgd(0.1), 2).init(jnp.ones(2))))
-        1
+        >>> state = optax.MultiSteps(optax.sgd(0.1), 2).init(jnp.ones(2))
+        >>> len(accumulators(state)), len(accumulators(state, 1))
+        (1, 0)
     """
-    return [node for node in jax.tree.leaves(opt_state, is_leaf=_accumulates) if _accumulates(node)]
+    nodes = [node for node in jax.tree.leaves(opt_state, is_leaf=_accumulates) if _accumulates(node)]
+    return nodes if depth == 0 else [one for node in nodes for one in accumulators(node.inner_opt_state, depth - 1)]
 
 
-def _changed(opt_state: Tree, change: Callable[[int, optax.MultiStepsState], optax.MultiStepsState]) -> Tree:
-    count = iter(range(len(accumulators(opt_state))))
-    return jax.tree.map(
-        lambda node: change(next(count), node) if _accumulates(node) else node, opt_state, is_leaf=_accumulates
-    )
+def _changed(
+    opt_state: Tree, change: Callable[[int, optax.MultiStepsState], optax.MultiStepsState], depth: int
+) -> Tree:
+    count = iter(range(len(accumulators(opt_state, depth))))
+
+    def visit(node: Any, below: int) -> Any:
+        if not _accumulates(node):
+            return node
+        if below == 0:
+            return change(next(count), node)
+        return node._replace(inner_opt_state=descend(node.inner_opt_state, below - 1))
+
+    def descend(tree: Tree, below: int) -> Tree:
+        return jax.tree.map(lambda node: visit(node, below), tree, is_leaf=_accumulates)
+
+    return descend(opt_state, depth)
 
 
-def micro_batches(call: Callable, opt_state: Tree, params: Tree) -> list[jax.Array]:
-    """How many micro-batches make a step, for each `optax.MultiSteps` in the state: the count after which it starts anew."""
-    zeros = jax.tree.map(jnp.zeros_like, params)
+def micro_batches(call: Callable, opt_state: Tree, params: Tree, depth: int = 0) -> list[jax.Array]:
+    """How many micro-batches make a step, for each `optax.MultiSteps` at a depth: the count after which it starts anew.
 
-    def next_counts(count: jax.Array) -> list[jax.Array]:
-        state = _changed(opt_state, lambda _, node: node._replace(mini_step=count))
-        return [jnp.asarray(node.mini_step) for node in accumulators(call(zeros, state, params)[1])]
+    Those around them must be at the last micro-batch of theirs.
+    """
 
-    # All but the counts is dead code.
-    following = jax.vmap(next_counts)(jnp.arange(LARGEST_ACCUMULATION, dtype=jnp.int32))
+    def next_counts(count: jax.Array, state: Tree, theta: Tree) -> list[jax.Array]:
+        state = _changed(state, lambda _, node: node._replace(mini_step=count), depth)
+        after = call(jax.tree.map(jnp.zeros_like, theta), state, theta)[1]
+        return [jnp.asarray(node.mini_step) for node in accumulators(after, depth)]
+
+    # All but the counts is dead code once compiled; else there would be as many copies of the parameters as counts.
+    every = jax.jit(jax.vmap(next_counts, (0, None, None)))
+    following = every(jnp.arange(LARGEST_ACCUMULATION, dtype=jnp.int32), opt_state, params)
     return [1 + jnp.argmax(counts == 0).astype(jnp.int32) for counts in following]
 
 
 def whole_step(call: Callable, gradient: Tree, opt_state: Tree, params: Tree) -> Tree:
     """A state from which the next update is a whole step: in `optax.MultiSteps` the last micro-batch of one, where those
     before had this gradient; without it the state as it is."""
-    if not accumulators(opt_state):
-        return opt_state
-    sizes = micro_batches(call, opt_state, params)
+    depth = 0
+    while accumulators(opt_state, depth):
+        opt_state = _at_last(call, gradient, opt_state, params, depth)
+        depth += 1
+    return opt_state
+
+
+def _at_last(call: Callable, gradient: Tree, opt_state: Tree, params: Tree, depth: int) -> Tree:
+    """The state with each `optax.MultiSteps` at a depth at the last micro-batch of its step."""
+    sizes = micro_batches(call, opt_state, params, depth)
 
     def filled(count: int) -> list[Tree]:
         state = _changed(
@@ -235,8 +295,9 @@ def whole_step(call: Callable, gradient: Tree, opt_state: Tree, params: Tree) ->
             lambda _, node: node._replace(
                 mini_step=jnp.full_like(node.mini_step, count), acc_grads=jax.tree.map(jnp.zeros_like, node.acc_grads)
             ),
+            depth,
         )
-        return [node.acc_grads for node in accumulators(call(gradient, state, params)[1])]
+        return [node.acc_grads for node in accumulators(call(gradient, state, params)[1], depth)]
 
     # From an empty accumulator a mean over -1 entries is -g, a sum g: so the two modes are told apart.
     first, probe = filled(0), filled(-2)
@@ -249,4 +310,4 @@ def whole_step(call: Callable, gradient: Tree, opt_state: Tree, params: Tree) ->
         sums = jax.tree.map(lambda acc: (factors[index] * acc).astype(acc.dtype), first[index])
         return node._replace(mini_step=(sizes[index] - 1).astype(jnp.asarray(node.mini_step).dtype), acc_grads=sums)
 
-    return _changed(opt_state, last)
+    return _changed(opt_state, last, depth)

@@ -1,1 +1,1 @@
-"""The tests of `lrjax.monitor`."""
+"""Tests of `lrjax.monitor`."""
