@@ -24,7 +24,7 @@ All else has five seeds, three where a seed changes nothing but rounding (E1, ma
 from ml_collections.config_dict import placeholder
 
 from . import common
-from .common import Config, group
+from .common import Config, group, in_tensorfloat32
 
 DEFAULT = "CLEAR"
 
@@ -312,4 +312,4 @@ def _resnet_alone(config: Config) -> None:
 
 
 # experiment -> what makes its paper scale shorter, in place; the synthetic ones are short at paper scale
-MEDIUM = {"E0": _resnet_alone, "E0_planted": _resnet_alone}
+MEDIUM = dict.fromkeys(("E0", "E0_planted"), in_tensorfloat32(_resnet_alone))

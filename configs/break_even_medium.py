@@ -3,7 +3,7 @@
 Estimated from a step of 0.7 ms (SimpleCNN) or 4 ms (ResNet-32), 15 ms a chunk, and 1 s (a cheap one) or 2 to 3 s a measurement.
 """
 
-from .common import Config, group
+from .common import Config, group, in_tensorfloat32
 
 CHUNK = 130  # steps: a chunk of ten, as at paper scale, takes longer to read than to compute
 
@@ -119,7 +119,7 @@ MEDIUM = {
     "E6": batch_norm,
     "E7_mlp": perceptron,
     "E7_densenet": dense_network,
-    "E7_bert": fine_tuning,
+    "E7_bert": in_tensorfloat32(fine_tuning),
     "E8": momentum,
     "E9": estimator,
     "E10": switched,

@@ -1,5 +1,6 @@
 """Base config of every experiment: the keys, their types and their defaults."""
 
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from ml_collections import ConfigDict, FieldReference
@@ -119,6 +120,16 @@ def base() -> Config:
             arms=group(),  # name -> overrides; each arm is crossed with the sweep
         )
     )
+
+
+def in_tensorfloat32(shorter: Callable[[Config], None]) -> Callable[[Config], None]:
+    """A change of a config for a card in TF32: its convolutions are too long in float32, and no claim reads the lost digits."""
+
+    def change(config: Config) -> None:
+        shorter(config)
+        config.matmul_precision = "tensorfloat32"
+
+    return change
 
 
 def on_cifar10(config: Config, num_train: int | None, num_test: int | None) -> Config:

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax  # noqa: F401 -- of the example
 
+from lrjax.monitor.accumulation import whole_step
 from lrjax.monitor.optimizer_facts import Facts
-from lrjax.monitor.virtual_step import whole_step
 from lrjax.spectra.frameworks import Tree
 from lrjax.transforms import adamw_angular_update, angular_update
 
@@ -32,13 +32,17 @@ class Decay(NamedTuple):
     coupled: Any
 
 
-def decay_per_step(call: Callable, opt_state: Tree, params: Tree) -> Decay:
+def decay_per_step(call: Callable, opt_state: Tree, params: Tree, init: Callable | None = None) -> Decay:
     """The share of each leaf that weight decay takes in a step, from updates at theta and at twice theta.
+
+    A pull towards the start of the training or towards an average of the parameters is no decay: states that hold copies of
+    the parameters are told by `init`. Nor is a trust ratio, whose share depends on the gradient.
 
     Args:
         call: `update(gradient, state, params) -> (update, state)`, as of an optax optimizer.
         opt_state: its state.
         params: theta.
+        init: of the optimizer.
 
     Returns:
         The `Decay`; traced values where the arguments are.
@@ -50,21 +54,46 @@ def decay_per_step(call: Callable, opt_state: Tree, params: Tree) -> Decay:
         (0.05, True, False)
     """
     zeros, double = jax.tree.map(jnp.zeros_like, params), jax.tree.map(lambda p: 2 * p, params)
-    state = whole_step(call, zeros, opt_state, params)
-    (near, one_state), (far, two_state) = call(zeros, state, params), call(zeros, state, double)
+    other = jax.tree.map(lambda p: jnp.sqrt(jnp.mean(p**2)) * _pattern(p), params)
+    near, far, coupled = _two(call, zeros, opt_state, params, double)
+    near_other, far_other, _ = _two(call, other, opt_state, params, double)
+    opposite = jax.tree.map(jnp.negative, other)
+    near_opposite, far_opposite, _ = _two(call, opposite, opt_state, params, double)
+    anchored = jnp.array(False) if init is None else _differ(init(params), init(double))
     rates, rests = [], []
-    for leaf, one, two in zip(*map(jax.tree.leaves, (params, near, far)), strict=True):
-        theta, change = (jnp.ravel(array).astype(jnp.float32) for array in (leaf, two - one))
-        square, size = jnp.sum(theta**2), jnp.sum(change**2)
-        rate = -jnp.sum(theta * change) / jnp.where(square > 0, square, 1)
-        rests.append(jnp.sqrt(jnp.sum((change + rate * theta) ** 2) / jnp.where(size > 0, size, 1)))
+    made = (params, near, far, near_other, far_other, near_opposite, far_opposite)
+    for arrays in zip(*map(jax.tree.leaves, made), strict=True):
+        theta, one, two, first, second, third, fourth = (jnp.ravel(array).astype(jnp.float32) for array in arrays)
+        change, square = two - one, jnp.sum(theta**2)
+        rate, *others = (
+            -jnp.sum(theta * difference) / jnp.where(square > 0, square, 1)
+            for difference in (change, second - first, fourth - third)
+        )
+        size = jnp.sum(change**2)
+        rest = jnp.sqrt(jnp.sum((change + rate * theta) ** 2) / jnp.where(size > 0, size, 1))
+        rounding = 1e-6 * jnp.sqrt(jnp.sum(second**2) / jnp.where(square > 0, square, 1))
+        same = (jnp.max(jnp.abs(jnp.stack(others) - rate)) <= DECAY_FORM * jnp.abs(rate) + rounding) & ~anchored
+        rests.append(jnp.where(same | (rate == 0), rest, jnp.inf))
         rates.append(rate)
-    differ = [
-        jnp.any(a != b) for a, b in zip(jax.tree.leaves(one_state), jax.tree.leaves(two_state), strict=True)
-        if jnp.issubdtype(jnp.asarray(a).dtype, jnp.floating)
-    ]  # fmt: skip
-    coupled = jnp.any(jnp.stack(differ)) if differ else jnp.array(False)
     return Decay(jnp.stack(rates), jnp.stack(rests), coupled)
+
+
+def _two(call: Callable, gradient: Tree, opt_state: Tree, params: Tree, double: Tree) -> tuple[Tree, Tree, jax.Array]:
+    """Updates at theta and at twice theta from the same gradient, and whether the states after them differ."""
+    state = whole_step(call, gradient, opt_state, params)
+    (near, one), (far, two) = call(gradient, state, params), call(gradient, state, double)
+    return near, far, _differ(one, two)
+
+
+def _differ(one: Tree, two: Tree) -> jax.Array:
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True)
+    found = [jnp.any(a != b) for a, b in pairs if jnp.issubdtype(jnp.asarray(a).dtype, jnp.floating)]
+    return jnp.any(jnp.stack(found)) if found else jnp.array(False)
+
+
+def _pattern(leaf: jax.Array) -> jax.Array:
+    """Numbers of about one that no parameters are along."""
+    return jnp.cos(1 + 2 * (jnp.arange(leaf.size) % 97)).reshape(leaf.shape).astype(leaf.dtype)
 
 
 class Clock(NamedTuple):
@@ -123,7 +152,7 @@ def by_group(decay: Decay, groups: Sequence[str], sizes: Sequence[int]) -> dict[
     rates, rests = np.asarray(decay.rate, np.float64), np.asarray(decay.rest, np.float64)
     for name in dict.fromkeys(groups):
         rows = [index for index, group in enumerate(groups) if group == name]
-        regular = [rests[i] <= DECAY_FORM or abs(rates[i]) == 0 for i in rows]
+        regular = [rests[i] <= DECAY_FORM or rates[i] == 0 for i in rows]
         weights = np.asarray([sizes[i] for i in rows], np.float64)
         mean = float(np.sum(rates[rows] * weights) / max(np.sum(weights), 1))
         found[name] = mean if all(regular) else float("nan")

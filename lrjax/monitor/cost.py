@@ -11,6 +11,7 @@ import jax
 from lrjax.errors import check
 
 STEPS = 10_000  # of a run whose length is not told
+NOTHING = 1e-12  # a share of the training's operations that no run is long enough for
 
 
 def flops(function: Callable, *arguments: Any) -> float:
@@ -75,7 +76,7 @@ def plan(
     Args:
         wishes: instrument -> `Wish`; the parts add up to at most 1.
         tier: 1 or 2.
-        budget: share of the training's operations; 0 for none of these instruments.
+        budget: share of the training's operations; 0 for none of these instruments, above 1 where they come every step.
         every: no interval is shorter.
         num_steps: of the run, or None where it is not known.
         measurements: wished for in a run.
@@ -84,19 +85,19 @@ def plan(
         Instrument -> `Row`.
 
     Raises:
-        LrjaxError: a budget outside of [0, 1).
+        LrjaxError: a negative budget.
 
     Example:
         >>> rows = plan({"gap": Wish(0.0, 0.5, 16, 2, 1.0)}, tier=1, budget=0.02, every=100, num_steps=4000)
         >>> rows["gap"].batches, rows["gap"].interval, rows["gap"].share <= 0.02
         (16, 400, True)
     """
-    check(0 <= budget < 1, f"budget is a share of the training's operations, from 0 to below 1, not {budget}")
+    check(budget >= 0, f"budget is a share of the training's operations, 0 or more, not {budget}")
     wanted = max((num_steps or STEPS) // measurements, every)
     rows = {}
     for name, wish in wishes.items():
         share = budget * wish.part
-        if share == 0:
+        if share < NOTHING:
             rows[name] = Row(tier, wish.fixed + wish.each * wish.least, wish.least, 0)
             continue
         affordable = (share * wanted - wish.fixed) / wish.each if wish.each > 0 else wish.most

@@ -28,7 +28,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lrjax.errors import check
-from lrjax.monitor.virtual_step import inner_product, moved, value_of, wide
+from lrjax.monitor.trees import inner_product, moved, wide
+from lrjax.monitor.virtual_step import value_of
 from lrjax.spectra import batch_sharpness as batch_sharpness
 from lrjax.spectra.frameworks import Tree
 

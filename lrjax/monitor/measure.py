@@ -9,23 +9,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lrjax.errors import check
 from lrjax.monitor import clock, schedule
 from lrjax.monitor.cost import Row
 from lrjax.monitor.instruments import critical_multiple
 from lrjax.monitor.learning_rate import count_of as count_of
 from lrjax.monitor.optimizer_facts import Facts
 from lrjax.monitor.programs import Programs, batch_size_of
-from lrjax.monitor.virtual_step import like, value_of
+from lrjax.monitor.trees import like
+from lrjax.monitor.virtual_step import value_of
 from lrjax.spectra import hessian, lanczos, preconditioned, preconditioner
 from lrjax.spectra.frameworks import Tree
-from lrjax.spectra.second_moments import walk
+from lrjax.spectra.second_moments import plain, walk
 
 TOLERANCE = 0.05  # relative residual of the largest eigenvalue
 
 
 def copied(batch: Tree) -> Tree:
-    """A batch that stays when the training gives its own away."""
-    return jax.tree.map(lambda x: jnp.copy(x) if isinstance(x, jax.Array) else x, batch)
+    """A batch that stays when the training gives its own away, or fills its arrays anew."""
+    return jax.tree.map(lambda x: jnp.copy(x) if isinstance(x, jax.Array) else np.copy(x), batch)
 
 
 class Setup:
@@ -52,6 +54,8 @@ class Setup:
         self.programs, self.facts, self.costs, self.rows = programs, facts, costs, rows
         self.schedule, self.signature, self.groups = planned, signature, groups
         self.probe = [] if probe is None else probe
+        self.first: Tree = None
+        self.compared = False
         self.wanted = schedule.probe_batches(rows) if probe is None else 0
         self.full_batch, self.coupled = False, False
         self.batch_size: int | None = None
@@ -63,18 +67,19 @@ class Setup:
 
     @property
     def wants_batches(self) -> bool:
-        """Whether the probe set is not complete."""
-        return len(self.probe) < self.wanted and not self.full_batch
+        """Whether the probe set is not complete, or no second batch has been compared with the first."""
+        return not self.compared or (len(self.probe) < self.wanted and not self.full_batch)
 
     def collect(self, batch: Tree) -> None:
         """Adds a batch to the probe set; where the second is the first again, training is on the full batch."""
         if not self.wants_batches:
             return
-        self.batch_size = batch_size_of(batch)
-        if len(self.probe) == 1 and _equal(self.probe[0], batch):
-            self.full_batch = True
-            return
-        self.probe.append(copied(batch))
+        if self.first is None:
+            self.first, self.batch_size = copied(batch), batch_size_of(batch)
+        elif not self.compared:
+            self.full_batch, self.compared, self.first = _equal(self.first, batch), True, ()
+        if len(self.probe) < self.wanted and not self.full_batch:
+            self.probe.append(copied(batch))
 
 
 def _equal(left: Tree, right: Tree) -> bool:
@@ -99,6 +104,9 @@ def _step(setup: Setup, params: Tree, opt_state: Tree, batch: Tree, mean: Tree) 
 def _clock(setup: Setup, params: Tree, opt_state: Tree, batch: Tree, mean: Tree) -> dict[str, Any]:
     decay = jax.device_get(setup.programs("decay", params, opt_state, batch))
     setup.coupled = bool(decay.coupled)
+    if setup.coupled and setup.facts.kind not in ("sgd", "heavy_ball"):
+        # Divided by second moments, or anything else, a decay in the gradient has no share of the weights.
+        decay = decay._replace(rate=np.full_like(decay.rate, np.nan))
     sizes = [int(np.size(leaf)) for leaf in jax.tree.leaves(params)]
     return {"decay": np.array(list(clock.by_group(decay, setup.groups, sizes).values()))}
 
@@ -144,8 +152,9 @@ def _batch_sharpness(setup: Setup, params: Tree, opt_state: Tree, batch: Tree, m
 def diagonal_of(setup: Setup, params: Tree, opt_state: Tree) -> Tree | None:
     """P of Adam, in the structure of the parameters; None for SGD and for optimizers without a known one."""
     facts = setup.facts
-    if facts.kind != "adam" or facts.eps is None:
+    if facts.kind != "adam":
         return None
+    check(facts.eps is not None, "the eps of Adam is unknown, as its updates were 0 at the first measurement")
     held = {name for node in walk(opt_state) for name in getattr(node.state, "hyperparams", {}) or {}}
     known = {"b2": facts.b2, "eps": facts.eps}
     settings = {name: float(value) for name, value in known.items() if name not in held and value is not None}
@@ -153,6 +162,14 @@ def diagonal_of(setup: Setup, params: Tree, opt_state: Tree) -> Tree | None:
     group = [one[-1] for one in labels] if len(labels) > 1 and all(labels) else None
     diagonal = preconditioner("adam", opt_state, group=group, **settings)
     return like(params, diagonal)
+
+
+def too_early(setup: Setup, name: str, opt_state: Tree) -> bool:
+    """Whether an instrument needs second moments of Adam before its first update (the first of `optax.MultiSteps`, too)."""
+    if name not in PRECONDITIONED or setup.facts.kind != "adam":
+        return False
+    states = [node.state for node in walk(opt_state) if type(node.state).__name__ == "ScaleByAdamState"]
+    return any(int(np.asarray(plain(state.count))) == 0 for state in states)
 
 
 def _one(batch: Tree) -> float:
@@ -203,6 +220,9 @@ INSTRUMENTS: dict[str, Callable[..., dict[str, Any]]] = {
     "curvature": _curvature,
 }
 """Measurements of a monitor: name -> `(setup, params, opt_state, batch, mean of the parameters) -> row`."""
+
+PRECONDITIONED = ("sharpness", "curvature")
+"""Those that read the second moments of Adam."""
 
 BY_BATCH = ("step", "noise", "critical", "curvature")
 """Those that `diagnose` makes on each batch."""

@@ -16,6 +16,7 @@ from lrjax.monitor.learning_rate import rate_in_use
 from lrjax.monitor.optimizer_facts import Facts
 from lrjax.monitor.programs import Programs, batch_size_of, check_loss, check_params, scalars, signature_of
 from lrjax.monitor.report import Report
+from lrjax.monitor.virtual_step import check_state
 from lrjax.spectra.frameworks import Tree
 
 MOST = 16  # batches that are read
@@ -73,6 +74,8 @@ def diagnose(
     programs = Programs(loss_fn, optimizer, names, has_aux=has_aux, extra_args=extra_args, gradient_fn=gradient_fn)
     check_loss(programs, params, data[0])
     notices = []
+    if optimizer is not None and opt_state is not None:
+        check_state(optimizer, opt_state, params)
     if optimizer is not None and opt_state is None:
         opt_state = optimizer.init(params)
         notices.append("opt_state was not passed: steps are made from the state of a new run")

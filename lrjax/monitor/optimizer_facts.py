@@ -13,11 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax  # noqa: F401 -- of the example
 
-from lrjax.monitor.virtual_step import accumulators, caller, micro_batches, transformation_of, whole_step
+from lrjax.monitor.accumulation import accumulators, micro_batches, whole_step
+from lrjax.monitor.trees import wide
+from lrjax.monitor.virtual_step import caller, transformation_of
 from lrjax.spectra.frameworks import Tree
 from lrjax.spectra.second_moments import plain
 
 _ADAM, _TRACE = "ScaleByAdamState", "TraceState"
+# States that a schedule reads its count from.
+_COUNTERS = ("ScaleByScheduleState", "WrappedScheduleState", "InjectHyperparamsState", "InjectStatefulHyperparamsState")
 # Classes of states that make a step something else than SGD, heavy ball or Adam.
 _KNOWN = {
     _ADAM, _TRACE, "EmptyState", "ScaleByScheduleState", "InjectStatefulHyperparamsState", "InjectHyperparamsState",
@@ -68,21 +72,32 @@ def _nodes(state: Tree) -> list[Any]:
     return found
 
 
-def _ones(state: Tree, first: float = 1.0, second: float = 1.0) -> Tree:
-    """The state with all moments set to a number."""
+def _set(state: Tree, first: float, second: float, count: int) -> Tree:
+    """The state with all moments set to numbers, at the first update; its schedules at `count`, or where they are for -1."""
 
-    def is_moments(node: Any) -> bool:
-        return type(node).__name__ in (_ADAM, _TRACE)
+    def is_settable(node: Any) -> bool:
+        return type(node).__name__ in (_ADAM, _TRACE, *_COUNTERS)
 
     def filled(tree: Tree, value: float) -> Tree:
         return jax.tree.map(lambda leaf: jnp.full_like(leaf, value), tree)
 
     def change(node: Any) -> Any:
-        if type(node).__name__ == _ADAM:
-            return node._replace(mu=filled(node.mu, first), nu=filled(node.nu, second))
-        return node._replace(trace=filled(node.trace, first)) if type(node).__name__ == _TRACE else node
+        name = type(node).__name__
+        if name == _ADAM:
+            return node._replace(mu=filled(node.mu, first), nu=filled(node.nu, second), count=filled(node.count, 0))
+        if name == _TRACE:
+            return node._replace(trace=filled(node.trace, first))
+        if name not in _COUNTERS:
+            return node
+        inner = {
+            field: jax.tree.map(change, value, is_leaf=is_settable)
+            for field, value in node._asdict().items()
+            if field in ("inner_state", "hyperparams_states")
+        }
+        at = jnp.where(count < 0, node.count, count).astype(jnp.asarray(node.count).dtype)
+        return node._replace(count=at, **inner)
 
-    return jax.tree.map(change, state, is_leaf=is_moments)
+    return jax.tree.map(change, state, is_leaf=is_settable)
 
 
 def _first(tree: Tree) -> float:
@@ -94,46 +109,93 @@ def _same(values: list[float]) -> float | None:
     return values[0] if values and np.allclose(values, values[0], rtol=1e-5) else None
 
 
-def _decays(call: Callable, state: Tree, params: Tree) -> tuple[list[Any], list[Any]]:
-    """Adam's and the heavy ball's states after an update from moments of one and a gradient of zero at parameters of zero."""
-    zeros = jax.tree.map(jnp.zeros_like, params)
-    after = call(zeros, whole_step(call, zeros, _ones(state), zeros), zeros)[1]
-    nodes = _nodes(after)
-    return (
-        [node for node in nodes if type(node).__name__ == _ADAM],
-        [node for node in nodes if type(node).__name__ == _TRACE],
-    )
+class _Steps:
+    """Updates of an optimizer from moments, gradients and parameters that are chosen: one program for all of them."""
+
+    def __init__(self, call: Callable, state: Tree, params: Tree):
+        def pattern(scale: jax.Array, phase: float) -> Tree:
+            return jax.tree.map(lambda p: (scale * _wave(p.size, phase).reshape(p.shape)).astype(p.dtype), params)
+
+        def step(first: Any, second: Any, gradient: Any, theta: Any, count: Any, state: Tree) -> tuple[Tree, Tree]:
+            g, at = pattern(gradient, 1.0), pattern(theta, 2.0)
+            return call(g, whole_step(call, g, _set(state, first, second, count), at), at)
+
+        self._step, self._state, self.count = jax.jit(step), state, -1
+
+    def after(self) -> list[Any]:
+        """States after an update from moments of one and a gradient of zero at parameters of zero."""
+        return _nodes(self._step(1.0, 1.0, 0.0, 0.0, self.count, self._state)[1])
+
+    def update(self, first: float, second: float, gradient: float, theta: float = 0.0) -> list[jax.Array]:
+        """The update, a flat array a leaf."""
+        made = self._step(first, second, gradient, theta, self.count, self._state)[0]
+        return [jnp.ravel(wide(leaf)) for leaf in jax.tree.leaves(made) if leaf.size]
+
+    def sizes(self, *arguments: float) -> np.ndarray:
+        """The largest number in the update of each leaf."""
+        return np.array([float(jnp.max(jnp.abs(leaf))) for leaf in self.update(*arguments)])
+
+    def start(self) -> bool:
+        """Goes to a count at which the rate is not 0 (a warm-up may begin with 0); False where there is none."""
+        for self.count in (-1, 1, 10, 100, 1000, 10_000):
+            if np.max(self.sizes(0.0, 1.0, _TINY), initial=0) > 0:
+                return True
+        self.count = -1
+        return False
 
 
-def _ratios(call: Callable, state: Tree, params: Tree) -> tuple[float, float]:
-    """Sizes of the update from second moments of four, and of none, over that of one: 1/2 and 1 / eps for Adam."""
-    zeros = jax.tree.map(jnp.zeros_like, params)
-
-    def size(second: float) -> float:
-        start = whole_step(call, zeros, _ones(state, 1.0, second), zeros)
-        update = call(zeros, start, zeros)[0]
-        return max((float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(update) if leaf.size), default=0.0)
-
-    one = size(1.0)
-    return (size(4.0) / one, size(0.0) / one) if one > 0 and np.isfinite(one) else (np.nan, np.nan)
+_TINY = 1e-6  # a gradient that no clipping sees
+_PERIOD = 97  # so that single precision holds each number of a pattern
 
 
-def _is_nesterov(call: Callable, state: Tree, params: Tree, decay: float, fresh: float) -> bool:
+def _wave(size: int, phase: float) -> jax.Array:
+    return jnp.cos(phase + jnp.arange(size) % _PERIOD)
+
+
+def _is_linear(steps: _Steps) -> bool:
+    """Whether fresh moments and a small gradient give -c g, c a number a leaf, wherever the parameters are.
+
+    Signs, orthogonalised and normalised gradients do not, and trust ratios depend on the parameters.
+    """
+    one, two = steps.update(0.0, 1.0, _TINY), steps.update(0.0, 1.0, 2 * _TINY)
+    there, rest = steps.update(0.0, 1.0, _TINY, _TINY), steps.update(0.0, 1.0, 0.0, _TINY)
+    for small, large, moved, decay in zip(one, two, there, rest, strict=True):
+        direction = -_wave(small.size, 1.0)
+        along = direction * jnp.sum(small * direction) / jnp.sum(direction**2)
+        differences = jnp.stack([small - along, large - 2 * small, moved - decay - small])
+        if jnp.max(jnp.abs(differences)) > 0.05 * jnp.max(jnp.abs(small)) or jnp.sum(small * direction) < 0:
+            return False
+    return True
+
+
+def _all_have_moments(steps: _Steps) -> bool:
+    """Whether every leaf that a gradient moves is moved by its moments too."""
+    by_gradient, by_moments = steps.sizes(0.0, 1.0, _TINY), steps.sizes(_TINY, 1.0, 0.0)
+    return bool(np.all((by_moments > 0) | (by_gradient == 0)))
+
+
+def _ratios(steps: _Steps) -> tuple[float, float, bool]:
+    """Sizes of updates from second moments of four, and of none, over those of one: 1/2 and 1 / eps for Adam.
+
+    The third: whether the first is the same for all leaves. The first moments are small, so that no clipping sees them.
+    """
+    one, four, none = (steps.sizes(1e-10, second, 0.0) for second in (1.0, 4.0, 0.0))
+    moved = one > 0
+    if not moved.any() or not np.isfinite(one).all():
+        return np.nan, np.nan, True
+    halves = four[moved] / one[moved]
+    with np.errstate(over="ignore"):
+        return float(halves[0]), float(none[moved][0] / one[moved][0]), bool(np.allclose(halves, halves[0], rtol=0.02))
+
+
+def _is_nesterov(steps: _Steps, decay: float, fresh: float) -> bool:
     """Whether the gradient acts more than its share of the momentum does.
 
     Args:
         decay: b1 or the momentum.
         fresh: the share of a gradient in the new momentum: 1 - b1, or 1 for the heavy ball.
     """
-    zeros = jax.tree.map(jnp.zeros_like, params)
-    tiny = jax.tree.map(lambda p: jnp.full_like(p, 1e-6), params)  # too small to be clipped
-
-    def size(moment: float, gradient: Tree) -> float:
-        start = whole_step(call, gradient, _ones(state, moment), zeros)
-        update = call(gradient, start, zeros)[0]
-        return max((float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(update) if leaf.size), default=0.0)
-
-    old, new = size(1e-6, zeros), size(0.0, tiny)
+    old, new = (np.max(steps.sizes(*one), initial=0) for one in ((_TINY, 1.0, 0.0), (0.0, 1.0, _TINY)))
     return bool(old > 0 and decay > 0 and new / old > 1.01 * fresh / decay)
 
 
@@ -165,30 +227,46 @@ def optimizer_facts(optimizer: Any, opt_state: Tree, params: Tree, keywords: dic
     """
     state, params = plain(opt_state), plain(params)
     call = caller(transformation_of(optimizer), keywords or {})
-    several = micro_batches(call, state, params) if accumulators(state) else []
-    accumulation = max((int(size) for size in several), default=1)
-    names = {type(node).__name__ for node in _nodes(state) if not hasattr(node, "dtype")}
-    others = {name for name in names if name.endswith("State")} - _KNOWN
-    adams, traces = _decays(call, state, params)
-    if others or (adams and traces):
-        return Facts("other", accumulation=accumulation)
+    accumulation = _accumulation(call, state, params)
+    named = [node for node in _nodes(state) if hasattr(node, "_fields") or type(node).__name__.endswith("State")]
+    names = {type(node).__name__ for node in named}
+    other = Facts("other", accumulation=accumulation)
+    if names - _KNOWN:
+        return other
+    steps = _Steps(call, state, params)
+    awake, after = steps.start(), steps.after()
+    adams, traces = ([node for node in after if type(node).__name__ == name] for name in (_ADAM, _TRACE))
+    if (adams and traces) or (awake and not _is_linear(steps)):
+        return other
     if not adams and not traces:
         return Facts("sgd", accumulation=accumulation)
+    if awake and not _all_have_moments(steps):
+        return other
     if traces:
         momentum = _same([_first(node.trace) for node in traces if jax.tree.leaves(node.trace)])
         if momentum is None:
-            return Facts("other", accumulation=accumulation)
-        ahead = _is_nesterov(call, state, params, momentum, 1.0)
+            return other
+        ahead = _is_nesterov(steps, momentum, 1.0)
         return Facts("heavy_ball", momentum=momentum, accumulation=accumulation, nesterov=ahead)
     b1 = _same([_first(node.mu) for node in adams if jax.tree.leaves(node.mu)])
     b2 = _same([_first(node.nu) for node in adams if jax.tree.leaves(node.nu)])
-    halved, inverse = _ratios(call, state, params)
-    count = int(np.asarray(adams[0].count)) - 1
-    # Yogi does not forget at a gradient of zero; adamax divides by nu itself, not by its root.
-    if b1 is None or b2 is None or b2 >= 1 or not (np.isnan(halved) or abs(halved - 0.5) < 0.05):
-        return Facts("other", accumulation=accumulation, count=count)
-    ahead, eps = _is_nesterov(call, state, params, b1, 1 - b1), _eps(inverse, b2, count)
+    halved, inverse, same = _ratios(steps)
+    count = max(int(np.asarray(node.count)) for node in _nodes(state) if type(node).__name__ == _ADAM)
+    # Yogi does not forget at a gradient of zero; adamax divides by nu itself, RAdam by nothing at first.
+    if b1 is None or b2 is None or b2 >= 1 or not same or not (np.isnan(halved) or abs(halved - 0.5) < 0.05):
+        return other._replace(count=count)
+    ahead, eps = _is_nesterov(steps, b1, 1 - b1), _eps(inverse, b2, 0)
     return Facts("adam", b1=b1, b2=b2, eps=eps, count=count, accumulation=accumulation, nesterov=ahead)
+
+
+def _accumulation(call: Callable, state: Tree, params: Tree) -> int:
+    """Micro-batches a step, of `optax.MultiSteps` inside each other too."""
+    count, depth = 1, 0
+    while accumulators(state, depth):
+        sizes = micro_batches(call, state, params, depth)
+        count, depth = count * max((int(size) for size in sizes), default=1), depth + 1
+        state = whole_step(call, jax.tree.map(jnp.zeros_like, params), state, params)
+    return count
 
 
 def _eps(inverse: float, b2: float, count: int) -> float | None:

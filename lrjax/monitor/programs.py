@@ -15,16 +15,14 @@ from lrjax.monitor import clock
 from lrjax.monitor.cost import flops
 from lrjax.monitor.instruments import along, gain, gradient_curvature, noise_of_pair, update_sizes
 from lrjax.monitor.optimizer_facts import Facts, optimizer_facts
+from lrjax.monitor.trees import inner_product, moved, wide
 from lrjax.monitor.virtual_step import (
     VirtualStep,
     caller,
-    inner_product,
-    moved,
     transformation_of,
     value_and_gradient,
     value_of,
     virtual_step,
-    wide,
 )
 from lrjax.spectra.frameworks import Tree
 from lrjax.spectra.second_moments import plain
@@ -124,19 +122,19 @@ class Programs:
         return jax.tree.map(lambda m, p: m + (wide(p) - m) / count, mean, params)
 
     def _call(self, batch: Tree, params: Tree) -> Callable:
-        """The optimizer's update with the keywords of a loss of one."""
-        keywords: dict[str, Any] = {"value": jnp.ones(()), "grad": jax.tree.map(jnp.zeros_like, plain(params))}
+        """The optimizer's update with the keywords of a loss of nearly zero, where a rate that follows the loss shows."""
+        keywords: dict[str, Any] = {"value": jnp.float32(1e-20), "grad": jax.tree.map(jnp.zeros_like, plain(params))}
         keywords["value_fn"] = lambda p: jnp.sum(jnp.stack([jnp.sum(leaf) for leaf in jax.tree.leaves(p)]))
         keywords |= dict(self.extra_args(params, batch)) if self.extra_args is not None else {}
         return caller(transformation_of(self.optimizer), keywords)
 
     def _decay(self, params: Tree, opt_state: Tree, batch: Tree) -> clock.Decay:
-        call = self._call(batch, params)
+        call, init = self._call(batch, params), transformation_of(self.optimizer).init
         theta = plain(params)
         if self.gradient_fn is None:
-            return clock.decay_per_step(call, plain(opt_state), theta)
+            return clock.decay_per_step(call, plain(opt_state), theta, init)
         given = jax.tree.map(jnp.zeros_like, plain(self.gradient_fn(params, batch)))
-        return clock.decay_per_step(lambda _, state, p: call(given, state, p), plain(opt_state), theta)
+        return clock.decay_per_step(lambda _, state, p: call(given, state, p), plain(opt_state), theta, init)
 
     def facts(self, params: Tree, opt_state: Tree, batch: Tree) -> Facts:
         """Kind and settings of the optimizer."""

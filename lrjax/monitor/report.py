@@ -12,7 +12,7 @@ import numpy as np
 
 from lrjax.errors import check
 from lrjax.monitor import history
-from lrjax.monitor.advice import Advice, Case, advise, level
+from lrjax.monitor.advice import GAP_DECAY, GAP_KEEP, Advice, Case, advise, level
 from lrjax.monitor.clock import decay_clock
 from lrjax.monitor.lines import EdgeLine, edge_lines
 from lrjax.monitor.optimizer_facts import Facts
@@ -195,7 +195,7 @@ def _gain_rows(report: Report) -> list[tuple[str, ...]]:
     return [
         ("gain ratio r, same batch", value, "1 - rho / 2", reading, "Conn, Gould & Toint 2000, 6.1"),
         ("rho = u.Hu / (-g.u), probe set", _number(rho, ".3g"), "", of_rho, "Pearlmutter 1994"),
-        ("valley gap", f"{gap[0]:.1%}" if gap.size else NOT_MEASURED, "15 %, 5 %", of_gap, "averaged parameters, last 1 %"),
+        ("valley gap", f"{gap[0]:.1%}" if gap.size else NOT_MEASURED, f"{GAP_DECAY:.0%}, {GAP_KEEP:.0%}", of_gap, "averaged parameters, last 1 %"),
     ]  # fmt: skip
 
 

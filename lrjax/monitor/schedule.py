@@ -87,7 +87,7 @@ def costs_of(programs: Programs, params: Tree, opt_state: Tree, batch: Tree, dia
     if programs.optimizer is not None:
         raw["step"] = programs.flops("step", params, opt_state, batch)
         update = programs.flops("update", params, opt_state, batch)
-        raw["decay"] = 2 * max(update - raw["gradient"], 0.0)
+        raw["decay"] = 6 * max(update - raw["gradient"], 0.0)
         training = max(update, raw["gradient"])
     training = max(training, 1.0)
     return {name: value / training for name, value in raw.items()} | {"training": training}
@@ -125,7 +125,7 @@ def schedule_of(
     left = TIER_1 / every - rows["step"].share
     wishes = {
         "gap": Wish(0.0, 2 * costs["forward"], most, enough, 0.6),
-        "rho": Wish(costs["gradient"], costs["line"], min(8, most), min(2, most), 0.15),
+        "rho": Wish(1.0, costs["line"], min(8, most), min(2, most), 0.15),
         "noise": Wish(costs["noise"], 0.0, 1, 1, 0.2),
         "clock": Wish(costs["decay"], 0.0, 1, 1, 0.05),
     }
@@ -133,7 +133,7 @@ def schedule_of(
     second = {
         "batch_sharpness": Wish(0.0, costs["curvature"], min(8, most), min(2, most), 0.3),
         "sharpness": Wish(0.0, PRODUCTS * costs["product"], max(min(8, most), enough), enough, 0.3),
-        "critical": Wish(costs["gradient"], FORWARD * costs["forward"], 1, 1, 0.15),
+        "critical": Wish(1.0, FORWARD * costs["forward"], 1, 1, 0.15),
         "curvature": Wish(costs["curvature"], 0.0, 1, 1, 0.25),
     }
     return rows | plan(second, tier=2, budget=budget, every=every, num_steps=num_steps, measurements=5)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from inspect import Parameter, signature
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
+import optax  # noqa: F401 -- of the examples
 
-from lrjax.errors import check, refuse
+from lrjax.errors import LrjaxError, check, refuse
+from lrjax.monitor.accumulation import whole_step
+from lrjax.monitor.trees import like
 from lrjax.spectra.frameworks import Tree
 from lrjax.spectra.second_moments import plain
 
-LARGEST_ACCUMULATION = 4096  # micro-batches of a step of `optax.MultiSteps` that are looked for
+# How optax tells of an argument that it lacks.
+_ABSENT = re.compile(r"(?:required keyword[^']*'|^\W?(?=\w+\W? (?:must be|is) (?:provided|required)))(\w+)")
 
 
 class VirtualStep(NamedTuple):
@@ -49,38 +53,6 @@ def transformation_of(optimizer: Any) -> Any:
         f"optimizer must be an optax.GradientTransformation, with init and update, not {type(optimizer).__name__}",
     )
     return inner
-
-
-def like(tree: Tree, values: Tree) -> Tree:
-    """The leaves of `values` in the structure of `tree`."""
-    return jax.tree.unflatten(jax.tree.structure(tree), jax.tree.leaves(values))
-
-
-def moved(params: Tree, update: Tree, multiple: Any = 1.0) -> Tree:
-    """theta + c u, in the dtypes of the parameters.
-
-    Example:
-        >>> moved({"w": jnp.array([1.0])}, {"w": jnp.array([0.5])}, 2.0)["w"].item()
-        2.0
-    """
-    return jax.tree.map(lambda p, u: (p + multiple * u).astype(jnp.asarray(p).dtype), params, update)
-
-
-def inner_product(left: Tree, right: Tree) -> jax.Array:
-    """Sum over all leaves of left times right, float32 at least.
-
-    Example:
-        >>> inner_product({"w": jnp.array([1.0, 2.0])}, {"w": jnp.array([3.0, 4.0])}).item()
-        11.0
-    """
-    terms = [jnp.sum(wide(a) * wide(b)) for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)]
-    return jnp.sum(jnp.stack(terms)) if terms else jnp.zeros(())
-
-
-def wide(leaf: Any) -> jax.Array:
-    """float32 at least."""
-    leaf = jnp.asarray(leaf)
-    return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
 
 
 def virtual_step(
@@ -165,12 +137,18 @@ def caller(tx: Any, keywords: Mapping[str, Any]) -> Callable[[Tree, Tree, Tree],
     def call(gradient: Tree, state: Tree, params: Tree) -> tuple[Tree, Tree]:
         try:
             update, after = tx.update(gradient, state, params, **keywords)
-        except (TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
+        except LrjaxError:
+            raise
+        except (TypeError, ValueError, AttributeError, KeyError, IndexError, AssertionError) as error:
             refuse(_reason(error))
-        same = jax.tree.structure(update) == jax.tree.structure(params)
         check(
-            same,
+            jax.tree.structure(update) == jax.tree.structure(params),
             "the optimizer's update is no tree like params; pass the state and the parameters that belong together",
+        )
+        check(
+            all(jnp.shape(u) == jnp.shape(p) for u, p in zip(*map(jax.tree.leaves, (update, params)), strict=True)),
+            "the optimizer's update has other shapes than params; pass the state that belongs to them, and gradient_fn= where "
+            "the optimizer takes per-example gradients",
         )
         return update, after
 
@@ -179,74 +157,35 @@ def caller(tx: Any, keywords: Mapping[str, Any]) -> Callable[[Tree, Tree, Tree],
 
 def _reason(error: Exception) -> str:
     said = str(error).split("\n")[0]
-    if "required keyword" in said:
-        name = said.rsplit("'", 2)[1] if said.count("'") >= 2 else "an argument"
+    absent = _ABSENT.search(said)
+    if absent and absent[1] != "params":
+        name = absent[1]
         return f"the optimizer's update needs {name}; pass extra_args=lambda params, batch: {{'{name}': ...}}, which gives it"
+    if "batch dimension" in said or "batch axis" in said:
+        return (
+            "the optimizer takes per-example gradients; pass gradient_fn=lambda params, batch: ..., which gives them with the "
+            "examples on the first axis"
+        )
     return (
         "the optimizer cannot make a step from this state and these parameters; pass the opt_state that this optimizer made "
         f"for these params, and extra_args= where its update needs more ({type(error).__name__}: {said})"
     )
 
 
-def _accumulates(node: Any) -> bool:
-    return isinstance(node, optax.MultiStepsState)
+def check_state(optimizer: Any, opt_state: Tree, params: Tree) -> None:
+    """Refuses a state whose arrays have other shapes than those that `optimizer.init` makes for these parameters.
 
-
-def accumulators(opt_state: Tree) -> list[optax.MultiStepsState]:
-    """The states of `optax.MultiSteps` in a state.
-
-    Example:
-        >>> len(accumulators(optax.MultiSteps(optax.sgd(0.1), 2).init(jnp.ones(2))))
-        1
+    Raises:
+        LrjaxError: the state of another optimizer, or of other parameters.
     """
-    return [node for node in jax.tree.leaves(opt_state, is_leaf=_accumulates) if _accumulates(node)]
-
-
-def _changed(opt_state: Tree, change: Callable[[int, optax.MultiStepsState], optax.MultiStepsState]) -> Tree:
-    count = iter(range(len(accumulators(opt_state))))
-    return jax.tree.map(
-        lambda node: change(next(count), node) if _accumulates(node) else node, opt_state, is_leaf=_accumulates
+    tx, theta = transformation_of(optimizer), plain(params)
+    try:
+        made = jax.eval_shape(tx.init, theta)
+    except Exception:  # an init that needs values: the update itself will be tried
+        return
+    shapes = [[jnp.shape(leaf) for leaf in jax.tree.leaves(tree)] for tree in (made, plain(opt_state))]
+    check(
+        shapes[0] == shapes[1],
+        "opt_state does not belong to this optimizer and these params: its arrays have other shapes than those of "
+        "optimizer.init(params); pass the state that the training steps with",
     )
-
-
-def micro_batches(call: Callable, opt_state: Tree, params: Tree) -> list[jax.Array]:
-    """How many micro-batches make a step, for each `optax.MultiSteps` in the state: the count after which it starts anew."""
-    zeros = jax.tree.map(jnp.zeros_like, params)
-
-    def next_counts(count: jax.Array) -> list[jax.Array]:
-        state = _changed(opt_state, lambda _, node: node._replace(mini_step=count))
-        return [jnp.asarray(node.mini_step) for node in accumulators(call(zeros, state, params)[1])]
-
-    # All but the counts is dead code.
-    following = jax.vmap(next_counts)(jnp.arange(LARGEST_ACCUMULATION, dtype=jnp.int32))
-    return [1 + jnp.argmax(counts == 0).astype(jnp.int32) for counts in following]
-
-
-def whole_step(call: Callable, gradient: Tree, opt_state: Tree, params: Tree) -> Tree:
-    """A state from which the next update is a whole step: in `optax.MultiSteps` the last micro-batch of one, where those
-    before had this gradient; without it the state as it is."""
-    if not accumulators(opt_state):
-        return opt_state
-    sizes = micro_batches(call, opt_state, params)
-
-    def filled(count: int) -> list[Tree]:
-        state = _changed(
-            opt_state,
-            lambda _, node: node._replace(
-                mini_step=jnp.full_like(node.mini_step, count), acc_grads=jax.tree.map(jnp.zeros_like, node.acc_grads)
-            ),
-        )
-        return [node.acc_grads for node in accumulators(call(gradient, state, params)[1])]
-
-    # From an empty accumulator a mean over -1 entries is -g, a sum g: so the two modes are told apart.
-    first, probe = filled(0), filled(-2)
-    factors = [
-        jnp.where(inner_product(one, other) < 0, 1, size - 1)
-        for one, other, size in zip(first, probe, sizes, strict=True)
-    ]
-
-    def last(index: int, node: optax.MultiStepsState) -> optax.MultiStepsState:
-        sums = jax.tree.map(lambda acc: (factors[index] * acc).astype(acc.dtype), first[index])
-        return node._replace(mini_step=(sizes[index] - 1).astype(jnp.asarray(node.mini_step).dtype), acc_grads=sums)
-
-    return _changed(opt_state, last)

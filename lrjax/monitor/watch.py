@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -11,16 +12,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from lrjax.errors import LrjaxError, check
 from lrjax.monitor import measure, schedule
+from lrjax.monitor.arguments import check_arguments, check_concrete, sentence_of
 from lrjax.monitor.groups import groups_of
 from lrjax.monitor.learning_rate import rate_in_use
 from lrjax.monitor.optimizer_facts import Facts
 from lrjax.monitor.programs import Programs, batch_size_of, check_loss, check_params, scalars, signature_of
 from lrjax.monitor.report import Report
-from lrjax.monitor.virtual_step import transformation_of
+from lrjax.monitor.virtual_step import check_state
 from lrjax.spectra.frameworks import Tree
+
+MOST_NOTICES = 50  # kinds of faults that are told
+_DIGITS = re.compile(r"[\d.]+")
 
 
 class MonitorWarning(UserWarning):
@@ -86,26 +91,16 @@ class Monitor:
         gradient_fn: Callable | None = None,
         path: Any = None,
     ):
-        check(callable(loss_fn), f"loss_fn must be a function of params and a batch, not {type(loss_fn).__name__}")
-        transformation_of(optimizer)
-        check(isinstance(every, int) and every >= 1, f"every is a number of steps, 1 or more, not {every!r}")
-        check(0 <= budget < 1, f"budget is a share of the training's operations, from 0 to below 1, not {budget!r}")
-        check(
-            num_steps is None or (isinstance(num_steps, int) and num_steps >= 1),
-            f"num_steps is the number of steps of the run, 1 or more, not {num_steps!r}",
-        )
-        check(
-            learning_rate is None or callable(learning_rate) or math.isfinite(float(learning_rate)),
-            f"learning_rate must be a number or a schedule, not {learning_rate!r}",
-        )
-        check(probe is None or len(probe) > 0, "probe is an empty list; leave it out, or pass batches")
+        check_arguments(loss_fn, optimizer, learning_rate, num_steps, every, budget, probe, groups)
         self.loss_fn, self.optimizer, self.learning_rate = loss_fn, optimizer, learning_rate
-        self.num_steps, self.every, self.budget = num_steps, every, budget
+        self.num_steps = None if num_steps is None else int(num_steps)
+        self.every, self.budget = int(every), float(budget)
         self._groups, self._path = groups, path
         self._options = {"has_aux": has_aux, "extra_args": extra_args, "gradient_fn": gradient_fn}
         self._given = None if probe is None else list(probe)
         self._rows: list[dict[str, Any]] = []
-        self._notices: dict[str, int] = {}
+        self._notices: list[str] = []
+        self._kinds: set[str] = set()
         self._spent: dict[str, tuple[int, float]] = {}
         self._warm: set[str] = set()
         self._setup: measure.Setup | None = None
@@ -128,23 +123,29 @@ class Monitor:
         Returns:
             The measurement as a flat dict of floats, as loggers of W&B, TensorBoard and clu take it; empty on most steps.
         """
-        if self._last <= step < self._next or self._off:
-            return {}
         try:
+            if self._last <= step < self._next or self._off:
+                return {}
             return self._visit(int(step), params, opt_state, batch)
+        except MonitorWarning:  # the caller's filter makes errors of warnings
+            raise
         except Exception as error:  # whatever it is, it must not end somebody's training
-            said = str(error).split("\n")[0]
-            self._notice(said if isinstance(error, LrjaxError) else f"not measured: {type(error).__name__}: {said}")
-            self._next = int(step) + self.every
+            self._next = (int(step) if isinstance(step, (int, np.integer)) else self._last) + self.every
             self._off = self._setup is None
+            self._notice(sentence_of(error))
             return {}
 
     def _notice(self, text: str) -> None:
-        if text not in self._notices:
+        """Warns once of each kind of fault: texts that differ in their numbers alone are one."""
+        kind = _DIGITS.sub("#", text)
+        new = kind not in self._kinds and len(self._kinds) < MOST_NOTICES
+        self._kinds.add(kind)
+        if new:
+            self._notices.append(text)
             warnings.warn(text, MonitorWarning, stacklevel=4)
-        self._notices[text] = self._notices.get(text, 0) + 1
 
     def _visit(self, step: int, params: Tree, opt_state: Tree, batch: Tree) -> dict[str, Any]:
+        check_concrete(params, opt_state, batch)
         jax.block_until_ready(params)
         began = time.perf_counter()
         if self._setup is None:
@@ -155,11 +156,12 @@ class Monitor:
         if step < self._last:  # training went back to a checkpoint
             setup.schedule.start(step)
             self._mean, self._averaged = None, None
+            self._rows = [row for row in self._rows if row["step"] < step]
         self._last = step
         if signature_of(batch) != setup.signature:
             self._notice(
-                f"batches change their shapes: that of step {step} is not measured; pad them to one shape, so that nothing is "
-                "compiled again"
+                f"batches change their shapes: those of other shapes than the first, such as that of step {step}, are not "
+                "measured; pad them to one shape, so that nothing is compiled again"
             )
             self._next = step + 1
             return {}
@@ -176,6 +178,7 @@ class Monitor:
 
     def _prepare(self, step: int, params: Tree, opt_state: Tree, batch: Tree) -> None:
         check_params(params)
+        check_state(self.optimizer, opt_state, params)
         names = groups_of(params, self._groups)
         programs = Programs(self.loss_fn, self.optimizer, names, **self._options)
         check_loss(programs, params, batch)
@@ -210,7 +213,8 @@ class Monitor:
     def _measured(self, step: int, params: Tree, opt_state: Tree, batch: Tree) -> dict[str, Any]:
         setup = self._setup
         assert setup is not None
-        due, row = setup.schedule.at(step), {}
+        row: dict[str, Any] = {}
+        due = [name for name in setup.schedule.at(step) if not measure.too_early(setup, name, opt_state)]
         if not due:
             return {}
         mean = self._mean if "gap" in due else None
@@ -218,8 +222,8 @@ class Monitor:
             began = time.perf_counter()
             try:
                 row |= measure.INSTRUMENTS[name](setup, params, opt_state, batch, mean)
-            except LrjaxError as error:
-                self._notice(f"{name}: {str(error).splitlines()[0]}")
+            except Exception as error:  # one that fails must not keep the others from theirs
+                self._notice(f"{name}: {sentence_of(error)}")
             self._charge(name, began)
         setup.schedule.made(due, step)
         if "gap" in due:
@@ -253,8 +257,13 @@ class Monitor:
         clean = {
             key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()
         }
-        with open(self._path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(clean) + "\n")
+        try:
+            with open(self._path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(clean) + "\n")
+        except OSError as error:
+            self._notice(
+                f"measurements are not written to {self._path}: {error.strerror}; mend it or pass another path"
+            )
 
     def rows(self) -> list[dict[str, Any]]:
         """All measurements, a flat dict each, with the step."""
