@@ -189,13 +189,14 @@ def _gain_rows(report: Report) -> list[tuple[str, ...]]:
     rho = history.median(rows, "full_rho", 3)
     of_rho = "no sign by itself: 2 at stationarity" if rho is not None else ""
     stated = {one.code: one for one in report.advice}
+    value_of_gap = f"{gap[0]:.1%}" if gap.size else NOT_MEASURED
     of_gap = (
         "" if not gap.size else next((c.replace("_", " ") for c in ("decay", "keep", "undecided") if c in stated), "")
     )
     return [
         ("gain ratio r, same batch", value, "1 - rho / 2", reading, "Conn, Gould & Toint 2000, 6.1"),
         ("rho = u.Hu / (-g.u), probe set", _number(rho, ".3g"), "", of_rho, "Pearlmutter 1994"),
-        ("valley gap", f"{gap[0]:.1%}" if gap.size else NOT_MEASURED, f"{GAP_DECAY:.0%}, {GAP_KEEP:.0%}", of_gap, "averaged parameters, last 1 %"),
+        ("valley gap", value_of_gap, f"{GAP_DECAY:.0%}, {GAP_KEEP:.0%}", of_gap, "averaged parameters, last 1 %"),
     ]  # fmt: skip
 
 

@@ -59,6 +59,7 @@ def checked(mup, **settings):
     )
 
 
+@pytest.mark.slow
 def test_slopes_are_flat_under_mup_and_grow_in_standard_parameterisation():
     mup, standard = checked(True), checked(False)
     assert [layer.layer for layer in mup.layers] == ["input", "hidden", "a readout"]

@@ -17,7 +17,7 @@ from lrjax.monitor import Monitor
 from tests.monitor import loops
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-FAST = ("adamw", "multi_steps", "nnx", "linen")
+SHORT = ("adamw", "nnx")
 
 
 class Watching:
@@ -45,10 +45,11 @@ def bits(tree):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(one, marks=() if one in FAST else pytest.mark.slow) for one in loops.LOOPS]
+    ("name", "steps"),
+    [(one, 60) for one in SHORT] + [pytest.param(one, 500, marks=pytest.mark.slow) for one in loops.LOOPS],
 )
-def test_the_training_is_bit_equal_with_and_without_the_monitor(name, monkeypatch):
-    monkeypatch.setattr(loops, "STEPS", 60 if name in FAST else 500)
+def test_the_training_is_bit_equal_with_and_without_the_monitor(name, steps, monkeypatch):
+    monkeypatch.setattr(loops, "STEPS", steps)
     watching = Watching(every=2, budget=0.9)
     assert bits(loops.LOOPS[name](watching)) == bits(loops.LOOPS[name](unwatched))
     measured = {key for row in watching.monitor.rows() for key in row}

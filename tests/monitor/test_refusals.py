@@ -37,6 +37,7 @@ def mlp():
     return params, loss, (x, y)
 
 
+@pytest.mark.slow
 def test_adam_at_ten_times_its_rate_shows_headroom_and_nothing_raises_the_rate():
     """A rule that reads the critical multiple as headroom would multiply a rate that is ten times too large."""
     params, loss, (x, y) = mlp()
