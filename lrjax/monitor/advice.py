@@ -36,6 +36,7 @@ CALIBRATION = {  # on cells that no limit was set on, docs/howto/monitor-calibra
 }
 AT_EDGE = 0.8  # share of a line of stability from which on the edge is named
 MEDIANS = 100
+DECAYED = 0.3  # of the largest rate of the run
 LEVELS = ("warning", "advice", "information")
 
 
@@ -67,6 +68,12 @@ class Case(NamedTuple):
     num_steps: int | None
     full_batch: bool
     coupled: bool
+
+    @property
+    def decayed(self) -> bool:
+        """Whether the rate is far below what it was: at the end of a schedule small steps are what was asked for."""
+        rates = history.recent(self.rows, "learning_rate", len(self.rows))
+        return self.rate is not None and bool(rates.size) and self.rate < DECAYED * float(rates.max())
 
     @property
     def rate(self) -> float | None:
@@ -155,7 +162,7 @@ def _too_small(case: Case) -> list[Advice]:
     gain = history.median(case.rows, "gain_ratio", 10)
     rho = history.median(case.rows, "full_rho", 3)
     gap = history.recent(case.rows, "valley_gap")
-    if gain is None or not gap.size:
+    if gain is None or not gap.size or not history.series(case.rows, "full_rho")[0].size or case.decayed:
         return []
     # Few batches of a nearly stationary loss may not resolve rho; the gain ratio alone then decides.
     if not (gain > GAIN_SMALL_RATE and (rho is None or rho < RHO_SMALL_RATE) and abs(gap[0]) < GAP_SMALL):
@@ -192,18 +199,13 @@ def _edge(case: Case) -> list[Advice]:
 def _spike(case: Case) -> list[Advice]:
     found = []
     for group in case.groups:
-        steps, sizes = history.series(case.rows, f"update_rms/{group}")
-        rates = history.series(case.rows, "learning_rate")
-        if rates[1].size and set(steps) <= set(rates[0]):  # a warm-up is no jump
-            known = dict(zip(rates[0].tolist(), rates[1].tolist(), strict=True))
-            sizes = sizes / np.array([known[step] or np.nan for step in steps.tolist()])
+        sizes = history.step_sizes(case.rows, group)
         before = sizes[:-1][-MEDIANS:]
         before = before[np.isfinite(before)]
         if before.size >= 10 and sizes[-1] > JUMP * np.median(before) > 0:
             found.append((group, float(sizes[-1] / np.median(before))))
-    if not found:
+    if not found or case.decayed:
         return []
-    worst = max(found, key=lambda one: one[1])
     line = edge_lines(case.facts, case.rate, case.full_batch)["gradient_curvature"]
     curvature = history.recent(case.rows, "gradient_curvature")
     confirmed = "not measured"
@@ -211,11 +213,12 @@ def _spike(case: Case) -> list[Advice]:
         confirmed = f"{curvature[0] / line.value:.2f} of {line.formula}, " + (
             "above it" if curvature[0] > line.value else "below it: not confirmed"
         )
+    worst = max(times for _, times in found)
     text = (
-        f"The update of {_listed([one for one, _ in found])} is {worst[1]:.1f} times its median: a spike of the loss may come, "
+        f"The update of {_listed([one for one, _ in found])} is {worst:.1f} times its median: a spike of the loss may come, "
         "though not every jump brings one. Remedies: a smaller b2, clipping of updates."
     )
-    evidence = f"RMS of u over its median {worst[1]:.2f}, above {JUMP:g}; curvature along the gradient {confirmed}"
+    evidence = f"RMS of u over its median {worst:.2f}, above {JUMP:g}; curvature along the gradient {confirmed}"
     return [Advice("spike", "warning", text, evidence, "arXiv 2506.04805, read as an abstract")]
 
 
@@ -241,8 +244,8 @@ def _decay(case: Case) -> list[Advice]:
         steps = min(tau for _, tau in slow)
         text = (
             f"Weight decay will not act in this run on {_listed([one for one, _ in slow])}: it needs {steps:.3g} steps, "
-            f"the run has {case.num_steps}. optax multiplies its decoupled decay by the learning rate."
-        )
+            f"the run has {case.num_steps}."
+        ) + ("" if case.coupled else " optax multiplies its decoupled decay by the learning rate.")
         source = "Wang & Aitchison 2024, arXiv 2405.13698"
         found.append(Advice("decay_inactive", "advice", text, f"tau = 1 / (eta lambda) = {steps:.3g} steps", source))
     if off:

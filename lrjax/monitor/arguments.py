@@ -16,6 +16,10 @@ from lrjax.monitor.groups import groups_of
 from lrjax.monitor.virtual_step import transformation_of
 
 COMPILED = "update was called inside a function that JAX compiles; call it in the Python loop, before the compiled step"
+NNX = (
+    "the loss changes variables of a module from outside; merge it as a copy in the loss: "
+    "nnx.merge(graphdef, params, rest, copy=True)"
+)
 DONATED = (
     "not measured: the parameters, the state or the batch were given away (donated) by a step before; call update before the "
     "step, with what it will use"
@@ -106,4 +110,6 @@ def sentence_of(error: Exception) -> str:
         return COMPILED
     if "has been deleted" in said or "donated" in said:
         return DONATED
+    if "TraceContextError" in type(error).__name__:
+        return NNX
     return f"not measured: {type(error).__name__}: {said}"

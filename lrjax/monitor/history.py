@@ -44,6 +44,22 @@ def median(rows: Rows, name: str, count: int) -> float | None:
     return float(np.median(values)) if values.size else None
 
 
+def step_sizes(rows: Rows, group: str) -> np.ndarray:
+    """RMS of a group's updates, over the learning rate where that is known at each, so that a warm-up is no jump.
+
+    Example:
+        >>> rows = [{"step": s, "update_rms/a": 0.1 * s, "learning_rate": 0.1 * s} for s in (1, 2)]
+        >>> step_sizes(rows, "a").tolist()
+        [1.0, 1.0]
+    """
+    steps, sizes = series(rows, f"update_rms/{group}")
+    at, rates = series(rows, "learning_rate")
+    if rates.size and set(steps.tolist()) <= set(at.tolist()):
+        known = dict(zip(at.tolist(), rates.tolist(), strict=True))
+        return sizes / np.array([known[step] or np.nan for step in steps.tolist()])
+    return sizes
+
+
 def elapsed(rows: Rows, name: str) -> float:
     """Sum over steps of a rate that was measured at some of them, each held until the next and the last to the last row.
 

@@ -28,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lrjax.errors import check
+from lrjax.monitor.critical import critical_multiple as critical_multiple
 from lrjax.monitor.trees import inner_product, moved, wide
 from lrjax.monitor.virtual_step import value_of
 from lrjax.spectra import batch_sharpness as batch_sharpness
@@ -273,50 +274,3 @@ def gradient_curvature(
     line = along(loss_fn, params, divided, batch, has_aux=has_aux)
     square = inner_product(scaled, divided)
     return jnp.where(square > 0, line.curvature / jnp.where(square > 0, square, 1), jnp.nan)
-
-
-def critical_multiple(loss_at: Callable[[float], float], *, largest: float = 64.0, precision: float = 1.1) -> float:
-    """The largest multiple c of a step found by doubling with L_B(theta + c u) <= L_B(theta), then by bisection.
-
-    The first crossing that doubling sees from c = 1 / 8 on; headroom on the batch that made the step, so no reason to raise
-    the rate by c: Adam at ten times its best rate still shows c = 3.
-
-    Args:
-        loss_at: c -> L_B(theta + c u).
-        largest: no multiple above it is tried.
-        precision: the ratio within which the crossing is found.
-
-    Returns:
-        c, between 0 and `largest`; NaN where the loss at 0 is not finite.
-
-    References:
-        arXiv 2601.16979 (read as an abstract): the critical learning rate.
-
-    Example:
-        >>> 1.8 <= critical_multiple(lambda c: (1 - c) ** 2) <= 2.0
-        True
-    """
-    start = float(loss_at(0.0))
-    if not np.isfinite(start):
-        return float("nan")
-
-    def holds(multiple: float) -> bool:
-        return bool(float(loss_at(multiple)) <= start)
-
-    low, high = 0.0, 0.125
-    while holds(high):
-        low, high = high, 2 * high
-        if low >= largest:
-            return largest
-    if low == 0.0:
-        while high > 1e-3:
-            if holds(high / 2):
-                low = high / 2
-                break
-            high /= 2
-        else:
-            return 0.0
-    while high > low * precision:
-        middle = float(np.sqrt(low * high))
-        low, high = (middle, high) if holds(middle) else (low, middle)
-    return low

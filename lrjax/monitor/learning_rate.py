@@ -71,22 +71,39 @@ def learning_rate_of(opt_state: Tree, *, group: Hashable | None = None) -> float
 def rates_in(opt_state: Tree) -> dict[Hashable, float]:
     """Label of `optax.partition` (or the path of the state) -> learning rate, of each `optax.inject_hyperparams`.
 
+    Where the rate is a schedule, the state holds that of the update before.
+
     Example:
         >>> rates_in(optax.inject_hyperparams(optax.sgd)(learning_rate=0.5).init(jnp.ones(2)))
         {'': 0.5}
     """
-    found: dict[Hashable, float] = {}
+    return {key: float(np.asarray(value)) for key, value in held(opt_state).items()}
+
+
+def held(opt_state: Tree) -> dict[Hashable, Any]:
+    """As `rates_in`, the values as they are in the state."""
+    found: dict[Hashable, Any] = {}
     for node in walk(opt_state):
         numbers = getattr(node.state, "hyperparams", None)
         if isinstance(numbers, dict) and NAME in numbers:
-            value = plain(numbers[NAME])
             key = node.labels[-1] if node.labels and node.labels[-1] not in found else node.path
-            found[key] = float(np.asarray(value))
+            found[key] = plain(numbers[NAME])
     return found
 
 
+def scheduled(opt_state: Tree) -> bool:
+    """Whether a rate that `optax.inject_hyperparams` holds follows a schedule, so that the state lags by an update.
+
+    Example:
+        >>> schedule = optax.linear_schedule(1.0, 0.0, 10)
+        >>> [scheduled(optax.inject_hyperparams(optax.sgd)(rate).init(jnp.ones(2))) for rate in (0.1, schedule)]
+        [False, True]
+    """
+    return any(NAME in (getattr(node.state, "hyperparams_states", None) or {}) for node in walk(opt_state))
+
+
 def count_of(opt_state: Tree) -> int | None:
-    """Steps that the schedule of an optimizer has counted; None where it counts none, or several counts differ.
+    """Updates that a schedule or `optax.inject_hyperparams` has counted; None where none does, or several counts differ.
 
     Example:
         >>> tx = optax.adam(optax.linear_schedule(1.0, 0.0, 10))
@@ -95,20 +112,26 @@ def count_of(opt_state: Tree) -> int | None:
     """
 
     def is_count(node: Any) -> bool:
-        return isinstance(node, optax.ScaleByScheduleState)
+        return isinstance(node, optax.ScaleByScheduleState) or (hasattr(node, "hyperparams") and hasattr(node, "count"))
 
     nodes = [node for node in jax.tree.leaves(plain(opt_state), is_leaf=is_count) if is_count(node)]
     counts = {int(np.asarray(node.count)) for node in nodes}
     return counts.pop() if len(counts) == 1 else None
 
 
-def rate_in_use(opt_state: Tree, step: int, learning_rate: float | Callable[[Any], Any] | None) -> Rate:
+def rate_in_use(
+    opt_state: Tree,
+    step: int,
+    learning_rate: float | Callable[[Any], Any] | None,
+    following: dict[Hashable, float] | None = None,
+) -> Rate:
     """The learning rate of the next update.
 
     Args:
         opt_state: of the optimizer.
         step: of the training, for a schedule whose count the state does not hold.
         learning_rate: a number or an optax schedule, where the caller knows it.
+        following: rates that the state holds after the next update: those which that update uses, where they are `scheduled`.
 
     Returns:
         That of the state if it holds exactly one; else of the schedule at the state's count, or at `step`; else unknown.
@@ -120,11 +143,11 @@ def rate_in_use(opt_state: Tree, step: int, learning_rate: float | Callable[[Any
         >>> rate_in_use(state, 3, None).source.split(":")[0]
         'unknown'
     """
-    held = rates_in(opt_state)
-    if held and len(set(held.values())) == 1:
-        return Rate(next(iter(held.values())), "state")
+    rates = following or rates_in(opt_state)
+    if rates and len(set(rates.values())) == 1:
+        return Rate(next(iter(rates.values())), "state")
     if learning_rate is None:
-        why = "its groups have different rates" if held else "pass learning_rate="
+        why = "its groups have different rates" if rates else "pass learning_rate="
         return Rate(None, f"unknown: {why}")
     if not callable(learning_rate):
         return Rate(float(learning_rate), "schedule")

@@ -12,7 +12,7 @@ import numpy as np
 from lrjax.errors import check
 from lrjax.monitor import clock, schedule
 from lrjax.monitor.cost import Row
-from lrjax.monitor.instruments import critical_multiple
+from lrjax.monitor.critical import critical_multiple
 from lrjax.monitor.learning_rate import count_of as count_of
 from lrjax.monitor.optimizer_facts import Facts
 from lrjax.monitor.programs import Programs, batch_size_of

@@ -90,7 +90,9 @@ def diagnose(
     setup.batch_size = batch_size_of(data[0])
     wanted = [name for name in measure.INSTRUMENTS if optimizer is not None or name in measure.WITHOUT_STEP]
     found = _measured(setup, wanted, params, opt_state, data, average, notices)
-    rate = rate_in_use(opt_state, at, learning_rate) if opt_state is not None else None
+    rate = None
+    if opt_state is not None:
+        rate = rate_in_use(opt_state, at, learning_rate, programs.following_rates(params, opt_state, data[0]))
     flat = []
     for row in found:
         one: dict[str, Any] = {"step": at} | scalars(row, tuple(dict.fromkeys(names)))

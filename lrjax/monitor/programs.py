@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,8 +12,10 @@ import numpy as np
 
 from lrjax.errors import check, refuse
 from lrjax.monitor import clock
+from lrjax.monitor.accumulation import whole_step
 from lrjax.monitor.cost import flops
 from lrjax.monitor.instruments import along, gain, gradient_curvature, noise_of_pair, update_sizes
+from lrjax.monitor.learning_rate import held, scheduled
 from lrjax.monitor.optimizer_facts import Facts, optimizer_facts
 from lrjax.monitor.trees import inner_product, moved, wide
 from lrjax.monitor.virtual_step import (
@@ -53,7 +55,19 @@ class Programs:
     ):
         self.loss_fn, self.optimizer, self.has_aux, self.groups = loss_fn, optimizer, has_aux, tuple(groups)
         self.extra_args, self.gradient_fn = extra_args, gradient_fn
-        names = ("step", "loss", "update", "line", "noise", "decay", "loss_at", "curvature", "mean", "gradient")
+        names = (
+            "step",
+            "loss",
+            "update",
+            "line",
+            "noise",
+            "decay",
+            "loss_at",
+            "curvature",
+            "mean",
+            "gradient",
+            "rates",
+        )
         self._bodies: dict[str, Callable] = {name: getattr(self, f"_{name}") for name in names}
         self._jitted: dict[str, Any] = {name: jax.jit(body) for name, body in self._bodies.items()}
 
@@ -135,6 +149,22 @@ class Programs:
             return clock.decay_per_step(call, plain(opt_state), theta, init)
         given = jax.tree.map(jnp.zeros_like, plain(self.gradient_fn(params, batch)))
         return clock.decay_per_step(lambda _, state, p: call(given, state, p), plain(opt_state), theta, init)
+
+    def _rates(self, params: Tree, opt_state: Tree, batch: Tree) -> list[Any]:
+        """The learning rates that the next update uses, where a schedule is injected; all else of the update is dead code."""
+        call, theta, state = self._call(batch, params), plain(params), plain(opt_state)
+        zeros = jax.tree.map(
+            jnp.zeros_like, theta if self.gradient_fn is None else plain(self.gradient_fn(params, batch))
+        )
+        state = whole_step(call, zeros, state, theta)
+        return list(held(call(zeros, state, theta)[1]).values())
+
+    def following_rates(self, params: Tree, opt_state: Tree, batch: Tree) -> dict[Hashable, float] | None:
+        """Group -> learning rate of the next update; None where the state holds none that follows a schedule."""
+        if self.optimizer is None or not scheduled(opt_state):
+            return None
+        rates = jax.device_get(self("rates", params, opt_state, batch))
+        return {key: float(rate) for key, rate in zip(held(opt_state), rates, strict=True)}
 
     def facts(self, params: Tree, opt_state: Tree, batch: Tree) -> Facts:
         """Kind and settings of the optimizer."""

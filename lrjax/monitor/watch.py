@@ -169,11 +169,10 @@ class Monitor:
         self._average(step, params)
         row = self._measured(step, params, opt_state, batch)
         self._next = step + 1 if setup.wants_batches else setup.schedule.next_after(step, self._averaged)
-        first = "setup" not in self._warm
-        self._warm.add("setup")
         self._seen = time.perf_counter()
-        if first:
+        if "setup" not in self._warm:
             self._outside += self._seen - began
+        self._warm.add("setup")
         return row
 
     def _prepare(self, step: int, params: Tree, opt_state: Tree, batch: Tree) -> None:
@@ -231,10 +230,10 @@ class Monitor:
         setup.last_batch = measure.copied(batch)
         if not row:
             return {}
-        rate = rate_in_use(opt_state, step, self.learning_rate)
+        following = setup.programs.following_rates(params, opt_state, batch)
+        rate = rate_in_use(opt_state, step, self.learning_rate, following)
         flat: dict[str, Any] = {"step": step} | scalars(row, tuple(dict.fromkeys(setup.groups)))
-        if rate.value is not None:
-            flat["learning_rate"] = rate.value
+        flat |= {"learning_rate": rate.value} if rate.value is not None else {}
         flat["rate_source"] = rate.source
         self._rows.append(flat)
         self._write(flat)

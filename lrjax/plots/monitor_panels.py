@@ -77,7 +77,10 @@ def _finish(axis: Any, title: str, drawn: bool, why: str = "not measured") -> No
 
 def _positive(axis: Any) -> None:
     values = np.concatenate([np.asarray(line.get_ydata(), float) for line in axis.lines] or [np.array([])])
-    if values.size and (values[np.isfinite(values)] > 0).all():
+    values = values[np.isfinite(values)]
+    if (
+        values.size and (values >= 0).all() and (values > 0).any()
+    ):  # a rate of zero at the ends of a schedule is left out
         axis.set_yscale("log")
 
 

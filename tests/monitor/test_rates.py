@@ -1,0 +1,73 @@
+"""Each row has the rate of the update that it measured; at the end of a schedule nothing asks for a larger one."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import lrjax
+from lrjax.monitor import Facts, advise
+from lrjax.monitor.advice import Case
+
+DROP = optax.piecewise_constant_schedule(0.1, {6: 0.1})
+
+
+def loss(w, x):
+    return jnp.mean((x @ w - 1) ** 2) / 2
+
+
+def watched(optimizer, **options):
+    w, batch = jnp.zeros(3), jnp.asarray(np.random.default_rng(0).normal(size=(8, 3)), jnp.float32)
+    state, used = optimizer.init(w), []
+    monitor = lrjax.Monitor(loss, optimizer, every=1, num_steps=12, budget=0, **options)
+    for step in range(12):
+        monitor.update(step, w, state, batch)
+        gradient = jax.grad(loss)(w, batch)
+        updates, state = optimizer.update(gradient, state, w)
+        used.append(float(jnp.max(-updates / gradient)))
+        w = optax.apply_updates(w, updates)
+    return monitor, used
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "options"),
+    [
+        (optax.inject_hyperparams(optax.sgd)(learning_rate=DROP), {}),
+        (optax.sgd(DROP), {"learning_rate": DROP}),
+        (optax.chain(optax.clip(1e3), optax.inject_hyperparams(optax.sgd)(learning_rate=DROP)), {}),
+        (optax.inject_hyperparams(optax.sgd)(learning_rate=0.05), {}),
+    ],
+    ids=["injected schedule", "schedule", "injected in a chain", "injected number"],
+)
+def test_each_row_has_the_rate_of_its_own_update_across_a_drop(optimizer, options):
+    monitor, used = watched(optimizer, **options)
+    rows = [row for row in monitor.rows() if "gain_ratio" in row]
+    assert len(rows) >= 5
+    assert [row["learning_rate"] for row in rows] == pytest.approx([used[row["step"]] for row in rows], rel=1e-3)
+
+
+def codes(rows):
+    return {one.code for one in advise(Case(rows, Facts("sgd"), (), None, False, False))}
+
+
+def small(rate, steps=8, **more):
+    """Rows of steps that see no curvature, at the rates that a function of the step gives."""
+    return [
+        {"step": s, "gain_ratio": 0.999, "valley_gap": 0.001, "learning_rate": rate(s), "loss": 1.0, "gradient_norm": 1.0}
+        | more
+        for s in range(steps)
+    ]  # fmt: skip
+
+
+def test_a_small_rate_is_called_too_small_only_where_rho_was_measured_and_the_rate_is_no_schedules_end():
+    assert "far_too_small" in codes(small(lambda s: 0.1, full_rho=0.01))
+    assert "far_too_small" not in codes(small(lambda s: 0.1))
+    assert "far_too_small" not in codes(small(lambda s: 0.1 * (1 - s / 8), full_rho=0.01))
+
+
+def test_a_report_shows_itself_in_a_notebook_with_its_figure():
+    monitor, _ = watched(optax.sgd(0.1), learning_rate=0.1)
+    shown = monitor.report()._repr_html_()
+    assert "gain ratio r" in shown
+    assert "<svg" in shown
