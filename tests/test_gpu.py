@@ -22,6 +22,7 @@ def test_a_card_is_right(check, capsys):
     assert table.main([f"--checks={check}"]) == 0, capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_same_checks_pass_on_a_cpu(capsys):
     assert table.main(["--checks=memory,spectra,transforms"]) == 0, capsys.readouterr().out
 

@@ -71,6 +71,7 @@ def test_the_program_itself_has_the_threads_of_its_config(tmp_path):
     assert threads[0] < threads[1]
 
 
+@pytest.mark.slow
 def test_a_trace_of_some_steps_is_written_and_changes_no_number(tmp_path):
     plain = lrjax.run(tiny(), tmp_path / "plain")
     traced = lrjax.run(tiny(), tmp_path / "traced", profile=True)

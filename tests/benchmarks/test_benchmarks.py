@@ -19,6 +19,7 @@ def test_each_part_prints_a_line_with_its_ratio(capsys):
     assert all(float(line.split()[-1]) > 0 for line in lines)
 
 
+@pytest.mark.slow
 def test_the_parts_for_cards_run_in_small_on_a_cpu(capsys):
     speed.main(["--parts=clear,lanes32", "--repeats=1", "--smoke"])
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
@@ -32,6 +33,7 @@ def test_top_pairs_stand_beside_those_of_a_peer(capsys):
     assert float(capsys.readouterr().out.split()[-1]) > 0
 
 
+@pytest.mark.slow
 def test_without_pytorch_each_part_is_timed_alone_and_the_table_says_so(monkeypatch, capsys):
     monkeypatch.setattr(speed, "PYTORCH", False)
     speed.main(["--models=mlp", "--parts=step,per_example,top5,sweep", "--repeats=1", "--smoke"])

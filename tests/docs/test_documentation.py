@@ -20,6 +20,7 @@ FENCE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"^```.*?^```$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
+LONG = ("frameworks", "models", "monitor")  # pages whose blocks take ten seconds and more
 REGISTRIES = (schedules.SCHEDULES, data.DATASETS, models.MODELS, PROBES, papers.PAPERS)
 
 
@@ -48,7 +49,11 @@ def a_reader_s_python(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("a_reader_s_python")
-@pytest.mark.parametrize("path", [path for path in TEXTS if blocks(path)], ids=name)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[pytest.mark.slow] * (path.stem in LONG)) for path in TEXTS if blocks(path)],
+    ids=[name(path) for path in TEXTS if blocks(path)],
+)
 def test_the_python_blocks_of_a_page_run_in_order_and_print_what_stands_there(path):
     namespace = {"__name__": "page"}
     runner = doctest.DocTestRunner(optionflags=OPTIONS)

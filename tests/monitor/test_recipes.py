@@ -16,6 +16,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 import lrjax
 
+pytestmark = pytest.mark.slow
 STEPS = 500
 X = np.asarray(jax.random.normal(jax.random.key(0), (64, 6)))
 Y = np.sin(X[:, :1])
