@@ -31,6 +31,7 @@ def outcome(claim, run):
     return judge([BY_ID[claim]], run)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("claim", BY_ID)
 def test_a_claim_is_seldom_wrong_mostly_right_and_reaches_every_verdict(claim):
     rates = rates_of(BY_ID[claim], SYNTHETIC[claim], draws=DRAWS)

@@ -32,6 +32,7 @@ def test_every_claim_has_an_origin_premises_a_figure_and_synthetic_runs():
         assert (claim.origin == "ours") == claim.source.startswith("ours")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("claim", BY_ID)
 def test_a_claim_is_seldom_wrong_and_mostly_right_and_reaches_all_verdicts(claim):
     rates = rates_of(BY_ID[claim], SYNTHETIC[claim], DRAWS)
