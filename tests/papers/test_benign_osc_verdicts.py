@@ -1,4 +1,4 @@
-"""Verdicts of benign oscillation: right and wrong as often as their error rates say, and what each claim may not pass."""
+"""Verdicts of benign oscillation: each premise, and what no check may pass."""
 
 import numpy as np
 import pytest
@@ -10,13 +10,10 @@ from lrjax.papers.benign_osc.compared import cell
 from lrjax.papers.benign_osc.synthetic import SYNTHETIC
 from lrjax.papers.benign_osc.synthetic_accuracy import placed, some
 from lrjax.papers.claim import NOT_JUDGED, ORIGINS, judge
-from lrjax.papers.error_rates import rates_of
 from lrjax.papers.synthetic import blank, one_seed
 
 BY_ID = {claim.id: claim for claim in CLAIMS}
 EXACT = {name for name, found in SYNTHETIC.items() if found.exact}
-DRAWS = 40
-MOST = 8  # of 40: more happen once in 3000 at a level of 5 %
 
 
 def generator():
@@ -29,16 +26,6 @@ def stated(claim):
 
 def outcome(claim, run):
     return judge([BY_ID[claim]], run)[0]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("claim", BY_ID)
-def test_a_claim_is_seldom_wrong_mostly_right_and_reaches_every_verdict(claim):
-    rates = rates_of(BY_ID[claim], SYNTHETIC[claim], draws=DRAWS)
-    assert rates.false <= MOST / DRAWS
-    assert rates.right >= 0.7
-    assert len(rates.reached) == 4
-    assert rates.unbroken == ()
 
 
 @pytest.mark.parametrize("claim", BY_ID)
