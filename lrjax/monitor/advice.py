@@ -15,9 +15,10 @@ from typing import NamedTuple
 import numpy as np
 
 from lrjax.monitor import history
+from lrjax.monitor.case import Case
 from lrjax.monitor.clock import decay_clock
 from lrjax.monitor.lines import edge_lines
-from lrjax.monitor.optimizer_facts import Facts
+from lrjax.monitor.optimizer_facts import Facts  # noqa: F401 -- of the example
 
 GAP_DECAY = 0.07  # mean of the last valley gaps above which decay or averaging pays now
 GAP_KEEP = 0.05  # and below which it does not
@@ -36,7 +37,6 @@ CALIBRATION = {  # on cells that no limit was set on, docs/howto/monitor-calibra
 }
 AT_EDGE = 0.8  # share of a line of stability from which on the edge is named
 MEDIANS = 100
-DECAYED = 0.3  # of the largest rate of the run
 LEVELS = ("warning", "advice", "information")
 
 
@@ -57,29 +57,6 @@ class Advice(NamedTuple):
     sentence: str
     evidence: str
     source: str
-
-
-class Case(NamedTuple):
-    """What the rules read: rows of a monitor and what is known of the run."""
-
-    rows: history.Rows
-    facts: Facts
-    groups: tuple[str, ...]
-    num_steps: int | None
-    full_batch: bool
-    coupled: bool
-
-    @property
-    def decayed(self) -> bool:
-        """Whether the rate is far below what it was: at the end of a schedule small steps are what was asked for."""
-        rates = history.recent(self.rows, "learning_rate", len(self.rows))
-        return self.rate is not None and bool(rates.size) and self.rate < DECAYED * float(rates.max())
-
-    @property
-    def rate(self) -> float | None:
-        """eta of the last row; None where it is unknown."""
-        values = history.recent(self.rows[-1:], "learning_rate")
-        return float(values[0]) if values.size else None
 
 
 def _finite(case: Case) -> list[Advice]:
@@ -222,6 +199,16 @@ def _spike(case: Case) -> list[Advice]:
     return [Advice("spike", "warning", text, evidence, "arXiv 2506.04805, read as an abstract")]
 
 
+def _largest_decay(case: Case, group: str) -> float:
+    """Share of the weights that decay takes in a step at the largest rate of the run so far, where rates are known."""
+    name, rate = f"decay/{group}", "learning_rate"
+    rows = [row for row in case.rows if math.isfinite(row.get(name, math.nan))]
+    rates = history.recent(case.rows, rate, len(case.rows))
+    if rates.size and all(row.get(rate, 0) > 0 for row in rows):
+        return max(row[name] / row[rate] for row in rows) * float(rates.max())
+    return max(row[name] for row in rows)
+
+
 def _decay(case: Case) -> list[Advice]:
     found, slow, off = [], [], []
     for group in case.groups:
@@ -229,7 +216,9 @@ def _decay(case: Case) -> list[Advice]:
         rates = rates[np.isfinite(rates)]
         if not rates.size or not rates.max() > 0:
             continue
-        clock = decay_clock(float(rates.max()), case.facts, coupled=case.coupled)
+        clock = decay_clock(_largest_decay(case, group), case.facts, coupled=case.coupled)
+        if case.rising:
+            continue
         if case.num_steps is not None and clock.steps > case.num_steps:
             slow.append((group, clock.steps))
             continue
@@ -264,16 +253,8 @@ def _listed(names: list[str], most: int = 3) -> str:
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-RULES: tuple[Callable[[Case], list[Advice]], ...] = (
-    _finite,
-    _zero,
-    _too_small,
-    _gap,
-    _spike,
-    _edge,
-    _decay,
-    _accumulation,
-)
+Rule = Callable[[Case], list[Advice]]
+RULES: tuple[Rule, ...] = (_finite, _zero, _too_small, _gap, _spike, _edge, _decay, _accumulation)
 
 
 def advise(case: Case) -> list[Advice]:

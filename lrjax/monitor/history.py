@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,6 +32,13 @@ def recent(rows: Rows, name: str, count: int = 1) -> np.ndarray:
     """
     values = series(rows, name)[1]
     return values[np.isfinite(values)][-count:]
+
+
+def append_line(path: Any, row: dict[str, Any]) -> None:
+    """Adds a row to a file as a line of JSON, which has no NaN: null there."""
+    clean = {key: None if isinstance(value, float) and not np.isfinite(value) else value for key, value in row.items()}
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps(clean) + "\n")
 
 
 def median(rows: Rows, name: str, count: int) -> float | None:

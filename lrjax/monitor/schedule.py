@@ -49,6 +49,10 @@ class Schedule:
         for name in names:
             self.due[name] = step + self.rows[name].interval
 
+    def again(self, name: str, step: int) -> None:
+        """It told nothing: due again with the next virtual step."""
+        self.due[name] = step + self.rows["step"].interval
+
     def averaging(self, step: int) -> bool:
         """Whether the parameters of this step belong to the mean of the next valley gap."""
         return "gap" in self.due and self.due["gap"] - self.window <= step < self.due["gap"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
 import time
 import warnings
@@ -14,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lrjax.monitor import measure, schedule
+from lrjax.monitor import history, measure, schedule
 from lrjax.monitor.arguments import check_arguments, check_concrete, sentence_of
 from lrjax.monitor.groups import groups_of
 from lrjax.monitor.learning_rate import rate_in_use
@@ -225,6 +223,11 @@ class Monitor:
                 self._notice(f"{name}: {sentence_of(error)}")
             self._charge(name, began)
         setup.schedule.made(due, step)
+        if "decay" in row and not np.any(
+            row.get("update_rms", 1.0)
+        ):  # a rate of 0, as a warm-up begins, shows no decay
+            del row["decay"]
+            setup.schedule.again("clock", step)
         if "gap" in due:
             self._mean, self._averaged = None, None
         setup.last_batch = measure.copied(batch)
@@ -253,12 +256,8 @@ class Monitor:
     def _write(self, row: dict[str, Any]) -> None:
         if self._path is None:
             return
-        clean = {
-            key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()
-        }
         try:
-            with open(self._path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(clean) + "\n")
+            history.append_line(self._path, row)
         except OSError as error:
             self._notice(
                 f"measurements are not written to {self._path}: {error.strerror}; mend it or pass another path"

@@ -66,6 +66,32 @@ def test_a_small_rate_is_called_too_small_only_where_rho_was_measured_and_the_ra
     assert "far_too_small" not in codes(small(lambda s: 0.1 * (1 - s / 8), full_rho=0.01))
 
 
+def test_weight_decay_is_not_called_absent_where_a_warm_up_begins_at_zero():
+    schedule = optax.linear_schedule(0.0, 0.1, 4)
+    monitor, _ = watched(optax.adamw(schedule, weight_decay=0.5), learning_rate=schedule)
+    decays = [(row["step"], row["decay/"]) for row in monitor.rows() if "decay/" in row]
+    assert decays
+    assert decays[0][0] > 0
+    assert decays[0][1] == pytest.approx(0.5 * float(schedule(decays[0][0])), rel=1e-3)
+    plain, _ = watched(optax.adam(schedule), learning_rate=schedule)
+    assert [row["decay/"] for row in plain.rows() if "decay/" in row][:1] == [0.0]
+
+
+def inactive(schedule, steps):
+    """Whether a run of 1000 steps with AdamW at lambda = .1 is told, by then, that its decay will not act."""
+    rows = [{"step": s, "learning_rate": float(schedule(s)), "decay/w": 0.1 * float(schedule(s))} for s in steps]
+    case = Case(rows, Facts("adam", b1=0.9, b2=0.999), ("w",), 1000, False, False)
+    return "decay_inactive" in {one.code for one in advise(case)}
+
+
+def test_weight_decay_is_judged_at_the_largest_rate_and_not_during_a_warm_up():
+    schedule = optax.warmup_cosine_decay_schedule(1e-4, 0.05, 200, 1000)
+    assert not inactive(schedule, (50, 100, 150))
+    assert not inactive(schedule, (50, 150, 250, 950))
+    assert not inactive(schedule, (300, 999))
+    assert inactive(lambda step: 1e-3, (50, 100, 150))
+
+
 def test_a_report_shows_itself_in_a_notebook_with_its_figure():
     monitor, _ = watched(optax.sgd(0.1), learning_rate=0.1)
     shown = monitor.report()._repr_html_()

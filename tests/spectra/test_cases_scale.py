@@ -9,9 +9,15 @@ from lrjax import spectra
 from tests.spectra import oracle
 from tests.spectra.verdicts import refused, right_or_refused
 
-SCALES = (1e-25, 1e-12, 1e12, 1e25)
+
+def slowly(*values):
+    """Cases between the extremes, among the slow tests."""
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
+SCALES = (1e-25, *slowly(1e-12, 1e12), 1e25)
 SQUARED = (1e-15, 1e-7, 1e15)  # of losses, for matrices of products of gradients
-BEYOND = (1e-45, 1e-42, 1e-38, 1e37, 1e38)
+BEYOND = (1e-45, *slowly(1e-42, 1e-38, 1e37), 1e38)
 WORDS = ("infinity", "scale", "small", "large", "underflow", "overflow", "float32", "zero")
 D = 12
 SPECTRUM = np.r_[50.0, 30.0, 10.0, np.linspace(2.0, 0.5, D - 3)]
