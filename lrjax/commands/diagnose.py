@@ -53,7 +53,6 @@ def _check_place(file: str | None, flag: str) -> None:
 def _diagnose(flags: argparse.Namespace) -> int:
     import lrjax
     from lrjax.experiment.rundir.files import write_atomic
-    from lrjax.experiment.rundir.metrics import finite
     from lrjax.posthoc.problem import batches_of, find_problem, restore
 
     problem = find_problem(flags.problem)
@@ -72,7 +71,7 @@ def _diagnose(flags: argparse.Namespace) -> int:
     )
     print(report)
     if flags.json:
-        write_atomic(Path(flags.json), json.dumps(finite(report.to_dict()), indent=1, default=str) + "\n")
+        write_atomic(Path(flags.json), json.dumps(report.to_dict(), indent=1) + "\n")
         print(f"json: {flags.json}")
     if flags.save:
         report.save(flags.save)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from lrjax.spectra.stretch import bracket
+
 
 def critical_multiple(loss_at: Callable[[float], float], *, largest: float = 64.0, precision: float = 1.1) -> float:
     """The largest multiple c of a step found by doubling with L_B(theta + c u) <= L_B(theta), then by bisection.
@@ -28,27 +30,13 @@ def critical_multiple(loss_at: Callable[[float], float], *, largest: float = 64.
         >>> 1.8 <= critical_multiple(lambda c: (1 - c) ** 2) <= 2.0
         True
     """
-    start = float(loss_at(0.0))
-    if not np.isfinite(start):
+    low, _, crossed, start = bracket(
+        lambda multiple: np.array([loss_at(float(multiple[0]))]),
+        1,
+        lambda loss, start: ~(loss <= start),
+        cap=largest,
+        precision=precision,
+    )
+    if not np.isfinite(start[0]):
         return float("nan")
-
-    def holds(multiple: float) -> bool:
-        return bool(float(loss_at(multiple)) <= start)
-
-    low, high = 0.0, 0.125
-    while holds(high):
-        low, high = high, 2 * high
-        if low >= largest:
-            return largest
-    if low == 0.0:
-        while high > 1e-3:
-            if holds(high / 2):
-                low = high / 2
-                break
-            high /= 2
-        else:
-            return 0.0
-    while high > low * precision:
-        middle = float(np.sqrt(low * high))
-        low, high = (middle, high) if holds(middle) else (low, middle)
-    return low
+    return float(low[0]) if crossed[0] else largest

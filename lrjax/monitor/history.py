@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+from lrjax.errors import LrjaxError
+from lrjax.spectra.noise_scale import NoiseScale, noise_scale_of_estimates
+from lrjax.spectra.subset import SmallSubsetWarning
 
 Rows = Sequence[dict[str, Any]]
 
@@ -34,11 +40,26 @@ def recent(rows: Rows, name: str, count: int = 1) -> np.ndarray:
     return values[np.isfinite(values)][-count:]
 
 
+def plain(value: Any) -> Any:
+    """Plain Python that JSON can hold: None for what is not finite.
+
+    Example:
+        >>> plain({"a": np.array([1.0, np.nan]), "b": (2,)})
+        {'a': [1.0, None], 'b': [2]}
+    """
+    if isinstance(value, dict):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(one) for one in value]
+    if isinstance(value, (np.generic, np.ndarray)):
+        return plain(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def append_line(path: Any, row: dict[str, Any]) -> None:
     """Adds a row to a file as a line of JSON, which has no NaN: null there."""
-    clean = {key: None if isinstance(value, float) and not np.isfinite(value) else value for key, value in row.items()}
     with open(path, "a", encoding="utf-8") as file:
-        file.write(json.dumps(clean) + "\n")
+        file.write(json.dumps(plain(row)) + "\n")
 
 
 def median(rows: Rows, name: str, count: int) -> float | None:
@@ -82,24 +103,20 @@ def elapsed(rows: Rows, name: str) -> float:
     return float(np.sum(values * (ends - steps)))
 
 
-def noise_scale(rows: Rows, count: int = 20) -> tuple[float, float, float] | None:
-    """Noise over signal of the last measurements, each averaged before their ratio, with its jackknife interval.
-
-    Returns:
-        `(value, low, high)` in batches; infinite where the signal may be zero; None below three measurements.
+def noise_scale(rows: Rows, count: int = 20) -> NoiseScale | None:
+    """Noise over signal of the last measurements, in batches; None below three, or where no noise is resolved.
 
     Example:
         >>> rows = [{"step": i, "noise": 4.0, "signal": 2.0 + 0.01 * i} for i in range(5)]
-        >>> [round(x, 2) for x in noise_scale(rows)]
-        [1.98, 1.97, 1.99]
+        >>> round(noise_scale(rows).value, 2), noise_scale(rows[:2])
+        (1.98, None)
     """
     noise, signal = recent(rows, "noise", count), recent(rows, "signal", count)
-    size = min(noise.size, signal.size)
-    if size < 3 or noise[-size:].mean() <= 0:
+    if min(noise.size, signal.size) < 3:
         return None
-    noise, signal = noise[-size:], signal[-size:]
-    inverse = signal.mean() / noise.mean()
-    parts = ((signal.sum() - signal) / np.maximum(noise.sum() - noise, 1e-300)).astype(np.float64)
-    spread = 2 * np.sqrt((size - 1) / size * np.sum((parts - parts.mean()) ** 2))
-    value, low, high = (1 / x if x > 0 else np.inf for x in (inverse, inverse + spread, inverse - spread))
-    return float(value), float(low), float(high)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SmallSubsetWarning)  # the report says that the value is only bounded
+        try:
+            return noise_scale_of_estimates(noise, signal)
+        except LrjaxError:
+            return None

@@ -9,13 +9,13 @@ instrument             formula                                                  
 `update_sizes`         RMS of u, RMS of u over RMS of theta, angle, by group               none
 `decay_clock`          1 / c, c the share of theta that decay takes in a step              none
 `noise_of_pair`        |G|^2 = g_1.g_2 and Tr S = n |g_1 - g_2|^2 / 2                      one more gradient
-`batch_sharpness`      mean of g_B.H_B g_B / |g_B|^2                                       a gradient and a product a batch
-`sharpness`            largest eigenvalue of H, or of P^(-1/2) H P^(-1/2)                  about 12 products
 `critical_multiple`    largest c with L_B(theta + c u) <= L_B(theta)                       about 10 forward passes
 `gradient_curvature`   v.Hv / v.Pv along v = P^(-1) g                                      one gradient, one product
 =====================  ==================================================================  ================================
 
-g = grad L_B(theta) on the batch B, u the update of a virtual step, P the preconditioner of Adam, or 1.
+g = grad L_B(theta) on the batch B, u the update of a virtual step, P the preconditioner of Adam, or 1. Batch sharpness, the
+mean of `gradient_curvature` with P = 1 over batches, is `lrjax.spectra.batch_sharpness`; the largest eigenvalue of H, or of
+P^(-1/2) H P^(-1/2), is by `lrjax.spectra.lanczos` on `hessian` and `preconditioned`, about 12 products from a warm start.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from lrjax.errors import check
 from lrjax.monitor.critical import critical_multiple as critical_multiple
 from lrjax.monitor.trees import inner_product, moved, wide
 from lrjax.monitor.virtual_step import value_of
-from lrjax.spectra import batch_sharpness as batch_sharpness
 from lrjax.spectra.frameworks import Tree
 
 ROUNDINGS = 32  # a change of the loss below this many roundings of it is not resolved

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lrjax.errors import check
+from lrjax.monitor import history
 from lrjax.monitor.advice import Advice, Case, advise
 from lrjax.monitor.clock import decay_clock
 from lrjax.monitor.lines import edge_lines
@@ -101,7 +99,7 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain Python, which `json.dumps` takes; what is not finite is None."""
-        return _clean(
+        return history.plain(
             {
                 "summary": self.summary,
                 "advice": [one._asdict() for one in self.advice],
@@ -160,16 +158,6 @@ class Report:
         else:
             self.figure().savefig(path, dpi=120)
         return path
-
-
-def _clean(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _clean(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_clean(one) for one in value]
-    if isinstance(value, (np.generic, np.ndarray)):
-        return _clean(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _optimizer(facts: Facts) -> str:

@@ -81,7 +81,7 @@ def _noise_row(report: Report) -> tuple[str, ...]:
     if scale is None:
         return ("noise scale", NOT_MEASURED, "", "", "McCandlish et al. 2018, A.1")
     size, unit = (report.batch_size, "examples") if report.batch_size else (1, "batches")
-    value, low, high = (size * x for x in scale)
+    value, low, high = (size * x for x in (scale.value, scale.low, scale.high))
     text = f"{value:.3g} {unit} [{low:.3g}, {high:.3g}]" if math.isfinite(high) else f"at least {low:.3g} {unit}"
     reading = "noise of a step over its signal; not the critical batch size"
     return (

@@ -19,10 +19,11 @@ from lrjax.experiment.step.losses import LOSSES
 from lrjax.experiment.step.train_step import Engine, StepInputs, TrainState
 from lrjax.keys import key
 from lrjax.probes.batch_sizes import example_order
+from lrjax.spectra.stretch import bracket
 from lrjax.spectra.subset import subset_size
 
 RISE = 1.2  # alpha* is the stretch at which the loss is this many times that before the step
-CAP, LEAST = 100.0, 1e-3
+CAP = 100.0
 PRECISION = 1.01
 
 
@@ -43,22 +44,11 @@ def find_stretch(loss_at: Callable[[np.ndarray], np.ndarray], lanes: int, cap: f
         >>> float(find_stretch(lambda alpha: (1 - alpha) ** 2, 1)[0].round(1))  # 1 + sqrt(1.2)
         2.1
     """
-    start = np.asarray(loss_at(np.zeros(lanes)), np.float64)
-
-    def high(alpha: np.ndarray) -> np.ndarray:
-        return ~(np.asarray(loss_at(alpha), np.float64) < RISE * start)
-
-    low, up = np.zeros(lanes), np.full(lanes, 0.125)
-    found = high(up)
-    while not (found | (up >= cap)).all():
-        low = np.where(found, low, up)
-        up = np.where(found, up, np.minimum(2 * up, cap))
-        found = found | high(up)
-    while (found & (up > low * PRECISION) & (up > LEAST)).any():
-        middle = np.where(low > 0, np.sqrt(low * up), up / 2)
-        above = high(middle)
-        low, up = np.where(above, low, middle), np.where(above, middle, up)
-    return np.where(np.isfinite(start), np.where(found, up, cap), np.nan)
+    # A loss that is not finite is not below the level either.
+    _, up, crossed, start = bracket(
+        loss_at, lanes, lambda loss, start: ~(loss < RISE * start), cap=cap, precision=PRECISION
+    )
+    return np.where(np.isfinite(start), np.where(crossed, up, cap), np.nan)
 
 
 def _programs(static: Config, engine: Engine, mesh: Mesh) -> tuple[Callable, Callable, Callable]:

@@ -197,6 +197,32 @@ def noise_scale_of_norms(
     check(1 <= few < many, f"batch_sizes must be (M_1, M_2) with 1 <= M_1 < M_2, not {batch_sizes}")
     noise = (first - second) / (1 / few - 1 / many)
     signal = (many * second - few * first) / (many - few)
+    return noise_scale_of_estimates(noise, signal, level=level)
+
+
+def noise_scale_of_estimates(noise: np.ndarray, signal: np.ndarray, *, level: float = 0.95) -> NoiseScale:
+    """Simple noise scale from T unbiased estimates of Tr(Sigma) and of |G|^2, each averaged before their ratio is taken.
+
+    Args:
+        noise: [T], of Tr(Sigma).
+        signal: [T], of |G|^2, from the same measurements.
+        level: of confidence; the interval takes the measurements as independent.
+
+    Returns:
+        The `NoiseScale`, in the unit of the noise: in batches where Sigma is the covariance of a batch's gradient.
+
+    Raises:
+        LrjaxError: a mean noise that is not positive, with all measurements or without one of them.
+        SmallSubsetWarning: as a warning: the mean of |G|^2 is not positive.
+
+    References:
+        McCandlish et al. 2018, An empirical model of large-batch training, arXiv 1812.06162, appendix A.1.
+
+    Example:
+        >>> found = noise_scale_of_estimates(np.array([4.0, 4.0, 4.0]), np.array([1.0, 2.0, 3.0]))
+        >>> found.value, found.resolved
+        (2.0, False)
+    """
     noises, signals = ((values.sum() - values) / (values.size - 1) for values in (noise, signal))
     check(
         bool(noise.mean() > 0 and np.all(noises > 0)),

@@ -69,7 +69,7 @@ class Report:
         return "a table, and advice"
 
     def to_dict(self):
-        return {"gain_ratio": np.float32(0.5), "noise": float("nan"), "steps": [np.int64(3)]}
+        return {"gain_ratio": 0.5, "noise": None, "steps": [3]}
 
     def save(self, path):
         Path(path).write_text("<html>")

@@ -76,9 +76,9 @@ def test_noise_of_pairs_is_unbiased():
     rows = [
         {"step": i, "noise": float(a), "signal": float(b)} for i, (a, b) in enumerate(zip(noise, square, strict=True))
     ]
-    value, low, high = noise_scale(rows, 4000)
-    assert low < 8 / 1.25 < high
-    assert value == pytest.approx(8 / 1.25, rel=0.1)
+    found = noise_scale(rows, 4000)
+    assert found.low < 8 / 1.25 < found.high
+    assert found.value == pytest.approx(8 / 1.25, rel=0.1)
 
 
 def test_batch_sharpness_is_the_mean_over_batches_along_their_own_gradients():
