@@ -23,7 +23,6 @@ from lrjax.monitor.optimizer_facts import Facts  # noqa: F401 -- of the example
 GAP_DECAY = 0.07  # mean of the last valley gaps above which decay or averaging pays now
 GAP_KEEP = 0.05  # and below which it does not
 GAPS = 3  # that are averaged: one alone scatters, most where the loss itself jumps
-SAME_RATE = 2.0  # gaps at rates within this factor of the present one are averaged with it
 GAP_SMALL = 0.02  # of a rate that is far too small
 GAIN_SMALL_RATE = 0.95
 RHO_SMALL_RATE = 0.5
@@ -35,6 +34,7 @@ CALIBRATION = {  # on cells that no limit was set on, docs/howto/monitor-calibra
     "keep": "right in 19 of 24 test cells",
     "far_too_small": "a larger rate ended lower in 14 of 14 test cells, by more than 10 % in 6",
 }
+BEYOND = 1.5  # of a line of stability, from which on training is not settled at it
 AT_EDGE = 0.8  # share of a line of stability from which on the edge is named
 MEDIANS = 100
 LEVELS = ("warning", "advice", "information")
@@ -79,7 +79,7 @@ def _zero(case: Case) -> list[Advice]:
     still = [name for name in case.groups if row.get(f"update_rms/{name}") == 0]
     found = []
     if case.rate == 0:
-        text = f"The learning rate is 0 at step {row['step']}: this step changes nothing but through weight decay."
+        text = f"The learning rate is 0 at step {row['step']}: this step changes nothing."
         return [Advice("zero_rate", "warning", text, "eta = 0", "")]
     dead = [name for name in still if row.get(f"gradient_sizes/{name}") == 0]
     held = [name for name in still if name not in dead]
@@ -105,17 +105,8 @@ def _source(formula: str, code: str) -> str:
     return f"{formula}; limits of ours, {CALIBRATION[code]} (docs/howto/monitor-calibration.md)"
 
 
-def _gaps(case: Case) -> np.ndarray:
-    """The last valley gaps at about the present rate, the newest last."""
-    rows = [row for row in case.rows if math.isfinite(row.get("valley_gap", math.nan))]
-    if rate := case.rate:
-        far = [not 1 / SAME_RATE <= row.get("learning_rate", rate) / rate <= SAME_RATE for row in rows]
-        rows = rows[max((index for index, other in enumerate(far, start=1) if other), default=0) :]
-    return history.recent(rows, "valley_gap", GAPS)
-
-
 def _gap(case: Case) -> list[Advice]:
-    gaps = _gaps(case)
+    gaps = history.recent(history.at_rate(case.rows), "valley_gap", GAPS)
     if not gaps.size:
         return []
     formula = "valley gap (L(theta) - L(mean theta)) / L(theta)"
@@ -126,12 +117,13 @@ def _gap(case: Case) -> list[Advice]:
         return [Advice("decay", "advice", text, f"{evidence}, above {GAP_DECAY:.0%}", _source(formula, "decay"))]
     # A gap scatters by some hundredths from one measurement to the next, so that one alone shows no narrow valley.
     error = gaps.std(ddof=1) / math.sqrt(gaps.size) if gaps.size > 1 else math.inf
-    if mean + error < GAP_KEEP:
+    if mean > -GAP_KEEP and mean + error < GAP_KEEP:
         text = "Keep the rate: little of the loss is oscillation, so that a decay gains little now."
-        evidence += f" + {error:.1%}, below {GAP_KEEP:.0%}"
+        evidence += f" +- {error:.1%}, below {GAP_KEEP:.0%}"
         return [Advice("keep", "advice", text, evidence, _source(formula, "keep"))]
     text = "Whether a decay pays now is undecided."
-    limits = f"; decay needs a mean above {GAP_DECAY:.0%}, keep one below {GAP_KEEP:.0%} by its standard error"
+    limits = f"; decay needs a mean above {GAP_DECAY:.0%} and two gaps above {GAP_KEEP:.0%}, keep one within "
+    limits += f"{GAP_KEEP:.0%} of 0 by its standard error; either needs two measurements"
     return [Advice("undecided", "information", text, evidence + limits, formula)]
 
 
@@ -139,7 +131,9 @@ def _too_small(case: Case) -> list[Advice]:
     gain = history.median(case.rows, "gain_ratio", 10)
     rho = history.median(case.rows, "full_rho", 3)
     gap = history.recent(case.rows, "valley_gap")
-    if gain is None or not gap.size or not history.series(case.rows, "full_rho")[0].size or case.decayed:
+    if gain is None or not gap.size or not history.series(case.rows, "full_rho")[0].size:
+        return []
+    if case.decayed or case.rising:
         return []
     # Few batches of a nearly stationary loss may not resolve rho; the gain ratio alone then decides.
     if not (gain > GAIN_SMALL_RATE and (rho is None or rho < RHO_SMALL_RATE) and abs(gap[0]) < GAP_SMALL):
@@ -151,8 +145,8 @@ def _too_small(case: Case) -> list[Advice]:
 
 
 def level(rows: history.Rows, name: str) -> float | None:
-    """A curvature as it is compared with its line: batch sharpness is a mean over batches, the others medians over time."""
-    values = history.recent(rows, name, 10 if name == "batch_sharpness" else 5)
+    """A curvature as it is compared with its line: a mean over batches, or a median, at the present rate."""
+    values = history.recent(history.at_rate(rows), name, 10 if name == "batch_sharpness" else 5)
     if not values.size:
         return None
     return float(values.mean() if name == "batch_sharpness" else np.median(values))
@@ -165,15 +159,17 @@ def _edge(case: Case) -> list[Advice]:
         if line.value is None or value is None or name == "gradient_curvature" or value < AT_EDGE * line.value:
             continue
         words = {"batch_sharpness": "batch sharpness", "sharpness": "the largest eigenvalue"}[name]
-        text = (
-            f"Training is at its edge of stability: {words} is {value / line.value:.2f} of {line.formula}. It settles there by "
-            "itself; that is no fault."
-        )
+        ratio = f"{words} is {value / line.value:.2f} of {line.formula}"
+        if value < BEYOND * line.value:
+            text = f"Training is at its edge of stability: {ratio}. It settles there by itself; that is no fault."
+        else:
+            text = f"Curvature is beyond the line of stability: {ratio}. Training does not stay here: it moves on or diverges."
         found.append(Advice("edge", "information", text, f"{value:.4g} against {line.value:.4g}", line.source))
     return found
 
 
-def _spike(case: Case) -> list[Advice]:
+def jumps(case: Case) -> list[tuple[str, float]]:
+    """Groups whose last update is above twice the median of those before, and how many times."""
     found = []
     for group in case.groups:
         sizes = history.step_sizes(case.rows, group)
@@ -181,22 +177,28 @@ def _spike(case: Case) -> list[Advice]:
         before = before[np.isfinite(before)]
         if before.size >= 10 and sizes[-1] > JUMP * np.median(before) > 0:
             found.append((group, float(sizes[-1] / np.median(before))))
-    if not found or case.decayed:
+    return [] if case.decayed else found
+
+
+def _spike(case: Case) -> list[Advice]:
+    found = jumps(case)
+    if not found:
         return []
     line = edge_lines(case.facts, case.rate, case.full_batch)["gradient_curvature"]
-    curvature = history.recent(case.rows, "gradient_curvature")
-    confirmed = "not measured"
+    curvature = history.recent([row for row in case.rows if "loss" in row][-1:], "gradient_curvature")
+    confirmed = "not measured at this step"
     if line.value is not None and curvature.size:
         confirmed = f"{curvature[0] / line.value:.2f} of {line.formula}, " + (
             "above it" if curvature[0] > line.value else "below it: not confirmed"
         )
-    worst = max(times for _, times in found)
+    worst, adam = max(times for _, times in found), case.facts.kind == "adam"
     text = (
         f"The update of {_listed([one for one, _ in found])} is {worst:.1f} times its median: a spike of the loss may come, "
-        "though not every jump brings one. Remedies: a smaller b2, clipping of updates."
+        f"though not every jump brings one. Remedies: {'a smaller b2, ' if adam else ''}clipping of updates."
     )
     evidence = f"RMS of u over its median {worst:.2f}, above {JUMP:g}; curvature along the gradient {confirmed}"
-    return [Advice("spike", "warning", text, evidence, "arXiv 2506.04805, read as an abstract")]
+    source = "arXiv 2506.04805, read as an abstract" if adam else "update sizes by group"
+    return [Advice("spike", "warning", text, evidence, source)]
 
 
 def _largest_decay(case: Case, group: str) -> float:
@@ -236,7 +238,10 @@ def _decay(case: Case) -> list[Advice]:
             f"the run has {case.num_steps}."
         ) + ("" if case.coupled else " optax multiplies its decoupled decay by the learning rate.")
         source = "Wang & Aitchison 2024, arXiv 2405.13698"
-        found.append(Advice("decay_inactive", "advice", text, f"tau = 1 / (eta lambda) = {steps:.3g} steps", source))
+        through = "(1 - b)" if case.coupled and case.facts.momentum else "1"
+        found.append(
+            Advice("decay_inactive", "advice", text, f"tau = {through} / (eta lambda) = {steps:.3g} steps", source)
+        )
     if off:
         text = (
             f"{_listed([one for one, _ in off])}: not in the equilibrium of weight decay, or not scale-invariant; "

@@ -22,15 +22,24 @@ class Case(NamedTuple):
 
     @property
     def decayed(self) -> bool:
-        """Whether the rate is far below what it was: at the end of a schedule small steps are what was asked for."""
-        rates = history.recent(self.rows, "learning_rate", len(self.rows))
-        return self.rate is not None and bool(rates.size) and self.rate < DECAYED * float(rates.max())
+        """Whether all rates are far below what they were: at the end of a schedule small steps are what was asked for.
+
+        Where no rate is known the sizes of updates stand for it.
+        """
+        names = self._rates or [f"update_rms/{group}" for group in self.groups]
+        known = [history.recent(self.rows, name, len(self.rows)) for name in names]
+        known = [values for values in known if values.size]
+        return bool(known) and all(values[-1] < DECAYED * values.max() for values in known)
 
     @property
     def rising(self) -> bool:
-        """Whether the rate still grows, as in a warm-up: what follows from its size is then too early to say."""
-        rates = history.recent(self.rows, "learning_rate", 3)
-        return rates.size > 1 and bool(rates[-1] > 1.01 * rates[0])
+        """Whether a rate still grows, as in a warm-up: what follows from its size is then too early to say."""
+        last = [history.recent(self.rows, name, 3) for name in self._rates]
+        return any(values.size > 1 and values[-1] > 1.01 * values[0] for values in last)
+
+    @property
+    def _rates(self) -> list[str]:
+        return sorted({name for row in self.rows for name in history.rates(row)})
 
     @property
     def rate(self) -> float | None:

@@ -100,10 +100,10 @@ class Clock(NamedTuple):
     """Weight decay of a group.
 
     Attributes:
-        decay: c, the share of the weights that a step takes; 0 without decay; NaN where the update depends on the weights in
-            another way.
-        steps: tau, in which decay alone shrinks the weights by e: 1 / c, (1 - b) / c through a momentum of b.
-        angle: that of a step at equilibrium, radians; None where no formula is known for this optimizer.
+        decay: c, the share of the weights that a call of the optimizer takes; 0 without decay; NaN where the update depends on
+            the weights in another way. Under `optax.MultiSteps` a call is a micro-batch.
+        steps: tau, calls in which decay alone shrinks the weights by e: 1 / c, (1 - b) / c through a momentum of b.
+        angle: that of a whole step at equilibrium, radians; None where no formula is known for this optimizer.
     """
 
     decay: float
@@ -115,7 +115,7 @@ def decay_clock(decay: float, facts: Facts, *, coupled: bool) -> Clock:
     """When weight decay acts, and the angle that scale-invariant weights then turn by in a step.
 
     Args:
-        decay: c of `decay_per_step`, at this step.
+        decay: c of `decay_per_step`, at this step, over the micro-batches of a step.
         facts: of the optimizer.
         coupled: whether the decay is in the gradient (L2), not beside it (AdamW).
 
@@ -133,12 +133,14 @@ def decay_clock(decay: float, facts: Facts, *, coupled: bool) -> Clock:
     if not decay > 0:
         return Clock(decay, float("inf") if decay == 0 else float("nan"), None)
     through = facts.momentum if facts.kind == "heavy_ball" and coupled and facts.momentum else 0.0
-    angle = None
-    if facts.kind == "adam" and not coupled and facts.b1 is not None:
-        angle = float(adamw_angular_update(decay, 1.0, facts.b1))
+    angle, whole = None, decay * facts.accumulation
+    if facts.kind == "adam" and not coupled and facts.b1 is not None and not facts.nesterov:
+        angle = float(adamw_angular_update(whole, 1.0, facts.b1))
     elif facts.kind in ("sgd", "heavy_ball") and (coupled or facts.kind == "sgd") and not facts.nesterov:
-        angle = float(angular_update(decay, 1.0, facts.momentum or 0.0))
-    return Clock(decay, (1 - through) / decay, angle)
+        angle = float(angular_update(whole, 1.0, facts.momentum or 0.0))
+    # Nesterov's step has its gradient, and the decay in it, 1 + b times.
+    ahead = 1 + through if facts.nesterov else 1.0
+    return Clock(decay, (1 - through) * ahead / decay, angle)
 
 
 def by_group(decay: Decay, groups: Sequence[str], sizes: Sequence[int]) -> dict[str, float]:

@@ -11,7 +11,8 @@ import numpy as np
 import optax
 
 from lrjax.errors import check
-from lrjax.monitor.rate_lanes import stacked
+from lrjax.monitor.rate_lanes import stacked, updated
+from lrjax.spectra.random_vectors import as_key
 from lrjax.spectra.results import to_dict
 
 WIDER = 4  # the least ratio of the largest width to the smallest
@@ -130,7 +131,7 @@ def coordinate_check(
     """
     widths = _widths(widths)
     check(steps >= 1 and seeds >= 1, f"steps and seeds must be 1 or more, not {steps} and {seeds}")
-    key = jax.random.key(0 if key is None else key) if key is None or isinstance(key, int | np.integer) else key
+    key = as_key(key)
     data = jax.tree.map(jnp.asarray, stacked(batches, steps))
     keys = jax.random.split(key, seeds)
     by_width = [_changes(make_model(width), make_optimizer(width), data, keys, steps) for width in widths]
@@ -175,8 +176,7 @@ def _changes(model: Any, optimizer: Any, data: Any, keys: Any, steps: int) -> di
             params, state = carry
             batch = jax.tree.map(lambda leaf: leaf[step % count], data)
             loss, grads = jax.value_and_grad(loss_fn)(params, batch)
-            updates, state = optimizer.update(grads, state, params, value=loss)
-            params = optax.apply_updates(params, updates)
+            params, state = updated(optimizer, grads, state, params, loss, lambda params: loss_fn(params, batch))
             now = activations(params, probe)
             # A list, because jit sorts the names of a dict and the layers have an order.
             return (params, state), [jnp.sqrt(jnp.mean((now[name] - before[name]) ** 2)) for name in before]

@@ -15,6 +15,7 @@ from lrjax.spectra.noise_scale import NoiseScale, noise_scale_of_estimates
 from lrjax.spectra.subset import SmallSubsetWarning
 
 Rows = Sequence[dict[str, Any]]
+SAME_RATE = 2.0  # measurements at rates within this factor of the present one are taken together with it
 
 
 def series(rows: Rows, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -103,6 +104,52 @@ def elapsed(rows: Rows, name: str) -> float:
     return float(np.sum(values * (ends - steps)))
 
 
+def at_rate(rows: Rows) -> Rows:
+    """The last rows that were measured at about the rates of the last one; all where no rate is known.
+
+    Example:
+        >>> rows = [{"step": s, "learning_rate": rate} for s, rate in ((0, 1.0), (1, 0.1), (2, 0.12))]
+        >>> [row["step"] for row in at_rate(rows)]
+        [1, 2]
+    """
+    if not rows:
+        return rows
+    now = rates(rows[-1])
+
+    def far(row: dict[str, Any]) -> bool:
+        then = rates(row)
+        return any(
+            not 1 / SAME_RATE <= then[name] / now[name] <= SAME_RATE for name in then.keys() & now.keys() if now[name]
+        )
+
+    begin = max((index for index, row in enumerate(rows, start=1) if far(row)), default=0)
+    return rows[begin:]
+
+
+def rates(row: dict[str, Any]) -> dict[str, float]:
+    """The learning rate of a row, or those of its groups.
+
+    Example:
+        >>> rates({"step": 1, "learning_rate/muon": 0.02})
+        {'learning_rate/muon': 0.02}
+    """
+    return {name: value for name, value in row.items() if name.split("/")[0] == "learning_rate"}
+
+
+def noise_pairs(rows: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Steps, noise and signal of the rows where both are numbers.
+
+    Example:
+        >>> rows = [{"step": step, "noise": noise, "signal": 1.0} for step, noise in ((3, 2.0), (4, np.inf))]
+        >>> [values.tolist() for values in noise_pairs(rows)]
+        [[3], [2.0], [1.0]]
+    """
+    found = [(row["step"], row["noise"], row["signal"]) for row in rows if "noise" in row]
+    steps, noise, signal = np.array(found, np.float64).reshape(-1, 3).T
+    known = np.isfinite(noise) & np.isfinite(signal)
+    return steps[known].astype(np.int64), noise[known], signal[known]
+
+
 def noise_scale(rows: Rows, count: int = 20) -> NoiseScale | None:
     """Noise over signal of the last measurements, in batches; None below three, or where no noise is resolved.
 
@@ -111,8 +158,8 @@ def noise_scale(rows: Rows, count: int = 20) -> NoiseScale | None:
         >>> round(noise_scale(rows).value, 2), noise_scale(rows[:2])
         (1.98, None)
     """
-    noise, signal = recent(rows, "noise", count), recent(rows, "signal", count)
-    if min(noise.size, signal.size) < 3:
+    _, noise, signal = (values[-count:] for values in noise_pairs(rows))
+    if noise.size < 3:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SmallSubsetWarning)  # the report says that the value is only bounded

@@ -153,3 +153,15 @@ def rate_in_use(
         return Rate(float(learning_rate), "schedule")
     count = count_of(opt_state)
     return Rate(float(np.asarray(learning_rate(step if count is None else count))), "schedule")
+
+
+def named_rates(rate: Rate, held: dict[Hashable, float]) -> dict[str, float]:
+    """The rate as entries of a row: one, or one a group where these differ.
+
+    Example:
+        >>> named_rates(Rate(None, "unknown: ..."), {"muon": 0.02, "adam": 0.001})
+        {'learning_rate/muon': 0.02, 'learning_rate/adam': 0.001}
+    """
+    if rate.value is not None:
+        return {"learning_rate": rate.value}
+    return {f"learning_rate/{name}": value for name, value in held.items()}

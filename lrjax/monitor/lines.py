@@ -29,6 +29,7 @@ COHEN = "Cohen et al. 2021, arXiv 2103.00065"
 ADAM = "Cohen et al. 2022, arXiv 2207.14484"
 SMALL = "Andreyev & Beneventano 2024, arXiv 2412.20553"
 HEAVY = "arXiv 2604.14108, read as an abstract"
+# With a fixed P and b1 = .9 a quadratic diverges at 38 / eta only, so that this line alone is no edge of Adam.
 SPIKES = "arXiv 2506.04805, read as an abstract"
 
 
@@ -58,6 +59,9 @@ def edge_lines(facts: Facts, rate: float | None, full_batch: bool) -> dict[str, 
     none = EdgeLine(None, NONE, "")
     batch, top, along = none, EdgeLine(None, "no line for mini-batches", ""), none
     b = facts.momentum or 0.0
+    if facts.accumulation > 1:  # what is measured is a micro-batch's, the step is that of several
+        micro = EdgeLine(None, "no line for micro-batches", "")
+        return dict.fromkeys(("batch_sharpness", "sharpness", "gradient_curvature"), micro)
 
     def of(name: str, **settings: float) -> float:
         return float(np.asarray(edge(name, rate, **settings)))

@@ -13,6 +13,7 @@ from lrjax.errors import check
 from lrjax.monitor import clock, schedule
 from lrjax.monitor.cost import Row
 from lrjax.monitor.critical import critical_multiple
+from lrjax.monitor.instruments import valley_gap
 from lrjax.monitor.learning_rate import count_of as count_of
 from lrjax.monitor.optimizer_facts import Facts
 from lrjax.monitor.programs import Programs, batch_size_of
@@ -34,7 +35,7 @@ class Setup:
     """What a monitor knows after its first step.
 
     Attributes:
-        programs, facts, costs, rows, schedule, signature, groups: see their classes.
+        programs, facts, rows, schedule, signature, groups: see their classes.
         probe: batches on which the loss is compared.
         full_batch: whether all batches are the same.
         coupled: whether weight decay is in the gradient.
@@ -44,14 +45,13 @@ class Setup:
         self,
         programs: Programs,
         facts: Facts,
-        costs: dict[str, float],
         rows: dict[str, Row],
         planned: schedule.Schedule,
         signature: tuple,
         groups: tuple[str, ...],
         probe: list[Tree] | None,
     ):
-        self.programs, self.facts, self.costs, self.rows = programs, facts, costs, rows
+        self.programs, self.facts, self.rows = programs, facts, rows
         self.schedule, self.signature, self.groups = planned, signature, groups
         self.probe = [] if probe is None else probe
         self.first: Tree = None
@@ -61,6 +61,7 @@ class Setup:
         self.batch_size: int | None = None
         self.last_batch: Tree = None
         self.vector: Any = None
+        self.notice: Callable[[str], None] = lambda text: None
         self.turn = 0
         # Compiled, since each binding of an operator looks at the loss first, one operation after the other.
         self.loss = jax.jit(lambda params, batch: value_of(programs.loss_fn, params, batch, programs.has_aux))
@@ -108,7 +109,8 @@ def _clock(setup: Setup, params: Tree, opt_state: Tree, batch: Tree, mean: Tree)
         # Divided by second moments, or anything else, a decay in the gradient has no share of the weights.
         decay = decay._replace(rate=np.full_like(decay.rate, np.nan))
     sizes = [int(np.size(leaf)) for leaf in jax.tree.leaves(params)]
-    return {"decay": np.array(list(clock.by_group(decay, setup.groups, sizes).values()))}
+    shares = np.array(list(clock.by_group(decay, setup.groups, sizes).values()))
+    return {"decay": shares / setup.facts.accumulation}  # a call of the optimizer, as steps are counted
 
 
 def _noise(setup: Setup, params: Tree, opt_state: Tree, batch: Tree, mean: Tree) -> dict[str, Any]:
@@ -125,7 +127,11 @@ def _gap(setup: Setup, params: Tree, opt_state: Tree, batch: Tree, mean: Tree) -
     average = jax.tree.map(lambda m, p: m.astype(jnp.asarray(p).dtype), mean, params)
     here = np.mean([float(setup.programs("loss", params, one)) for one in batches])
     there = np.mean([float(setup.programs("loss", average, one)) for one in batches])
-    return {"probe_loss": here, "mean_loss": there, "valley_gap": (here - there) / here}
+    found = {"probe_loss": here, "mean_loss": there}
+    if here <= 0:
+        setup.notice("the valley gap is a share of the loss, which must be positive; add a constant to loss_fn")
+        return found
+    return found | {"valley_gap": valley_gap(here, there)}
 
 
 def _rho(setup: Setup, params: Tree, opt_state: Tree, batch: Tree, mean: Tree) -> dict[str, Any]:
@@ -136,7 +142,7 @@ def _rho(setup: Setup, params: Tree, opt_state: Tree, batch: Tree, mean: Tree) -
     update = setup.programs("update", params, opt_state, batch)
     lines = np.array([[float(x) for x in setup.programs("line", params, update, one)] for one in batches])
     _, slope, curvature = lines.mean(axis=0)
-    return {"full_slope": slope, "full_rho": curvature / -slope if slope < 0 else np.nan}
+    return {"full_rho": curvature / -slope if slope < 0 else np.nan}
 
 
 def _batch_sharpness(setup: Setup, params: Tree, opt_state: Tree, batch: Tree, mean: Tree) -> dict[str, Any]:

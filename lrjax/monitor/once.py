@@ -12,7 +12,7 @@ from lrjax.errors import LrjaxError, check
 from lrjax.monitor import measure, schedule
 from lrjax.monitor.cost import Row
 from lrjax.monitor.groups import groups_of
-from lrjax.monitor.learning_rate import rate_in_use
+from lrjax.monitor.learning_rate import named_rates, rate_in_use, rates_in
 from lrjax.monitor.optimizer_facts import Facts
 from lrjax.monitor.programs import Programs, batch_size_of, check_loss, check_params, scalars, signature_of
 from lrjax.monitor.report import Report
@@ -33,6 +33,7 @@ def diagnose(
     num_steps: int | None = None,
     step: int | None = None,
     average: Tree = None,
+    full_batch: bool = False,
     groups: Any = "layer",
     has_aux: bool = False,
     extra_args: Callable | None = None,
@@ -52,6 +53,7 @@ def diagnose(
         num_steps: of the run that the parameters are from.
         step: at which they were; default the count in the state, or 0.
         average: a mean of the parameters over the last hundredth of the run, or an exponential one, for the valley gap.
+        full_batch: whether the training is on the batches as one, so that the edges of full-batch training hold.
         groups, has_aux, extra_args, gradient_fn: as for `Monitor`.
 
     Returns:
@@ -84,9 +86,7 @@ def diagnose(
     at = int(count or 0)
     size = len(data)
     rows = {name: Row(0, 0.0, size, 1) for name in measure.INSTRUMENTS}
-    setup = measure.Setup(
-        programs, facts, {}, rows, schedule.Schedule(rows, num_steps), signature_of(data[0]), names, data
-    )
+    setup = measure.Setup(programs, facts, rows, schedule.Schedule(rows, num_steps), signature_of(data[0]), names, data)
     setup.batch_size = batch_size_of(data[0])
     wanted = [name for name in measure.INSTRUMENTS if optimizer is not None or name in measure.WITHOUT_STEP]
     found = _measured(setup, wanted, params, opt_state, data, average, notices)
@@ -96,13 +96,13 @@ def diagnose(
     flat = []
     for row in found:
         one: dict[str, Any] = {"step": at} | scalars(row, tuple(dict.fromkeys(names)))
-        if rate is not None and rate.value is not None:
-            one["learning_rate"] = rate.value
+        if rate is not None:
+            one |= named_rates(rate, rates_in(opt_state))
         one["rate_source"] = rate.source if rate is not None else "unknown: no optimizer state"
         flat.append(one)
     return Report(
         rows=flat, facts=facts, groups=tuple(dict.fromkeys(names)), num_steps=num_steps, batch_size=setup.batch_size,
-        full_batch=size == 1, coupled=setup.coupled, notices=tuple(notices), step_known=count is not None,
+        full_batch=full_batch, coupled=setup.coupled, notices=tuple(notices), step_known=count is not None,
     )  # fmt: skip
 
 
@@ -139,7 +139,7 @@ def _measured(
         mean = average
     for name in names:
         for index, batch in enumerate(data if name in measure.BY_BATCH else data[:1]):
-            setup.last_batch = data[index - 1] if index else None
+            setup.last_batch = data[index - 1] if index % 2 else None  # pairs that share no batch
             try:
                 rows[index] |= measure.INSTRUMENTS[name](setup, params, opt_state, batch, mean)
             except LrjaxError as error:

@@ -111,7 +111,6 @@ class Programs:
             "gradient_norm": jnp.sqrt(inner_product(step.gradient, step.gradient)),
             "gradient_sizes": update_sizes(params, step.gradient, self.groups).update,
             "gain_ratio": result.ratio,
-            "slope": result.slope,
             "update_rms": sizes.update,
             "weight_rms": sizes.weights,
             "update_over_weights": sizes.relative,

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from lrjax.errors import check, refuse
-from lrjax.monitor.rate_lanes import stacked
+from lrjax.monitor.rate_lanes import stacked, updated
 from lrjax.spectra.results import to_dict
 
 FEWEST = 20  # steps: the slope of fewer losses is that of the batches
@@ -131,9 +131,7 @@ def _losses(
         params, state = carry
         batch = jax.tree.map(lambda leaf: leaf[step % count], data)
         loss, grads = jax.value_and_grad(loss_fn)(params, batch)
-        extra = {"value": loss, "grad": grads, "value_fn": lambda params: loss_fn(params, batch)}
-        updates, state = optimizer.update(grads, state, params, **extra)
-        return (optax.apply_updates(params, updates), state), loss
+        return updated(optimizer, grads, state, params, loss, lambda params: loss_fn(params, batch)), loss
 
     return jax.jit(lambda params: jax.lax.scan(one, (params, optimizer.init(params)), jnp.arange(steps))[1])(params)
 

@@ -163,7 +163,7 @@ def check_problem(problem: Problem, data: Data) -> None:
 def _update(problem: Problem, rate: Any, params: Any) -> Any:
     optimizer = optimizer_of(problem, rate, jnp.float32(10.0))
     grads = jax.tree.map(jnp.zeros_like, params)
-    return _updated(optimizer, grads, optimizer.init(params), params, jnp.float32(0.0), lambda params: jnp.float32(0.0))
+    return updated(optimizer, grads, optimizer.init(params), params, jnp.float32(0.0), lambda params: jnp.float32(0.0))
 
 
 def optimizer_of(problem: Problem, rate: Any, horizon: Any) -> optax.GradientTransformationExtraArgs:
@@ -171,7 +171,7 @@ def optimizer_of(problem: Problem, rate: Any, horizon: Any) -> optax.GradientTra
     return optax.with_extra_args_support(problem.make_optimizer(problem.schedule(rate, horizon)))
 
 
-def _updated(optimizer: Any, grads: Any, state: Any, params: Any, value: Any, value_fn: Callable) -> tuple[Any, Any]:
+def updated(optimizer: Any, grads: Any, state: Any, params: Any, value: Any, value_fn: Callable) -> tuple[Any, Any]:
     """One update; line searches and rules that read the loss get what they ask for."""
     updates, state = optimizer.update(grads, state, params, value=value, grad=grads, value_fn=value_fn)
     return optax.apply_updates(params, updates), state
@@ -195,7 +195,7 @@ def train(problem: Problem, data: Data, horizon: Any, rate: Any, key: Any, order
         params, state, diverged_at = carry
         batch = jax.tree.map(lambda leaf: leaf[order[count]], data.batches)
         loss, grads = jax.value_and_grad(problem.loss_fn)(params, batch)
-        new = _updated(optimizer, grads, state, params, loss, lambda params: problem.loss_fn(params, batch))
+        new = updated(optimizer, grads, state, params, loss, lambda params: problem.loss_fn(params, batch))
         return *new, jnp.where((diverged_at < 0) & ~jnp.isfinite(loss), count, diverged_at)
 
     start = (params, optimizer.init(params), jnp.int32(-1))

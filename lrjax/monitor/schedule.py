@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from lrjax.monitor.cost import STEPS, Row, Wish, plan
+from lrjax.monitor.ledger import Ledger
 from lrjax.monitor.programs import Programs
 from lrjax.spectra.frameworks import Tree
 
@@ -149,17 +150,11 @@ def probe_batches(rows: dict[str, Row]) -> int:
     return max([rows[name].batches for name in named if name in rows and rows[name].interval], default=1)
 
 
-def table(rows: dict[str, Row], spent: dict[str, tuple[int, float]], training: float) -> list[dict[str, Any]]:
-    """What each instrument costs: a dict a row for reports.
-
-    Args:
-        rows: the plan.
-        spent: instrument -> times measured and seconds, compilation left out.
-        training: seconds of the training itself.
-    """
-    found = []
+def table(rows: dict[str, Row], ledger: Ledger) -> list[dict[str, Any]]:
+    """What each instrument costs: a dict a row for reports."""
+    found, training = [], ledger.seconds(rows)[1]
     for name, row in rows.items():
-        times, seconds = spent.get(name, (0, 0.0))
+        times, seconds = ledger.spent.get(name, (0, 0.0))
         found.append(
             {
                 "instrument": name, "tier": row.tier, "steps": row.cost, "batches": row.batches, "interval": row.interval,

@@ -15,6 +15,7 @@ from lrjax.errors import check, nearest
 from lrjax.monitor.rate_fit import drift, fit
 from lrjax.monitor.rate_lanes import SCHEDULES, Data, Problem, check_problem, evaluate, run, shuffled, stacked
 from lrjax.monitor.suggestion import LaneResult, Suggestion
+from lrjax.spectra.random_vectors import as_key
 from lrjax.spectra.resampling import generator
 
 RATES, LOW, HIGH = 12, 1e-5, 1.0
@@ -104,7 +105,7 @@ def suggest(
     started = time.perf_counter()
     steps, grid = _horizons(horizons, num_steps), _rates(rates)
     _check_settings(seeds, schedule, lanes, level)
-    key = jax.random.key(0 if key is None else key) if key is None or isinstance(key, int | np.integer) else key
+    key = as_key(key)
     problem = Problem(loss_fn, init, make_optimizer, SCHEDULES[schedule] if isinstance(schedule, str) else schedule)
     random = generator(key)
     data = _data(batches, eval_batches, seeds, steps, key, random)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lrjax.monitor import history
-from lrjax.monitor.advice import GAP_DECAY, GAP_KEEP, level
+from lrjax.monitor.advice import GAP_DECAY, GAP_KEEP, GAPS, MEDIANS, level
 from lrjax.monitor.clock import decay_clock
 from lrjax.monitor.lines import EdgeLine, edge_lines
 
@@ -27,12 +27,14 @@ def _gain_rows(report: Report) -> list[tuple[str, ...]]:
     ratios = history.recent(rows, "gain_ratio", 10)
     spread = f" ({ratios.min():.2f} to {ratios.max():.2f})" if ratios.size > 1 else ""
     value = f"{np.median(ratios):.3f}{spread}" if ratios.size else NOT_MEASURED
+    if not ratios.size and history.series(rows, "gain_ratio")[0].size:
+        value = "not resolved: the change of the loss is within its rounding, or u points uphill"
     reading = "" if not ratios.size else "small steps here" if np.median(ratios) > 0.95 else "steps that see curvature"
-    gap = history.recent(rows, "valley_gap")
+    gap = history.recent(history.at_rate(rows), "valley_gap", GAPS)
     rho = history.median(rows, "full_rho", 3)
     of_rho = "no sign by itself: 2 at stationarity" if rho is not None else ""
     stated = {one.code: one for one in report.advice}
-    value_of_gap = f"{gap[0]:.1%}" if gap.size else NOT_MEASURED
+    value_of_gap = f"{gap.mean():.1%}, mean of {gap.size}" if gap.size else NOT_MEASURED
     of_gap = (
         "" if not gap.size else next((c.replace("_", " ") for c in ("decay", "keep", "undecided") if c in stated), "")
     )
@@ -51,8 +53,9 @@ def _size_rows(report: Report) -> list[tuple[str, ...]]:
         if not size.size:
             continue
         sizes = history.step_sizes(rows, group)
-        usual = float(np.nanmedian(sizes[-100:])) if np.isfinite(sizes[-100:]).any() else 0.0
-        times = f"{sizes[-1] / usual:.2f} of its median{over}" if usual > 0 and np.isfinite(sizes[-1]) else "zero"
+        before = sizes[:-1][-MEDIANS:]
+        usual = float(np.nanmedian(before)) if np.isfinite(before).any() else 0.0
+        times = f"{sizes[-1] / usual:.2f} of its median{over}" if usual > 0 and np.isfinite(sizes[-1]) else ""
         value = f"{size[0]:.3g}" + (f", {relative[0]:.2g} of the weights" if relative.size else "")
         found.append((f"update RMS, {group or 'parameters'}", value, "2 medians", times, "update sizes by group"))
     return found
@@ -84,13 +87,13 @@ def _noise_row(report: Report) -> tuple[str, ...]:
     value, low, high = (size * x for x in (scale.value, scale.low, scale.high))
     text = f"{value:.3g} {unit} [{low:.3g}, {high:.3g}]" if math.isfinite(high) else f"at least {low:.3g} {unit}"
     reading = "noise of a step over its signal; not the critical batch size"
-    return (
-        "noise scale",
-        text,
-        f"batch of {size} {unit}" if report.batch_size else "1 batch",
-        reading,
-        "McCandlish et al. 2018, A.1",
-    )
+    if not math.isfinite(low):
+        text, reading = (
+            "not resolved",
+            "gradients of two batches point apart: all noise, or batches that are not independent",
+        )
+    step = f"step of {size * report.facts.accumulation} {unit}" if report.batch_size else "1 batch"
+    return ("noise scale", text, step, reading, "McCandlish et al. 2018, A.1")
 
 
 def _curvature_rows(report: Report) -> list[tuple[str, ...]]:

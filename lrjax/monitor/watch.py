@@ -13,9 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from lrjax.monitor import history, measure, schedule
+from lrjax.monitor.advice import MEDIANS, jumps
 from lrjax.monitor.arguments import check_arguments, check_concrete, sentence_of
+from lrjax.monitor.case import Case
 from lrjax.monitor.groups import groups_of
-from lrjax.monitor.learning_rate import rate_in_use
+from lrjax.monitor.learning_rate import named_rates, rate_in_use, rates_in
+from lrjax.monitor.ledger import Ledger
 from lrjax.monitor.optimizer_facts import Facts
 from lrjax.monitor.programs import Programs, batch_size_of, check_loss, check_params, scalars, signature_of
 from lrjax.monitor.report import Report
@@ -99,11 +102,9 @@ class Monitor:
         self._rows: list[dict[str, Any]] = []
         self._notices: list[str] = []
         self._kinds: set[str] = set()
-        self._spent: dict[str, tuple[int, float]] = {}
-        self._warm: set[str] = set()
         self._setup: measure.Setup | None = None
         self._next, self._last = 0, -1
-        self._began, self._outside, self._seen = 0.0, 0.0, 0.0
+        self._ledger = Ledger()
         self._mean: Tree = None
         self._averaged: int | None = None
         self._samples = 0
@@ -145,10 +146,9 @@ class Monitor:
     def _visit(self, step: int, params: Tree, opt_state: Tree, batch: Tree) -> dict[str, Any]:
         check_concrete(params, opt_state, batch)
         jax.block_until_ready(params)
-        began = time.perf_counter()
+        began = self._ledger.visit()
         if self._setup is None:
             self._prepare(step, params, opt_state, batch)
-            self._began, self._outside = began, 0.0
         setup = self._setup
         assert setup is not None
         if step < self._last:  # training went back to a checkpoint
@@ -167,10 +167,7 @@ class Monitor:
         self._average(step, params)
         row = self._measured(step, params, opt_state, batch)
         self._next = step + 1 if setup.wants_batches else setup.schedule.next_after(step, self._averaged)
-        self._seen = time.perf_counter()
-        if "setup" not in self._warm:
-            self._outside += self._seen - began
-        self._warm.add("setup")
+        self._ledger.leave(began)
         return row
 
     def _prepare(self, step: int, params: Tree, opt_state: Tree, batch: Tree) -> None:
@@ -187,7 +184,8 @@ class Monitor:
         )  # fmt: skip
         planned = schedule.Schedule(rows, self.num_steps)
         planned.start(step)
-        self._setup = measure.Setup(programs, facts, costs, rows, planned, signature_of(batch), names, self._given)
+        self._setup = measure.Setup(programs, facts, rows, planned, signature_of(batch), names, self._given)
+        self._setup.notice = self._notice
 
     def _average(self, step: int, params: Tree) -> None:
         setup = self._setup
@@ -204,8 +202,9 @@ class Monitor:
         self._samples += 1
         began = time.perf_counter()
         self._mean = setup.programs("mean", self._mean, params, jnp.float32(self._samples))
+        jax.block_until_ready(self._mean)
         self._averaged = step
-        self._charge("mean", began)
+        self._ledger.charge("mean", began)
 
     def _measured(self, step: int, params: Tree, opt_state: Tree, batch: Tree) -> dict[str, Any]:
         setup = self._setup
@@ -221,7 +220,7 @@ class Monitor:
                 row |= measure.INSTRUMENTS[name](setup, params, opt_state, batch, mean)
             except Exception as error:  # one that fails must not keep the others from theirs
                 self._notice(f"{name}: {sentence_of(error)}")
-            self._charge(name, began)
+            self._ledger.charge(name, began)
         setup.schedule.made(due, step)
         if "decay" in row and not np.any(
             row.get("update_rms", 1.0)
@@ -236,22 +235,24 @@ class Monitor:
         following = setup.programs.following_rates(params, opt_state, batch)
         rate = rate_in_use(opt_state, step, self.learning_rate, following)
         flat: dict[str, Any] = {"step": step} | scalars(row, tuple(dict.fromkeys(setup.groups)))
-        flat |= {"learning_rate": rate.value} if rate.value is not None else {}
-        flat["rate_source"] = rate.source
+        flat |= named_rates(rate, following or rates_in(opt_state)) | {"rate_source": rate.source}
         self._rows.append(flat)
+        recent = Case(self._rows[-3 * MEDIANS :], setup.facts, tuple(dict.fromkeys(setup.groups)), None, False, False)
+        if "update_rms" in row and "gradient_curvature" not in row and jumps(recent):
+            flat |= self._confirmed(params, opt_state, batch)
         self._write(flat)
         return {key: value for key, value in flat.items() if isinstance(value, float)}
 
-    def _charge(self, name: str, began: float) -> None:
-        """Books the seconds since `began`; those of the first use, which compiles, beside the training's."""
-        seconds = time.perf_counter() - began
-        if name in self._warm:
-            count, total = self._spent.get(name, (0, 0.0))
-            self._spent[name] = (count + 1, total + seconds)
-        else:
-            self._warm.add(name)
-            if "setup" in self._warm:
-                self._outside += seconds
+    def _confirmed(self, params: Tree, opt_state: Tree, batch: Tree) -> dict[str, float]:
+        """The curvature along the gradient at a jump of the update, which tells whether a spike announces itself."""
+        setup = self._setup
+        assert setup is not None
+        if "curvature" not in setup.schedule.rows or measure.too_early(setup, "curvature", opt_state):
+            return {}
+        began = time.perf_counter()
+        found = measure.INSTRUMENTS["curvature"](setup, params, opt_state, batch, None)
+        self._ledger.charge("curvature", began)
+        return found
 
     def _write(self, row: dict[str, Any]) -> None:
         if self._path is None:
@@ -267,20 +268,9 @@ class Monitor:
         """All measurements, a flat dict each, with the step."""
         return [dict(row) for row in self._rows]
 
-    def _seconds(self) -> tuple[list[float], float]:
-        """Wall time of tier 1, of tier 2, and of the training itself, compilation left out."""
-        tiers = [0.0, 0.0]
-        rows = self._setup.rows if self._setup is not None else {}
-        for name, (_, seconds) in self._spent.items():
-            tiers[1 if name in rows and rows[name].tier == 2 else 0] += seconds
-        wall = (
-            self._seen - self._began - self._outside
-        )  # until the last measurement: what came after may be no training
-        return tiers, max(wall - sum(tiers), 1e-9)
-
     def share(self) -> tuple[float, float]:
         """Measured shares of the training's wall time since the first step: of tier 1 and of tier 2, compilation left out."""
-        tiers, training = self._seconds()
+        tiers, training = self._ledger.seconds(self._setup.rows if self._setup is not None else {})
         return tiers[0] / training, tiers[1] / training
 
     def report(self) -> Report:
@@ -294,7 +284,7 @@ class Monitor:
             batch_size=setup.batch_size if setup is not None else None,
             full_batch=setup is not None and setup.full_batch,
             coupled=setup is not None and setup.coupled,
-            costs=schedule.table(setup.rows, self._spent, self._seconds()[1]) if setup is not None else [],
+            costs=schedule.table(setup.rows, self._ledger) if setup is not None else [],
             shares=self.share(),
             notices=tuple(self._notices),
         )

@@ -135,15 +135,7 @@ def _rotation(axis: Any, rows: Rows, groups: Sequence[str]) -> None:
 
 
 def _noise(axis: Any, rows: Rows) -> None:
-    steps, noise = _series(rows, "noise")
-    _, signal = _series(rows, "signal")
-    size = min(noise.size, signal.size)
-    means = [
-        {"step": int(steps[i]), "scale": noise[max(0, i - 19) : i + 1].mean() / signal[max(0, i - 19) : i + 1].mean()}
-        for i in range(size)
-        if signal[max(0, i - 19) : i + 1].mean() > 0
-    ]
-    drawn = _draw(axis, means, "scale", "noise / signal, running means", COLOURS[3])
+    drawn = _draw(axis, rows, "noise_scale", "noise / signal, means of the last", COLOURS[3])
     _positive(axis)
     _finish(axis, "Noise scale, in batches", drawn)
 

@@ -91,7 +91,7 @@ def test_batch_sharpness_is_the_mean_over_batches_along_their_own_gradients():
 
 
 def test_sharpness_is_the_largest_eigenvalue():
-    report = diagnose(quadratic, START, [ONE], optax.sgd(0.01), learning_rate=0.01)
+    report = diagnose(quadratic, START, [ONE], optax.sgd(0.01), learning_rate=0.01, full_batch=True)
     assert report.rows[0]["sharpness"] == pytest.approx(40, rel=1e-3)
     row = next(row for row in report.table if row["instrument"].startswith("largest"))
     assert row["line"] == "2 / eta = 200"
