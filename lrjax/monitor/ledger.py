@@ -27,12 +27,13 @@ class Ledger:
     def __init__(self) -> None:
         self.spent: dict[str, tuple[int, float]] = {}  # instrument -> times, seconds
         self._warm: set[str] = set()
-        self._first = self._seen = self._outside = self._booked = 0.0
+        self._first: float | None = None
+        self._seen = self._outside = self._booked = 0.0
 
     def visit(self) -> float:
         """A visit begins: its time."""
         self._booked, now = 0.0, time.perf_counter()
-        self._first = self._first or now
+        self._first = now if self._first is None else self._first
         return now
 
     def charge(self, name: str, began: float) -> None:
@@ -63,4 +64,5 @@ class Ledger:
         tiers = [0.0, 0.0]
         for name, (_, seconds) in self.spent.items():
             tiers[1 if name in rows and rows[name].tier == 2 else 0] += seconds
-        return tiers, max(self._seen - self._first - self._outside - sum(tiers), 1e-9)
+        begun = self._seen if self._first is None else self._first
+        return tiers, max(self._seen - begun - self._outside - sum(tiers), 1e-9)
