@@ -42,7 +42,7 @@ def test_a_full_device_is_one_sentence_with_the_key_to_change(asked, told, tmp_p
 
 def test_a_single_lane_is_told_of_its_batch(tmp_path, monkeypatch):
     monkeypatch.setattr(Block, "advance", raising(REPORT.format("1 bytes")))
-    with pytest.raises(LrjaxError, match="set micro_batch below 1, remat=True or compute_dtype='bfloat16'"):
+    with pytest.raises(LrjaxError, match="full.*: set remat=True or compute_dtype='bfloat16'"):
         lrjax.run(tiny({"lanes_per_device": 1}), tmp_path / "run")
 
 
@@ -81,7 +81,7 @@ def test_the_terminal_shows_the_sentence_alone(tmp_path, monkeypatch, capsys):
 def test_a_smaller_batch_is_named_where_one_is_set():
     config = tiny({"spectra.batch_size": 512})
     assert full_device.of_probe("spectrum", config).endswith(
-        "set spectra.batch_size below 512, the examples that a product sees at once"
+        "set spectra.batch_size=256, the examples that a product sees at once"
     )
 
 

@@ -125,6 +125,13 @@ def test_a_report_says_in_which_precision_a_run_multiplied(device, precision, to
     assert facts(run_of(device, precision)).get("matrix products") == told
 
 
+@pytest.mark.parametrize("device", ["CPU: 2 cores", "1 x NVIDIA H100"])
+def test_a_run_in_float64_is_said_to_be_in_float64(device):
+    run = run_of(device, "float32")
+    run.config["compute_dtype"] = "float64"
+    assert facts(run)["matrix products"] == "float64 in training; float64 in curvature"
+
+
 @pytest.mark.parametrize(
     ("device", "precision", "held"),
     [

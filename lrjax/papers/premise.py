@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrjax.errors import check
-from lrjax.experiment.rundir.lanes import Lanes, NotMeasured, diverged, lane_config, lanes, recorded
+from lrjax.experiment.rundir.lanes import Lanes, NotMeasured, diverged, lane_config, lanes, on_cpu, recorded
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.experiment.rundir.reading import derived
 
@@ -134,7 +134,7 @@ def fewer_digits(run: RunResult) -> str | None:
 
     A run of before the key `matmul_precision` took the default of the device: TF32 or bfloat16 on an accelerator.
     """
-    if all(part.startswith("CPU") for part in str(run.status.get("device") or "CPU").split(", then ")):
+    if on_cpu(run):
         return None
     words = [lane_config(run, lane).get("matmul_precision", "the device's default") for lane in run.lanes]
     return next((word for word in words if word != "float32"), None)

@@ -179,7 +179,7 @@ def measure_run(
     try:
         with _notes():
             for point in points(stored, chosen, numbers):
-                with full_device.told(_smaller(point.static.spectra.batch_size)):
+                with full_device.told(_remedy(point.static.spectra.batch_size)):
                     rows = findings.add(point, extras)
                 if rows and len(rows) == len(findings.rows):
                     print(heading(stored.config.spectra.k))
@@ -198,9 +198,10 @@ def measure_run(
     return findings.rows
 
 
-def _smaller(size: int) -> str:
+def _remedy(size: int) -> str:
     """Which flag makes a product smaller, with a number that does."""
-    return f"give --batch_size={size // 2 if size > 1 else 64}, the examples that a product sees at once"
+    fewer = full_device.smaller(size)
+    return f"give --batch_size={fewer}, the examples that a product sees at once" if fewer else full_device.LARGER
 
 
 def _check_writable(folder: Path) -> None:

@@ -12,6 +12,7 @@ from lrjax.experiment.rundir.checkpoint import is_tree, read_tree
 from lrjax.models.pretrained import read_safetensors
 
 STEP = re.compile(r"(?:[A-Za-z][\w\-]*[_\-])?(\d+)")
+NAMED = re.compile(r"(?:(?:step|ckpt|checkpoint)[_\-]?)?(\d+)", re.IGNORECASE)  # a folder of one tree: no "resnet-50"
 PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".p")
 READS = "lrjax reads folders of orbax and .safetensors files"
 
@@ -22,7 +23,8 @@ class Checkpoint(NamedTuple):
     Attributes:
         place: the folder or file that was read.
         leaves: path, joined by "/" (in a safetensors file by what its writer took) -> array; a string or None stays one.
-        step: of the training: that of the folder's name, or of a leaf `step`; None where neither is there.
+        step: of the training: of the steps of a `CheckpointManager` that of the folder, else a leaf `step`, else the folder's
+            name if it says step, ckpt, checkpoint or nothing else; None where none is there.
     """
 
     place: Path
@@ -58,7 +60,8 @@ def load(path: str | Path, step: int | None = None) -> Checkpoint:
         return Checkpoint(path, read_safetensors(path), None)
     folder, number = _chosen(path, step)
     leaves = _leaves(folder)
-    return Checkpoint(folder, leaves, _counted(leaves) if number is None else number)
+    counted = _counted(leaves) if folder == path else None  # of one tree its own count tells more than a name
+    return Checkpoint(folder, leaves, number if counted is None else counted)
 
 
 def steps_in(folder: Path) -> dict[int, Path]:
@@ -85,7 +88,7 @@ def _chosen(path: Path, step: int | None) -> tuple[Path, int | None]:
         number = max(steps) if step is None else step
         return steps[number], number
     check(is_tree(path) or bool(_items(path)), _is_none(path))
-    named = STEP.fullmatch(path.resolve().name)
+    named = NAMED.fullmatch(path.resolve().name)
     number = int(named[1]) if named else None
     check(step in (None, number), f"{path} is a single checkpoint; leave --step out, or give the folder of all steps")
     return path, number

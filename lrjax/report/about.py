@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from lrjax.experiment.config.load import config_folders
-from lrjax.experiment.rundir.lanes import lane_config
+from lrjax.experiment.rundir.lanes import lane_config, on_cpu
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.plots.page.rendering import word
 from lrjax.report.own import belongs, rows_of
@@ -124,11 +124,13 @@ def _minute(started: str | None) -> str | None:
 
 
 def _precision(run: RunResult) -> str:
-    """In which precision a run multiplied: as its config says, arm by arm; a CPU has one only."""
-    words = {lane_config(run, lane).get("matmul_precision") for lane in run.lanes} or {run.config["matmul_precision"]}
-    if all(part.startswith("CPU") for part in str(run.status.get("device", "")).split(", then ")):
-        words = {"float32"}
-    return f"{', '.join(sorted(map(str, words)))} in training; float32 in curvature"
+    """In which precision a run multiplied: as its config says, arm by arm; a CPU has one for float32 arrays."""
+    lanes = [lane_config(run, lane) for lane in run.lanes] or [run.config]
+    of_arrays = [str(lane.get("compute_dtype", "float32")) for lane in lanes]
+    of_products = ["float32" if on_cpu(run) else str(lane.get("matmul_precision", "float32")) for lane in lanes]
+    words = {a if a != "float32" else p for a, p in zip(of_arrays, of_products, strict=True)}
+    curvature = "float64" if "float64" in of_arrays else "float32"
+    return f"{', '.join(sorted(words))} in training; {curvature} in curvature"
 
 
 def facts(run: RunResult) -> dict[str, str]:

@@ -339,3 +339,13 @@ def test_a_checkpoint_is_read_in_silence(tmp_path, capfd, caplog):
         load(tmp_path / name)
     assert capfd.readouterr() == ("", "")
     assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
+
+
+def test_a_number_in_the_name_of_one_tree_is_no_step_and_its_own_count_tells_more(tmp_path):
+    tree = {"params": {"w": np.arange(2.0)}, "step": np.asarray(7)}
+    found = {}
+    for name in ("resnet-50", "run_2024", "step_20", "20"):
+        standard(tmp_path / name, bare=tree)
+        standard(tmp_path / "uncounted" / name, bare={"w": np.arange(2.0)})
+        found[name] = load(tmp_path / name).step, load(tmp_path / "uncounted" / name).step
+    assert found == {"resnet-50": (7, None), "run_2024": (7, None), "step_20": (7, 20), "20": (7, 20)}

@@ -10,6 +10,7 @@ from lrjax.errors import LrjaxError
 from lrjax.experiment.config.canonical import Config
 
 FULL = "RESOURCE_EXHAUSTED"
+LARGER = "one example does not fit; take a smaller model, or a device with more memory"
 
 
 def of_step(static: Config) -> str:
@@ -25,9 +26,12 @@ def of_step(static: Config) -> str:
     """
     if static.lanes_per_device > 1:
         return f"set lanes_per_device below {static.lanes_per_device}, the lanes that a device holds at a time"
-    ways = [f"micro_batch below {static.micro_batch or static.batch_size}"]
+    examples = static.micro_batch or static.batch_size
+    ways = [f"micro_batch below {examples}"] if examples != 1 else []
     ways += [] if static.remat else ["remat=True"]
     ways += ["compute_dtype='bfloat16'"] if static.compute_dtype == "float32" else []
+    if not ways:
+        return LARGER
     *before, last = ways
     return f"set {', '.join(before)} or {last}" if before else f"set {last}"
 
@@ -40,9 +44,19 @@ def of_probe(name: str, static: Config) -> str:
         >>> of_probe("spectrum", ConfigDict(dict(spectra=dict(batch_size=0))))
         "it was measuring the probe 'spectrum'; set spectra.batch_size=64, the examples that a product sees at once"
     """
-    size = static.spectra.batch_size
-    smaller = f" below {size}" if size else "=64"
-    return f"it was measuring the probe {name!r}; set spectra.batch_size{smaller}, the examples that a product sees at once"
+    size = smaller(static.spectra.batch_size)
+    remedy = f"set spectra.batch_size={size}, the examples that a product sees at once" if size else LARGER
+    return f"it was measuring the probe {name!r}; {remedy}"
+
+
+def smaller(size: int) -> int | None:
+    """Fewer examples for a product than `size`, 0 being all; None below one.
+
+    Example:
+        >>> smaller(0), smaller(128), smaller(1)
+        (64, 64, None)
+    """
+    return size // 2 or None if size else 64
 
 
 @contextmanager

@@ -204,9 +204,10 @@ def _run_groups(
                 progress.skip(sum(lane.config.steps - lane.begin for lane in members))
             else:
                 _forget_after(number, len(jobs), folder)
-                with full_device.told(full_device.of_step(group.static)):
-                    if group_data[0] is not group:
+                if group_data[0] is not group:
+                    with full_device.told("set data.num_train lower, so that the data set fits beside the model"):
                         group_data = (group, _shared_data(group, mesh))
+                with full_device.told(full_device.of_step(group.static)):
                     block = _placed(Block(number, group, members, mesh, group_data[1]), jobs, folder)
                     ended = run_block(block, writer, folder, offset, clock, progress, stop, next(traces, None))
                 offset = writer.offset

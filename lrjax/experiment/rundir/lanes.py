@@ -110,6 +110,17 @@ def differing(config: Mapping[str, Any] | Config, other: Mapping[str, Any] | Con
     return changed | {key: None for key in theirs if key not in ours}
 
 
+def on_cpu(run: RunResult) -> bool:
+    """Whether all of a run was on CPUs, as one was that names no device.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> [on_cpu(SimpleNamespace(status={"device": d})) for d in ("CPU: 2 cores", "CPU: 2 cores, then 1 x NVIDIA H100")]
+        [True, False]
+    """
+    return all(part.startswith("CPU") for part in str(run.status.get("device") or "CPU").split(", then "))
+
+
 def lane_config(run: RunResult, lane: Mapping[str, Any]) -> Config:
     """The config of one lane: that of the run, with what is its own.
 
