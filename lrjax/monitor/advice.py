@@ -29,7 +29,7 @@ RHO_SMALL_RATE = 0.5
 JUMP = 2.0  # update size over its median
 ANGLES = (0.5, 2.0)  # measured over predicted, at equilibrium
 TAUS = 3.0
-CALIBRATION = {  # on cells that no limit was set on, docs/howto/monitor-calibration.md
+CALIBRATION = {  # on networks that no limit was fitted to, docs/howto/monitor-calibration.md
     "decay": "right in 4 of 4 test cells",
     "keep": "right in 19 of 24 test cells",
     "far_too_small": "a larger rate ended lower in 14 of 14 test cells, by more than 10 % in 6",

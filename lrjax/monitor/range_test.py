@@ -67,12 +67,9 @@ def range_test(
 ) -> RangeTest:
     """Legacy: losses while the rate grows exponentially from low to high. `lrjax.suggest` is what to use.
 
-    Two faults are in the method, not in this form of it. It scatters: over five seeds of 100 steps the steepest point lay
-    between 5.3e-6 and 3.5e-4 for Adam and between 4.0e-5 and 2.1e-4 for SGD with momentum 0.9, where training for 200 steps
-    with linear decay is best at 8.5e-4 [6.9e-4, 9.9e-4] and 5.0e-3 [3.5e-3, 1.5e-2]. And it cannot see the horizon: for 800
-    steps Adam is best at 5.3e-4 [4.8e-4, 5.9e-4], and a range test gives one number for both. Measured on an MLP
-    3072-64-64-10 (tanh, half squared error, 1000 standardised images of CIFAR-10, batches of 16); intervals are those of
-    `suggest`.
+    Two faults are in the method, not in this form of it. It scatters: another order of the batches moves the steepest point by a
+    factor. And it cannot see the horizon: the best rate of a short and of a long run differ, and a range test gives one number
+    for both.
 
     Args:
         loss_fn: (params, batch) -> scalar.

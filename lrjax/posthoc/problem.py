@@ -16,7 +16,7 @@ from lrjax.errors import check, nearest, refuse
 from lrjax.posthoc.foreign import load
 from lrjax.posthoc.matching import found_in
 
-MOST_BATCHES = 64  # that are taken of an iterator, which may have no end
+MOST_BATCHES = 16  # that are taken of an iterator, which may have no end; `diagnose` reads no more
 NEEDED = ("loss_fn", "params", "batches")
 
 
