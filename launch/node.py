@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from lrjax.experiment.config.durations import to_seconds
 from lrjax.experiment.rundir import archives
 from lrjax.experiment.rundir.archives import Member
 from lrjax.experiment.rundir.files import write_atomic
+from lrjax.experiment.rundir.manifests import read_manifest
 from lrjax.experiment.rundir.travel import arrive, members_of_run
 from lrjax.main import sentence
 from lrjax.version import __version__
@@ -30,10 +31,12 @@ RESULTS = "results.json"
 RESERVE_S = 60.0  # of the budget, for records and results; a quarter of a shorter one
 ATTEMPTS = 3
 LOG_BYTES = 200_000  # of a job's log, its end
+ENTRY_BYTES = 300  # in results.json, of an archive and of each part of it, at most
+NO_ROOM = {what: f"its {what} has no room within --out_size" for what in ("record", "log", "run")}
 
 
 def settings(work: Path, parallel: int) -> dict[str, str]:
-    """The environment variables of the jobs; those that are set stay."""
+    """The environment variables of the jobs; of those that are set, XLA_PYTHON_CLIENT_* stay."""
     return {
         "TFDS_DATA_DIR": str(work / "data"),
         "JAX_COMPILATION_CACHE_DIR": str(work / "compiled"),
@@ -69,16 +72,14 @@ def record_of(job: Job, work: Path, seconds: float) -> str:
     )
 
 
-def _records(jobs: Sequence[Job], work: Path) -> Iterator[Member]:
-    """The records of runs and the ends of the logs of jobs."""
-    for job in jobs:
-        yield from archives.members_of(work / "records" / job.name, f"records/{job.name}/")
-        log = work / "logs" / f"{job.name}.log"
-        if log.exists():
-            end = work / "ends" / log.name
-            end.parent.mkdir(exist_ok=True)
-            end.write_bytes(log.read_bytes()[-LOG_BYTES:])
-            yield Member(f"logs/{log.name}", end)
+def _log(job: Job, work: Path) -> list[Member]:
+    """The end of the log of a job, where it has one."""
+    log, end = work / "logs" / f"{job.name}.log", work / "ends" / f"{job.name}.log"
+    if not log.exists():
+        return []
+    end.parent.mkdir(exist_ok=True)
+    end.write_bytes(log.read_bytes()[-LOG_BYTES:])
+    return [Member(f"logs/{log.name}", end)]
 
 
 class Results:
@@ -87,59 +88,81 @@ class Results:
     Args:
         folder: made if missing; the results of an earlier start in it are replaced.
         part_size: bytes of a file at most.
-        out_size: bytes of all files at most.
+        room: bytes at most of all archives and their entries in the manifest.
     """
 
-    def __init__(self, folder: Path, part_size: int, out_size: float):
-        self.folder, self.part_size, self.left = folder, part_size, out_size
+    def __init__(self, folder: Path, part_size: int, room: float):
+        self.folder, self.part_size, self.left = folder, part_size, room
         self.records: list[dict[str, Any]] = []
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / RESULTS).is_file():
             with contextlib.suppress(LrjaxError):  # damaged: its parts stay, and belong to nothing
-                for record in archives.read_manifest(folder / RESULTS)["archives"]:
+                for record in read_manifest(folder / RESULTS)["archives"]:
                     for part in record["parts"]:
                         (folder / part["name"]).unlink(missing_ok=True)
             (folder / RESULTS).unlink()
 
+    def _needed(self, size: float) -> float:
+        """Bytes of an archive and its entry."""
+        return size + ENTRY_BYTES * (1 + math.ceil(size / self.part_size))
+
+    def _sizes(self, groups: dict[str, list[Member]]) -> dict[str, float]:
+        """Bytes of the archive of each group alone: an upper bound where all have room, else exactly."""
+        if math.isinf(self.left):
+            return dict.fromkeys(groups, 0)
+        # What gzip cannot compress grows by less than 0.1 %.
+        most = {group: 1.001 * archives.size_of(own, compressed=False) + 64 for group, own in groups.items()}
+        fits = self._needed(sum(most.values())) <= self.left
+        return most if fits else {group: archives.size_of(own) for group, own in groups.items()}
+
     def add(self, name: str, groups: dict[str, list[Member]]) -> set[str]:
-        """Writes an archive of those groups of files that have room; returns their names."""
-        taken, members = set(), []
-        for group, own in groups.items():
-            size = sum(member.path.stat().st_size for member in own)
-            size = archives.size_of(own) if size > self.left else size
-            if own and size <= self.left:
-                self.left -= size
-                taken.add(group)
-                members += own
-        if members:
-            self.records.append(archives.write(self.folder, f"{name}.tar.gz", members, self.part_size, compressed=True))
-        return taken
+        """Writes an archive of those groups of files that have room; returns the names of the others."""
+        groups = {group: own for group, own in groups.items() if own}
+        taken, total = [], 0.0
+        for group, size in self._sizes(groups).items():
+            if self._needed(total + size) <= self.left:
+                taken.append(group)
+                total += size
+        while taken:
+            members = [member for group in taken for member in groups[group]]
+            record = archives.write(self.folder, f"{name}.tar.gz", members, self.part_size, compressed=True)
+            needed = self._needed(sum(part["bytes"] for part in record["parts"]))
+            if needed <= self.left:
+                self.left -= needed
+                self.records.append(record)
+                break
+            # Groups compressed together may need a little more than each alone.
+            taken.pop()
+            for part in record["parts"]:
+                (self.folder / part["name"]).unlink()
+        return groups.keys() - set(taken)
 
 
 def bring_back(jobs: Sequence[Job], found: dict[str, str], flags: Any, manifest: dict[str, Any]) -> dict[str, Any]:
     """Writes the results: records first, then what is done, then what goes on elsewhere; returns their manifest."""
     part_size = archives.to_bytes(flags.part_size, "--part_size")
     out_size = archives.to_bytes(flags.out_size, "--out_size") if flags.out_size else math.inf
-    results, states = Results(flags.out, part_size, out_size), {job.name: state_of(job) for job in jobs}
-    results.add("records", {"records": list(_records(jobs, flags.work))})
-    done, begun = {}, {}
+    records, done, begun, told = {}, {}, {}, {}
     for job in jobs:
-        if states[job.name] == "done":
+        state, entry = state_of(job), manifest["jobs"][job.name]
+        said = "; ".join([found[job.name], *NO_ROOM.values()])  # at its longest, so that there is room for it
+        told[job.name] = {"home": entry["home"], "values": entry["values"], "state": state, "said": said}
+        folder = flags.work / "records" / job.name
+        records[job.name] = list(archives.members_of(folder, f"records/{job.name}/"))
+        if state == "done":
             done[job.name] = list(members_of_run(job.workdir, f"{job.name}/", checkpoints=flags.keep_checkpoints))
         elif (job.workdir / "config.json").exists():
             begun[job.name] = list(members_of_run(job.workdir, f"{job.name}/", checkpoints=True))
-    back = results.add("done", done) | results.add("unfinished", begun)
-    told = {}
-    for job in jobs:
-        entry = manifest["jobs"][job.name]
-        left_out = job.name in done | begun and job.name not in back
-        told[job.name] = {
-            "home": entry["home"],
-            "values": entry["values"],
-            "state": states[job.name],
-            "said": "it has no room within --out_size" if left_out else found[job.name],
-        }
-    content = {"version": __version__, "sweep": manifest["sweep"], "archives": results.records, "jobs": told}
+    content = {"version": __version__, "sweep": manifest["sweep"], "archives": [], "jobs": told}
+    results = Results(flags.out, part_size, out_size - len(json.dumps(content, indent=1)) - 1)
+    left_out = {
+        "record": results.add("records", records),
+        "log": results.add("logs", {job.name: _log(job, flags.work) for job in jobs}),
+        "run": results.add("done", done) | results.add("unfinished", begun),
+    }
+    content["archives"] = results.records
+    for name, job in told.items():
+        job["said"] = "; ".join([found[name], *(NO_ROOM[kind] for kind, names in left_out.items() if name in names)])
     write_atomic(flags.out / RESULTS, json.dumps(content, indent=1) + "\n")
     return content
 
@@ -164,9 +187,8 @@ def start(arguments: Sequence[str]) -> int:
     with ThreadPoolExecutor(flags.parallel) as pool:
         lacks = list(pool.map(lambda job: record_of(job, flags.work, end - time.monotonic() - RESERVE_S / 4), done))
     found |= {job.name: f"done; {lack}" for job, lack in zip(done, lacks, strict=True) if lack}
-    bring_back(jobs, found, flags, manifest)
-    for name, what in found.items():
-        say(f"{name}: {what}")
+    for name, job in bring_back(jobs, found, flags, manifest)["jobs"].items():
+        say(f"{name}: {job['said']}")
     files = list(flags.out.iterdir())
     counts = Counter(what.partition(":")[0].partition(";")[0] for what in found.values())
     say(", ".join(f"{count} {what}" for what, count in counts.items()))

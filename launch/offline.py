@@ -14,7 +14,7 @@ import shutil
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,8 @@ from lrjax.errors import LrjaxError, check
 from lrjax.experiment.rundir import archives
 from lrjax.experiment.rundir.archives import Member
 from lrjax.experiment.rundir.files import disk_error, write_atomic
+from lrjax.experiment.rundir.manifests import read_manifest
+from lrjax.files import sha256
 from lrjax.version import __version__
 
 from . import unpack, wheels
@@ -102,6 +104,7 @@ def needs_of(job: Job) -> Needs:
     for lane in lanes:
         found = DATASETS[lane.data.name].files(lane)
         if found is not None:
+            check(archives.is_inside(found[1]), f"data.source={found[1]!r} is no folder in data_dir; give one that is")
             data[found[1]] = found[0] / found[1]
             moved |= bool(lane.get("data_dir")) or lane.data.get("format") == "folder"
         for key, value in flatten(lane).items():
@@ -116,7 +119,9 @@ def needs_of(job: Job) -> Needs:
 
 def command_there(job: Job, needs: Needs) -> list[str]:
     """The command of a job without its folders, which are others on the machine."""
-    own = [word for word in job.command if not word.startswith(("--config=", "--workdir=", "--config.data_dir="))]
+    from lrjax.experiment.rundir.travel import without_workdir
+
+    own = [word for word in without_workdir(job.command) if not word.startswith(("--config=", "--config.data_dir="))]
     return [*own[:3], f"--config={needs.config}", *own[3:]]
 
 
@@ -144,9 +149,16 @@ def _included(paths: Sequence[str]) -> dict[str, Path]:
     for path in map(Path, paths):
         check(path.exists(), f"--include={path}: there is no such file or folder")
         place = _below(path, "--include")
-        inside = archives.members_of(path, f"{place}/", _skipped) if path.is_dir() else [Member(place, path)]
+        one = [Member(place, path)]
+        inside = archives.members_of(path, f"{place}/", _skipped, whole=True) if path.is_dir() else one
         files |= {member.name: member.path for member in inside}
     return files
+
+
+def _data(needs: Sequence[Needs]) -> dict[str, list[Member]]:
+    """The data sets of all jobs, each with its files."""
+    data = {name: path for one in needs for name, path in one.data.items()}
+    return {name: list(archives.members_of(path, whole=True)) for name, path in sorted(data.items())}
 
 
 def _begun(jobs: Sequence[Job]) -> Iterator[Member]:
@@ -158,16 +170,13 @@ def _begun(jobs: Sequence[Job]) -> Iterator[Member]:
             yield from members_of_run(job.workdir, f"{job.name}/", checkpoints=True)
 
 
-def _archives(
-    folder: Path, jobs: Sequence[Job], needs: Sequence[Needs], files: dict[str, Path], flags: Any
-) -> list[dict]:
+def _archives(folder: Path, jobs: Sequence[Job], data: dict, files: dict[str, Path], flags: Any) -> list[dict]:
     """Writes the archives of a bundle; returns their records, each with its place on the machine."""
     most = archives.to_bytes(flags.part_size or PART_SIZE, "--part_size")
-    data = {name: path for one in needs for name, path in one.data.items()}
     own = (Member(name, path) for name, path in sorted(files.items()))
-    contents: dict[str, tuple[str, Iterator[Member]]] = {"files": ("files", own)}
-    for name, path in sorted(data.items()):
-        contents[f"data-{name.replace('/', '-')}"] = (f"data/{name}", archives.members_of(path))
+    contents: dict[str, tuple[str, Iterable[Member]]] = {"files": ("files", own)}
+    for name, members in data.items():
+        contents[f"data-{name.replace('/', '-')}"] = (f"data/{name}", members)
     contents["begun"] = ("begun", _begun(jobs))
     made = []
     for name, (place, members) in contents.items():
@@ -202,7 +211,7 @@ def _earlier(folder: Path) -> dict[str, Any]:
         LrjaxError: the folder holds something else.
     """
     if (folder / unpack.MANIFEST).is_file():
-        return archives.read_manifest(folder / unpack.MANIFEST)
+        return read_manifest(folder / unpack.MANIFEST)
     check(folder.is_dir() or not folder.exists(), f"{folder} is a file; give another --bundle")
     # What a bundle that was not finished left is no reason to refuse.
     foreign = [p.name for p in folder.glob("*") if not re.fullmatch(r"source\.zip|run\.py|[\w.-]+\.tar\.\d{3}", p.name)]
@@ -212,12 +221,11 @@ def _earlier(folder: Path) -> dict[str, Any]:
     return {"archives": []}
 
 
-def _shown(jobs: Sequence[Job], needs: Sequence[Needs], files: dict[str, Path], flags: argparse.Namespace) -> int:
+def _shown(jobs: Sequence[Job], data: dict[str, list[Member]], files: dict[str, Path], flags: Any) -> int:
     for job in jobs:
         print(shlex.join(job.command))
-    data = sorted({name: path for one in needs for name, path in one.data.items()}.items())
-    for name, path in data:
-        print(f"# data set {name}: {sum(m.path.stat().st_size for m in archives.members_of(path)) / 1e6:.0f} MB")
+    for name, members in data.items():
+        print(f"# data set {name}: {sum(member.path.stat().st_size for member in members) / 1e6:.0f} MB")
     for name in sorted(files):
         print(f"# file {name}")
     begun = [job.name for job in jobs if state_of(job) != "new"]
@@ -245,14 +253,15 @@ def pack(jobs: Sequence[Job], flags: argparse.Namespace) -> int:
     files, needs = _included(flags.include), [needs_of(job) for job in jobs]
     for one in needs:
         files |= one.files
+    data = _data(needs)
     if flags.dry_run:
-        return _shown(jobs, needs, files, flags)
+        return _shown(jobs, data, files, flags)
     folder, wanted = Path(flags.bundle), wheels.requirements(extra_of(flags), flags.also)
     earlier = _earlier(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _write_source(folder / unpack.SOURCE, flags)
-        records = [_wheels(folder, flags, wanted, earlier), *_archives(folder, jobs, needs, files, flags)]
+        records = [_wheels(folder, flags, wanted, earlier), *_archives(folder, jobs, data, files, flags)]
         shutil.copyfile(Path(__file__).with_name("run_here.py"), folder / "run.py")
         parts = {part["name"] for record in records for part in record["parts"]}
         for old in {part["name"] for record in earlier["archives"] for part in record["parts"]} - parts:
@@ -273,7 +282,7 @@ def pack(jobs: Sequence[Job], flags: argparse.Namespace) -> int:
         "version": __version__,
         "sweep": Path(flags.workdir).name,
         "python": flags.python,
-        "source": archives.sha256(folder / unpack.SOURCE),
+        "source": sha256(folder / unpack.SOURCE),
         "requirements": wanted,
         "flags": limits | {"part_size": RESULT_SIZE, "parallel": flags.parallel or PARALLEL},
         "archives": records,

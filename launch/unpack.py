@@ -19,6 +19,7 @@ from typing import Any
 from lrjax.errors import LrjaxError, check, refuse
 from lrjax.experiment.config.durations import to_seconds
 from lrjax.experiment.rundir import archives
+from lrjax.experiment.rundir.manifests import read_manifest
 
 MANIFEST, SOURCE = "bundle.json", "source.zip"
 NODE = "import sys; from lrjax.commands.sweep import launcher; sys.exit(launcher('node').main(sys.argv[1:]))"
@@ -33,7 +34,10 @@ def add_limits(add: Callable[..., Any], at: str = "") -> None:
     """
     add("--budget", help=f"{at}time for all: set up, jobs, results; such as 8m; default: no limit")
     add("--part_size", help=f"{at}bytes of a file at most, of the bundle (60M) and of the results (15M)")
-    add("--out_size", help=f"{at}bytes of the results at most; what does not fit is left out, and named")
+    add(
+        "--out_size",
+        help=f"{at}bytes of the results at most; what does not fit is left out, and named in results.json",
+    )
     add("--keep_checkpoints", action="store_true", help=f"{at}bring back those of finished runs too")
 
 
@@ -66,7 +70,7 @@ def read(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
     """Command line -> (flags, with those that the bundle was made with, its manifest)."""
     flags = parser().parse_args(arguments)
     check_limits(flags)
-    manifest = archives.read_manifest(flags.bundle / MANIFEST)
+    manifest = read_manifest(flags.bundle / MANIFEST)
     for name, value in manifest["flags"].items():
         if getattr(flags, name) in (None, False):
             setattr(flags, name, value)
@@ -80,9 +84,10 @@ def place(bundle: Path, record: dict[str, Any], work: Path) -> bool:
     """Unpacks an archive to its place, unless it is there; returns whether it is there now.
 
     Raises:
-        LrjaxError: some of its parts are here, and one is missing or damaged.
+        LrjaxError: some of its parts are here, and one is missing or damaged; or its place lies outside of `work`.
     """
-    target, done = work / record["place"], work / "unpacked" / record["name"]
+    target = work / archives.inside(record.get("place"), str(bundle / MANIFEST))
+    done = work / "unpacked" / record["name"]
     seal = " ".join(part["sha256"] for part in record["parts"])
     if done.is_file() and done.read_text() == seal:
         return True

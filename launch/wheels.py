@@ -122,6 +122,7 @@ def download(folder: Path, wanted: Sequence[str], *, python: str, platform: str,
     folder.mkdir(parents=True, exist_ok=True)
     tags = [word for tag in platforms(platform) for word in ("--platform", tag)]
     target = ["--only-binary=:all:", "--implementation=cp", f"--python-version={python}", *tags]
+    # Before it is known whether the machine lacks them: below, pip finds what is needed among wheels alone.
     _pip("wheel", "--no-deps", f"--wheel-dir={folder}", *SOURCE_ONLY)
     with tempfile.TemporaryDirectory() as made:
         report, nowhere = f"{made}/report.json", f"--target={made}/none"

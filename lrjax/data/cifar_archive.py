@@ -19,6 +19,7 @@ import numpy as np
 
 from lrjax.data import plain_pickle
 from lrjax.errors import LrjaxError, check
+from lrjax.files import sha256
 
 VERSION = "3.0.2"
 SITE = "https://www.cs.toronto.edu/~kriz/"
@@ -59,16 +60,13 @@ def recognised(path: Path) -> Archive:
     check(
         path.is_file(), f"there is no file {path}; give --source the archive {BINARY.name} or {PYTHON.name} of {SITE}"
     )
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    digest = sha256(path)
     for archive in ARCHIVES:
-        if digest.hexdigest() == archive.sha256:
+        if digest == archive.sha256:
             return archive
     raise LrjaxError(
         f"{path} is neither {BINARY.name} nor {PYTHON.name} as its authors publish them: it has {path.stat().st_size} bytes "
-        f"and the SHA-256 {digest.hexdigest()[:12]}...; fetch it again from {SITE}"
+        f"and the SHA-256 {digest[:12]}...; fetch it again from {SITE}"
     )
 
 

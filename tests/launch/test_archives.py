@@ -34,8 +34,7 @@ def test_parts_have_their_size_and_join_to_the_same_files(compressed, content, t
     assert max(sizes) <= 7000
     archives.unpack(tmp_path, record, tmp_path / "out")
     assert files_of(tmp_path / "out") == files_of(content)
-    if compressed:
-        assert archives.size_of(members) == sum(sizes)
+    assert archives.size_of(members, compressed=compressed) == sum(sizes)
 
 
 DAMAGE = {
@@ -88,6 +87,33 @@ def test_an_archive_writes_nothing_outside_of_its_folder(evil, tmp_path):
     with pytest.raises(LrjaxError, match=sentence):
         archives.extract(tar_of(*members), "it", tmp_path / "out", 20)
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
+
+
+def test_a_link_is_left_out_or_where_all_is_wanted_refused(content, tmp_path):
+    before = list(archives.members_of(content))
+    (content / "deep" / "link").symlink_to(tmp_path)
+    assert list(archives.members_of(content)) == before
+    assert list(archives.members_of(content, leave=lambda path: path.name == "link", whole=True)) == before
+    with pytest.raises(LrjaxError, match=r"deep/link is a link, which is not packed"):
+        list(archives.members_of(content, whole=True))
+
+
+def test_a_part_that_cannot_be_read_is_named_and_not_where_it_is_unpacked_to(content, tmp_path, monkeypatch):
+    record = archives.write(tmp_path, "a.tar", archives.members_of(content), 7000)
+
+    def refused(path, *arguments):
+        if str(path).endswith("a.tar.001"):
+            raise PermissionError(13, "Permission denied")
+        return open(path, *arguments)
+
+    monkeypatch.setattr(archives, "open", refused, raising=False)
+    sentence = r"cannot read .*a\.tar\.001 \(Permission denied\); copy it again"
+    with pytest.raises(LrjaxError, match=sentence):  # once its checksum was right
+        archives.unpack(tmp_path, record, tmp_path / "out")
+    monkeypatch.setattr(archives, "sha256", lambda path: refused(path, "rb").read())
+    record["parts"] = record["parts"][1:]
+    with pytest.raises(LrjaxError, match=sentence):
+        archives.verify(tmp_path, record)
 
 
 def test_sizes_are_read_and_others_refused():

@@ -7,16 +7,17 @@ import shutil
 import subprocess
 import sys
 import time
+import types
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-from launch import jobs, local, offline, wheels
+from launch import jobs, local, node, offline, unpack, wheels
 from launch.local import Job
 from lrjax import commands
 from lrjax.errors import LrjaxError
-from lrjax.experiment.rundir import workdirs
+from lrjax.experiment.rundir import archives, workdirs
 from tests.runs import CLEAR, REPOSITORY, assert_same_run, environment
 
 SLOW = "tests/launch/offline_config.py:tiny,scale=smoke"
@@ -47,11 +48,17 @@ def test_a_queue_ends_within_its_time_and_tells_jobs_how_much_is_left(tmp_path, 
     deaf = Job(
         "deaf", ("sh", "-c", 'trap "" TERM; echo "$1" >&2; while :; do sleep 0.1; done', "sh"), tmp_path / "a", {}
     )
-    began = time.monotonic()
-    found = local.run([deaf, deaf._replace(name="later")], tmp_path / "logs", until=began + 2, **QUIET)
+    now, log = [0.0], tmp_path / "logs" / "deaf.log"
+
+    def sleep(seconds):  # time stands still until the job has begun, however slow the machine is
+        time.sleep(seconds)
+        now[0] += seconds if log.exists() and log.stat().st_size else 0.0
+
+    monkeypatch.setattr(local, "time", types.SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    found = local.run([deaf, deaf._replace(name="later")], tmp_path / "logs", until=2.0, **QUIET)
     assert found == {"deaf": "stopped", "later": "stopped"}
-    assert 1.8 < time.monotonic() - began < 6
-    assert (tmp_path / "logs" / "deaf.log").read_text() == "--time_limit=2s\n"
+    assert now[0] > 2.0
+    assert log.read_text() == "--time_limit=2s\n"
     assert not (tmp_path / "logs" / "later.log").exists()
 
 
@@ -89,6 +96,57 @@ def test_a_data_set_that_is_not_here_is_refused_with_how_to_prepare_it(tmp_path,
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     with pytest.raises(LrjaxError, match="no cifar10 in array_record format under"):
         needs("configs/break_even.py:E1,scale=smoke")
+
+
+@pytest.mark.parametrize("source", ["{sets}/pets", "../sets/pets", "pets/../../sets/pets", "."])
+def test_a_data_set_that_lies_outside_of_the_folder_of_data_sets_is_refused(source, tmp_path):
+    sets = tmp_path / "sets"
+    (sets / "pets" / "train").mkdir(parents=True)
+
+    def of(source):
+        own = {"data_dir": str(sets), "data.format": "folder", "data.source": source}
+        return needs("configs/break_even.py:E7_densenet,scale=smoke", **own)[0]
+
+    with pytest.raises(LrjaxError, match="is no folder in data_dir; give one that is"):
+        of(source.format(sets=sets))
+    assert of("pets/train").data == {"pets/train": sets / "pets" / "train"}
+
+
+@pytest.mark.parametrize("place", ["../outside", "{tmp}/outside", "data/../../outside", ".", None])
+def test_a_bundle_whose_archive_has_its_place_outside_is_refused_and_nothing_is_removed(place, tmp_path):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "mine").write_text("mine")
+    (tmp_path / "work").mkdir()
+    record = archives.write(tmp_path, "a.tar", archives.members_of(tmp_path / "outside"), 10_000)
+    with pytest.raises(LrjaxError, match="bundle.json names .*, which lies outside of its folder"):
+        unpack.place(tmp_path, record | {"place": place and place.format(tmp=tmp_path)}, tmp_path / "work")
+    assert (tmp_path / "outside" / "mine").read_text() == "mine"
+    assert not any((tmp_path / "work").iterdir())
+    assert unpack.place(tmp_path, record | {"place": "data/pets"}, tmp_path / "work")
+    assert (tmp_path / "work" / "data" / "pets" / "mine").is_file()
+
+
+@pytest.mark.parametrize("flags", [[], ["--dry_run"]])
+@pytest.mark.parametrize("where", ["data set", "--include"])
+def test_a_link_in_a_data_set_or_an_included_folder_is_refused(where, flags, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "link").symlink_to(tmp_path)
+    include = ["--include=mine"] if where == "--include" else []
+    if not include:
+        monkeypatch.setattr(offline, "needs_of", lambda job: offline.Needs("", {}, {"mine": Path("mine")}, False))
+    monkeypatch.setattr(wheels, "download", lambda *arguments, **named: pytest.fail("it was refused too late"))
+    command = [f"--config={CLEAR}", "--target=offline", "--bundle=bundle", *include, *flags]
+    assert jobs.main(command) == 1
+    assert capsys.readouterr().err.startswith("error: mine/link is a link, which is not packed")
+
+
+def test_of_settings_of_ones_own_those_of_xla_stay_and_folders_are_the_bundles(tmp_path, monkeypatch):
+    for name in ("TFDS_DATA_DIR", "XLA_PYTHON_CLIENT_MEM_FRACTION"):
+        monkeypatch.setenv(name, "0.3")
+    made = node.settings(tmp_path, 3)
+    assert made["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.3"
+    assert made["TFDS_DATA_DIR"] == str(tmp_path / "data")
 
 
 def test_a_config_of_ones_own_goes_with_its_neighbours():

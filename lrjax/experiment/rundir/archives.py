@@ -11,15 +11,14 @@ import re
 import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from lrjax.errors import LrjaxError, check
-from lrjax.experiment.rundir.files import damaged, disk_error, is_plain, read_json
-from lrjax.version import __version__
+from lrjax.experiment.rundir.files import disk_error, is_plain
+from lrjax.files import BLOCK, sha256
 
-BLOCK = 1 << 20
 AGAIN = "copy it again from where it was made"
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 1 << 10, "MI": 1 << 20, "GI": 1 << 30}
 
@@ -47,18 +46,28 @@ def to_bytes(text: str, key: str) -> int:
     return size
 
 
-def members_of(folder: Path, prefix: str = "", leave: Callable[[Path], bool] = lambda path: False) -> Iterator[Member]:
+def members_of(
+    folder: Path, prefix: str = "", leave: Callable[[Path], bool] = lambda path: False, *, whole: bool = False
+) -> Iterator[Member]:
     """The files in a folder and below it, in the order of their names.
 
     Args:
-        folder: links in it are not followed and left out.
+        folder: links in it are not followed.
         prefix: put before their names.
         leave: whether a path, from the folder, is left out.
+        whole: links are refused, not left out.
+
+    Raises:
+        LrjaxError: `whole`, and there is a link.
     """
     for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder)
-        if path.is_file() and not path.is_symlink() and not leave(inside):
-            yield Member(prefix + inside.as_posix(), path)
+        below = path.relative_to(folder)
+        if leave(below):
+            continue
+        if path.is_symlink():
+            check(not whole, f"{path} is a link, which is not packed; put what it points to in its place, or remove it")
+        elif path.is_file():
+            yield Member(prefix + below.as_posix(), path)
 
 
 class _Cut:
@@ -144,20 +153,20 @@ def write(folder: Path, name: str, members: Iterable[Member], most: int, *, comp
     return {"name": name, "content": content, "parts": cut.parts}
 
 
-def size_of(members: Iterable[Member]) -> int:
-    """Bytes of a compressed archive of some files, without writing it."""
+def size_of(members: Iterable[Member], *, compressed: bool = True) -> int:
+    """Bytes of an archive of some files, without writing it."""
     cut = _Cut(None, "", 1)
-    _written(cut, members, True)
+    _written(cut, members, compressed)
     return cut.total
 
 
-def sha256(path: Path) -> str:
-    """The checksum of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Context manager that turns an OSError into the sentence that a file cannot be read."""
+    try:
+        yield
+    except OSError as error:
+        raise LrjaxError(f"cannot read {path} ({error.strerror or error}); {AGAIN}") from error
 
 
 def verify(folder: Path, record: Mapping[str, Any]) -> None:
@@ -168,42 +177,62 @@ def verify(folder: Path, record: Mapping[str, Any]) -> None:
     """
     for part in record["parts"]:
         path = folder / part["name"]
-        check(path.is_file() and not path.is_symlink(), f"{path} is missing, a part of {record['name']}; {AGAIN}")
-        size = path.stat().st_size
-        check(size == part["bytes"], f"{path} is damaged (it has {size} bytes, not {part['bytes']}); {AGAIN}")
-        check(sha256(path) == part["sha256"], f"{path} is damaged (its checksum is another one); {AGAIN}")
+        with reading(path):
+            check(path.is_file() and not path.is_symlink(), f"{path} is missing, a part of {record['name']}; {AGAIN}")
+            size = path.stat().st_size
+            check(size == part["bytes"], f"{path} is damaged (it has {size} bytes, not {part['bytes']}); {AGAIN}")
+            check(sha256(path) == part["sha256"], f"{path} is damaged (its checksum is another one); {AGAIN}")
 
 
-class _Joined:
+class Joined:
     """The parts of an archive as one file to read from."""
 
     def __init__(self, paths: Iterable[Path]):
         self._paths = iter(paths)
+        self._path = Path()
         self._file: BinaryIO | None = None
 
     def read(self, size: int) -> bytes:
+        """The next bytes, at most so many; none at the end."""
         while True:
             if self._file is None:
                 path = next(self._paths, None)
                 if path is None:
                     return b""
-                self._file = open(path, "rb")  # noqa: SIM115 (closed at its end)
-            if data := self._file.read(size):
+                self._path = path
+            with reading(self._path):
+                self._file = self._file or open(self._path, "rb")  # noqa: SIM115 (closed at its end)
+                data = self._file.read(size)
+            if data:
                 return data
             self.close()
 
     def close(self) -> None:
+        """Closes the part that is open."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
 
-def _inside(name: str, source: str) -> PurePosixPath:
-    """A member's name as a path below the folder that it is unpacked into."""
-    path = PurePosixPath(name)
-    inside = not name.startswith("/") and path.parts and all(is_plain(part) for part in path.parts)
-    check(bool(inside), f"{source} has a file {name!r}, which lies outside of its folder; nothing of it is used")
-    return path
+def is_inside(name: Any) -> bool:
+    """Whether a name with slashes names something below the folder that it is joined to.
+
+    Example:
+        >>> is_inside("a/b"), is_inside("/a"), is_inside("a/../../b"), is_inside(".")
+        (True, False, False, False)
+    """
+    parts = PurePosixPath(name).parts if isinstance(name, str) else ()
+    return bool(parts) and all(map(is_plain, parts))
+
+
+def inside(name: Any, source: str) -> PurePosixPath:
+    """A name that `source` gives, as a path below the folder that it is joined to.
+
+    Raises:
+        LrjaxError: it leads elsewhere.
+    """
+    check(is_inside(name), f"{source} names {name!r}, which lies outside of its folder; nothing of it is used")
+    return PurePosixPath(name)
 
 
 def extract(stream: Any, source: str, target: Path, most: int) -> None:
@@ -223,7 +252,7 @@ def extract(stream: Any, source: str, target: Path, most: int) -> None:
     try:
         with tarfile.open(fileobj=stream, mode="r|*") as tar:
             for info in tar:
-                path = target / _inside(info.name, source)
+                path = target / inside(info.name, source)
                 if info.isdir():
                     path.mkdir(parents=True, exist_ok=True)
                     continue
@@ -253,45 +282,5 @@ def unpack(folder: Path, record: Mapping[str, Any], target: Path) -> None:
         LrjaxError: a part is missing or damaged, or something in it would lie elsewhere.
     """
     verify(folder, record)
-    with closing(_Joined(folder / part["name"] for part in record["parts"])) as parts:
+    with closing(Joined(folder / part["name"] for part in record["parts"])) as parts:
         extract(parts, record["name"], target, record["content"])
-
-
-def read_manifest(path: Path) -> dict[str, Any]:
-    """A manifest: "archives", a list of records, and "jobs", name -> what there is to say of a job.
-
-    Raises:
-        LrjaxError: there is none, or it is damaged.
-    """
-    try:
-        manifest = read_json(path, dict, AGAIN)
-    except FileNotFoundError as error:
-        raise LrjaxError(f"there is no {path}; name the folder that has it") from error
-    archives, jobs = manifest.get("archives"), manifest.get("jobs")
-    known = isinstance(archives, list) and all(_is_record(record) for record in archives)
-    known = known and isinstance(jobs, dict) and all(is_plain(n) and isinstance(job, dict) for n, job in jobs.items())
-    if not known:
-        version = manifest.get("version")
-        other = f"; it is of lrjax {version}, and this is {__version__}" * (
-            is_plain(version) and version != __version__
-        )
-        damaged(path, f"it is not what a manifest holds{other}", AGAIN)
-    return manifest
-
-
-def _is_record(record: Any) -> bool:
-    def size(value: Any) -> bool:
-        return type(value) is int and value >= 0
-
-    known = isinstance(record, dict) and is_plain(record.get("name")) and size(record.get("content"))
-    return (
-        known
-        and isinstance(record.get("parts"), list)
-        and all(
-            isinstance(part, dict)
-            and is_plain(part.get("name"))
-            and size(part.get("bytes"))
-            and isinstance(part.get("sha256"), str)
-            for part in record["parts"]
-        )
-    )

@@ -14,6 +14,7 @@ Kind = TypeVar("Kind", dict, list)
 
 MOST_JSON = 1 << 26  # bytes of a JSON file: the largest that a run writes, of thousands of lanes, has a tenth
 DEEPEST = 64  # nested levels; a config has 5
+RESTORE = "restore it, or run with --fresh to start over"
 
 
 def write_atomic(path: Path, content: str | bytes | Callable[[BinaryIO], object]) -> None:
@@ -99,13 +100,18 @@ def is_plain(name: Any) -> bool:
     return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & {"/", "\\", "\0", "\n"}
 
 
-def damaged(path: Path, why: str, remedy: str = "restore it, or run with --fresh to start over") -> NoReturn:
+def damaged(path: Path, why: str, remedy: str = RESTORE) -> NoReturn:
     """Refuses a file that does not hold what it should, by its name."""
     raise LrjaxError(f"{path} is damaged ({why}); {remedy}")
 
 
-def read_bytes(path: Path, most: int = MOST_JSON) -> bytes:
+def read_bytes(path: Path, most: int = MOST_JSON, remedy: str = "") -> bytes:
     """A file's content, where it is a regular file that is not too large.
+
+    Args:
+        path: of the file.
+        most: bytes.
+        remedy: what the error message advises, in place of what is advised for a file of a run.
 
     Raises:
         FileNotFoundError: there is none.
@@ -114,16 +120,15 @@ def read_bytes(path: Path, most: int = MOST_JSON) -> bytes:
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # a pipe would never open
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                damaged(path, "it is no file")
+                damaged(path, "it is no file", remedy or RESTORE)
             content = file.read(most + 1)
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise LrjaxError(
-            f"cannot read {path} ({error.strerror or error}); put the file back that the run wrote"
-        ) from error
+        advice = remedy or "put the file back that the run wrote"
+        raise LrjaxError(f"cannot read {path} ({error.strerror or error}); {advice}") from error
     if len(content) > most:
-        damaged(path, f"it has more than {most >> 20} MiB")
+        damaged(path, f"it has more than {most >> 20} MiB", remedy or RESTORE)
     return content
 
 
@@ -156,13 +161,13 @@ def parsed(text: str | bytes) -> Any:
     return value
 
 
-def read_json(path: Path, kind: type[Kind], remedy: str = "restore it, or run with --fresh to start over") -> Kind:
+def read_json(path: Path, kind: type[Kind], remedy: str = "") -> Kind:
     """A JSON file that holds an object or a list.
 
     Args:
         path: of the file.
         kind: dict or list.
-        remedy: what the error message advises.
+        remedy: what the error message advises, in place of what is advised for a file of a run.
 
     Raises:
         FileNotFoundError: there is none.
@@ -177,11 +182,11 @@ def read_json(path: Path, kind: type[Kind], remedy: str = "restore it, or run wi
         lrjax.errors.LrjaxError: ...status.json is damaged (it holds list, not dict); restore it, or run with --fresh ...
     """
     try:
-        value = parsed(read_bytes(path))
+        value = parsed(read_bytes(path, remedy=remedy))
     except ValueError as error:
         if isinstance(error, LrjaxError):
             raise
-        damaged(path, str(error).split("\n")[0][:120], remedy)
+        damaged(path, str(error).split("\n")[0][:120], remedy or RESTORE)
     if not isinstance(value, kind):
-        damaged(path, f"it holds {type(value).__name__}, not {kind.__name__}", remedy)
+        damaged(path, f"it holds {type(value).__name__}, not {kind.__name__}", remedy or RESTORE)
     return cast(Kind, value)

@@ -3,7 +3,7 @@
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from lrjax.errors import check
@@ -16,6 +16,16 @@ from lrjax.experiment.rundir.records import newest
 from lrjax.experiment.rundir.workdirs import OWN
 
 BLOCK = re.compile(r"block-\d+")
+
+
+def without_workdir(words: Iterable[str]) -> list[str]:
+    """The words of a command without its run directory, which is another one where the run goes to.
+
+    Example:
+        >>> without_workdir(["lrjax", "run", "--workdir=here", "--plain_process"])
+        ['lrjax', 'run', '--plain_process']
+    """
+    return [word for word in words if not word.startswith("--workdir=")]
 
 
 def _newest_steps(workdir: Path) -> dict[str, int]:
