@@ -126,7 +126,7 @@ def test_a_step_a_page_and_json_are_as_asked_for(told, capsys, tmp_path):
 def test_of_an_endless_iterator_a_bounded_list_is_taken(told):
     assert commands.main(["diagnose", "mine:endless", "--checkpoint=ckpt"]) == 0
     batches = told[0][0][2]
-    assert (type(batches), len(batches), float(batches[5][0, 0])) == (list, 64, 5.0)
+    assert (type(batches), len(batches), float(batches[5][0, 0])) == (list, 16, 5.0)
 
 
 def test_an_object_and_safetensors_do_too(told, capsys):
