@@ -1,8 +1,8 @@
 """What makes the paper scale of `lr_decay` last 8 minutes at most on one H100: fewer epochs, three seeds, fewer arms, TF32.
 
-By the estimates of `--dry_run`, which say what they are from. On 8 x 8 patterns are learned sooner: WRN-10-1 has at the end of stage 1 complex accuracy .72, .85, .86 (three seeds), on
-32 x 32 .66, .69, .69 (python -m tests.benchmarks.image_size). Each function changes the paper scale of its experiment in
-place; its arms are those that a claim reads.
+By the estimates of `--dry_run`, which say what they are from. On 8 x 8 patterns are learned sooner: WRN-10-1 has at the end
+of stage 1 complex accuracy .72, .85, .86 (three seeds), on 32 x 32 .66, .69, .69 (python -m tests.benchmarks.image_size).
+Each function changes the paper scale of its experiment in place; its arms are those that a claim reads.
 """
 
 from collections.abc import Callable

@@ -67,9 +67,9 @@ def range_test(
 ) -> RangeTest:
     """Legacy: losses while the rate grows exponentially from low to high. `lrjax.suggest` is what to use.
 
-    Two faults are in the method, not in this form of it. It scatters: another order of the batches moves the steepest point by a
-    factor. And it cannot see the horizon: the best rate of a short and of a long run differ, and a range test gives one number
-    for both.
+    Two faults are in the method, not in this form of it. It scatters: another order of the batches moves the steepest point
+    by a factor. And it cannot see the horizon: the best rate of a short and of a long run differ, and a range test gives one
+    number for both.
 
     Args:
         loss_fn: (params, batch) -> scalar.

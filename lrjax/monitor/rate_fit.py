@@ -124,7 +124,8 @@ def fit(
     half a decade of it. A rate at which a seed diverged is left out as a whole. The bootstrap draws the lanes of each rate
     with replacement and makes the choice of the best rate and the fit again; deviations from the mean of n lanes are scaled by
     sqrt(n / (n - 1)). The interval holds the spread over seeds, not that the loss is no exact parabola: a narrower grid shows
-    how much that is. On simulated sweeps of 12 rates and 3 seeds, 95 % intervals hold the minimum somewhat less often, at least in 88 % (a test).
+    how much that is. On simulated sweeps of 12 rates and 3 seeds, 95 % intervals hold the minimum somewhat less often, at
+    least in 88 % (a test).
 
     Args:
         horizon: steps.

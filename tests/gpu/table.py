@@ -1,6 +1,8 @@
 """Right on this device? Memory, curvature, transforms, convolutions, gradients, resumed runs and lanes.
 
-Run:  python -m tests.gpu [--checks=spectra,convolutions,...]        (meant for 3 minutes on a card, where it was not run; on a CPU it passes)
+Run:  python -m tests.gpu [--checks=spectra,convolutions,...]
+
+It is meant for 3 minutes on a card, where it was not run; on a CPU it passes.
 
 A line a check: the largest error, relative to the largest number, and what is allowed. Exit status 1 where one is larger.
 Operations are deterministic here; which of cuDNN's algorithms is taken is stored beside the compiled programs (JAX does so in
