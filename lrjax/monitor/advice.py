@@ -20,10 +20,10 @@ from lrjax.monitor.clock import decay_clock
 from lrjax.monitor.lines import edge_lines
 from lrjax.monitor.optimizer_facts import Facts  # noqa: F401 -- of the example
 
-GAP_DECAY = 0.07  # mean of the last valley gaps above which decay or averaging pays now
-GAP_KEEP = 0.05  # and below which it does not
-GAPS = 3  # that are averaged: one alone scatters, most where the loss itself jumps
-GAP_SMALL = 0.02  # of a rate that is far too small
+GAP_DECAY = 0.10  # mean of the last valley gaps above which decay or averaging pays now
+GAP_KEEP = 0.08  # and below which it does not
+GAPS = 2  # that are averaged: one alone scatters, and earlier ones tell of another time
+GAP_SMALL = 0.02  # the largest of a rate that is far too small
 GAIN_SMALL_RATE = 0.95
 RHO_SMALL_RATE = 0.5
 JUMP = 2.0  # update size over its median
@@ -112,31 +112,31 @@ def _gap(case: Case) -> list[Advice]:
     formula = "valley gap (L(theta) - L(mean theta)) / L(theta)"
     evidence, mean = "gap " + ", ".join(f"{gap:.1%}" for gap in gaps), gaps.mean()
     evidence += f", mean {mean:.1%}" if gaps.size > 1 else ", measured once"
-    if mean > GAP_DECAY and np.sum(gaps > GAP_KEEP) >= 2:
+    if gaps.size >= GAPS and mean > GAP_DECAY and gaps.min() > GAP_KEEP:
         text = "Decay or average now: much of the loss is oscillation, which a smaller rate or averaged weights remove."
         return [Advice("decay", "advice", text, f"{evidence}, above {GAP_DECAY:.0%}", _source(formula, "decay"))]
     # A gap scatters by some hundredths from one measurement to the next, so that one alone shows no narrow valley.
     error = gaps.std(ddof=1) / math.sqrt(gaps.size) if gaps.size > 1 else math.inf
-    if mean > -GAP_KEEP and mean + error < GAP_KEEP:
+    if mean + error < GAP_KEEP:
         text = "Keep the rate: little of the loss is oscillation, so that a decay gains little now."
         evidence += f" +- {error:.1%}, below {GAP_KEEP:.0%}"
         return [Advice("keep", "advice", text, evidence, _source(formula, "keep"))]
     text = "Whether a decay pays now is undecided."
-    limits = f"; decay needs a mean above {GAP_DECAY:.0%} and two gaps above {GAP_KEEP:.0%}, keep one within "
-    limits += f"{GAP_KEEP:.0%} of 0 by its standard error; either needs two measurements"
+    limits = f"; decay needs a mean above {GAP_DECAY:.0%} of two gaps above {GAP_KEEP:.0%}, keep a mean below "
+    limits += f"{GAP_KEEP:.0%} by its standard error; either needs two measurements"
     return [Advice("undecided", "information", text, evidence + limits, formula)]
 
 
 def _too_small(case: Case) -> list[Advice]:
     gain = history.median(case.rows, "gain_ratio", 10)
-    rho = history.median(case.rows, "full_rho", 3)
+    rho = history.rho(case.rows)
     gap = history.recent(case.rows, "valley_gap")
-    if gain is None or not gap.size or not history.series(case.rows, "full_rho")[0].size:
+    if gain is None or not gap.size or not history.series(case.rows, "step_slope")[0].size:
         return []
     if case.decayed or case.rising:
         return []
     # Few batches of a nearly stationary loss may not resolve rho; the gain ratio alone then decides.
-    if not (gain > GAIN_SMALL_RATE and (rho is None or rho < RHO_SMALL_RATE) and abs(gap[0]) < GAP_SMALL):
+    if not (gain > GAIN_SMALL_RATE and (rho is None or rho < RHO_SMALL_RATE) and gap[0] < GAP_SMALL):
         return []
     text = "The rate is far too small for where the training is: try 3 to 30 times of it."
     full = "not resolved" if rho is None else f"{rho:.2g} below {RHO_SMALL_RATE}"
@@ -177,7 +177,7 @@ def jumps(case: Case) -> list[tuple[str, float]]:
         before = before[np.isfinite(before)]
         if before.size >= 10 and sizes[-1] > JUMP * np.median(before) > 0:
             found.append((group, float(sizes[-1] / np.median(before))))
-    return [] if case.decayed else found
+    return found if found and not case.decayed else []
 
 
 def _spike(case: Case) -> list[Advice]:
@@ -265,7 +265,7 @@ RULES: tuple[Rule, ...] = (_finite, _zero, _too_small, _gap, _spike, _edge, _dec
 def advise(case: Case) -> list[Advice]:
     """All that may be said of a run, the most important first.
 
-    A rate that is far too small silences "keep the rate".
+    A rate that is far too small silences "keep the rate", and so does a spike that may come.
 
     Args:
         case: rows and facts.
@@ -284,6 +284,8 @@ def advise(case: Case) -> list[Advice]:
     codes = {one.code for one in found}
     if "far_too_small" in codes:
         found = [one for one in found if one.code not in ("keep", "undecided")]
+    if "spike" in codes:
+        found = [one for one in found if one.code != "keep"]
     if codes & {"not_finite", "zero_rate"}:
         found = [one for one in found if one.code not in ("keep", "decay", "undecided", "far_too_small")]
     return sorted(found, key=lambda one: LEVELS.index(one.level))

@@ -82,12 +82,11 @@ def step_sizes(rows: Rows, group: str) -> np.ndarray:
         >>> step_sizes(rows, "a").tolist()
         [1.0, 1.0]
     """
-    steps, sizes = series(rows, f"update_rms/{group}")
-    at, rates = series(rows, "learning_rate")
-    if rates.size and set(steps.tolist()) <= set(at.tolist()):
-        known = dict(zip(at.tolist(), rates.tolist(), strict=True))
-        return sizes / np.array([known[step] or np.nan for step in steps.tolist()])
-    return sizes
+    name = f"update_rms/{group}"
+    sizes = [(row[name], row.get("learning_rate")) for row in rows if name in row]
+    if any(rate is None for _, rate in sizes):
+        return np.array([size for size, _ in sizes], np.float64)
+    return np.array([size / rate if rate else math.nan for size, rate in sizes], np.float64)
 
 
 def elapsed(rows: Rows, name: str) -> float:
@@ -114,15 +113,12 @@ def at_rate(rows: Rows) -> Rows:
     """
     if not rows:
         return rows
-    now = rates(rows[-1])
+    now = {name: rate for name, rate in rates(rows[-1]).items() if rate}
 
-    def far(row: dict[str, Any]) -> bool:
-        then = rates(row)
-        return any(
-            not 1 / SAME_RATE <= then[name] / now[name] <= SAME_RATE for name in then.keys() & now.keys() if now[name]
-        )
+    def near(row: dict[str, Any], by: float = SAME_RATE) -> bool:
+        return all(1 / by <= row[name] / rate <= by for name, rate in now.items() if name in row)
 
-    begin = max((index for index, row in enumerate(rows, start=1) if far(row)), default=0)
+    begin = next((index for index in range(len(rows), 0, -1) if not near(rows[index - 1])), 0)
     return rows[begin:]
 
 
@@ -134,6 +130,23 @@ def rates(row: dict[str, Any]) -> dict[str, float]:
         {'learning_rate/muon': 0.02}
     """
     return {name: value for name, value in row.items() if name.split("/")[0] == "learning_rate"}
+
+
+def rho(rows: Rows, count: int = 10) -> float | None:
+    """u.Hu / (-g.u) of the loss: the ratio of means over the last measurements at about the present rate, since single batches
+    scatter; None where there is none, or where their slopes do not tell downhill from uphill.
+
+    Example:
+        >>> rows = [{"step": s, "step_slope": -slope, "step_curvature": 1.0} for s, slope in enumerate((1.0, 3.0))]
+        >>> rho(rows), rho(rows[:1]), rho([])
+        (0.5, 1.0, None)
+    """
+    measured = [row for row in at_rate(rows) if math.isfinite(row.get("step_slope", math.nan))][-count:]
+    slopes = np.array([row["step_slope"] for row in measured])
+    error = slopes.std(ddof=1) / math.sqrt(slopes.size) if slopes.size > 1 else 0.0
+    if not slopes.size or slopes.mean() + error >= 0:
+        return None
+    return float(np.mean([row["step_curvature"] for row in measured]) / -slopes.mean())
 
 
 def noise_pairs(rows: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

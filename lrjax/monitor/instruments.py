@@ -135,7 +135,7 @@ def along(loss_fn: Callable, params: Tree, update: Tree, batch: Tree, *, has_aux
 def valley_gap(loss: Any, average_loss: Any) -> Any:
     """(L(theta) - L(mean theta)) / L(theta): the part of the loss that is oscillation between the walls of a valley.
 
-    The mean is over about the last hundredth of the run. What averaging takes away, a decayed learning rate takes away too.
+    The mean is over about the last twentieth of the run. What averaging takes away, a decayed learning rate takes away too.
 
     Args:
         loss: L(theta) on a fixed set of examples.

@@ -13,6 +13,7 @@ from lrjax.errors import check
 from lrjax.monitor import clock, schedule
 from lrjax.monitor.cost import Row
 from lrjax.monitor.critical import critical_multiple
+from lrjax.monitor.history import rates
 from lrjax.monitor.instruments import valley_gap
 from lrjax.monitor.learning_rate import count_of as count_of
 from lrjax.monitor.optimizer_facts import Facts
@@ -23,6 +24,7 @@ from lrjax.spectra import hessian, lanczos, preconditioned, preconditioner
 from lrjax.spectra.frameworks import Tree
 from lrjax.spectra.second_moments import plain, walk
 
+CHANGED = 1.25  # a change of the learning rate by this factor, after which the clock is read again
 TOLERANCE = 0.05  # relative residual of the largest eigenvalue
 
 
@@ -61,8 +63,10 @@ class Setup:
         self.batch_size: int | None = None
         self.last_batch: Tree = None
         self.vector: Any = None
+        self.made: tuple[Tree, Tree] | None = None  # gradient and update of the virtual step of this visit
         self.notice: Callable[[str], None] = lambda text: None
-        self.turn = 0
+        self._turns: dict[str, int] = {}
+        self._clock_rates: dict[str, float] | None = None
         # Compiled, since each binding of an operator looks at the loss first, one operation after the other.
         self.loss = jax.jit(lambda params, batch: value_of(programs.loss_fn, params, batch, programs.has_aux))
 
@@ -70,6 +74,29 @@ class Setup:
     def wants_batches(self) -> bool:
         """Whether the probe set is not complete, or no second batch has been compared with the first."""
         return not self.compared or (len(self.probe) < self.wanted and not self.full_batch)
+
+    def virtual(self, params: Tree, opt_state: Tree, batch: Tree) -> tuple[Tree, Tree]:
+        """Gradient and update of the virtual step, made once a visit."""
+        made = self.made if self.made is not None else self.programs("virtual", params, opt_state, batch)
+        self.made = made
+        return made
+
+    def follow(self, row: dict[str, Any], step: int) -> None:
+        """The share that decay takes goes with the rate: it is read again where that has changed, or where it was 0."""
+        now, then = rates(row), self._clock_rates
+        if any(name.startswith("decay/") for name in row):
+            self._clock_rates = now
+        elif "clock" in self.schedule.due and (
+            then is None
+            or any(not 1 / CHANGED <= now.get(name, 0) / rate <= CHANGED for name, rate in then.items() if rate)
+        ):
+            self.schedule.again("clock", step)
+
+    def in_turn(self, name: str) -> list[Tree]:
+        """Batches of the probe set, others each time, so that a mean over measurements is one over many batches."""
+        count, begin = min(self.rows[name].batches, len(self.probe)), self._turns.get(name, 0)
+        self._turns[name] = begin + count
+        return [self.probe[(begin + index) % len(self.probe)] for index in range(count)]
 
     def collect(self, batch: Tree) -> None:
         """Adds a batch to the probe set; where the second is the first again, training is on the full batch."""
@@ -99,7 +126,9 @@ def _batches(setup: Setup, name: str) -> list[Tree]:
 
 
 def _step(setup: Setup, params: Tree, opt_state: Tree, batch: Tree, mean: Tree) -> dict[str, Any]:
-    return jax.device_get(setup.programs("step", params, opt_state, batch))
+    told, gradient, update = setup.programs("step", params, opt_state, batch)
+    setup.made = gradient, update
+    return jax.device_get(told)
 
 
 def _clock(setup: Setup, params: Tree, opt_state: Tree, batch: Tree, mean: Tree) -> dict[str, Any]:
@@ -116,7 +145,14 @@ def _clock(setup: Setup, params: Tree, opt_state: Tree, batch: Tree, mean: Tree)
 def _noise(setup: Setup, params: Tree, opt_state: Tree, batch: Tree, mean: Tree) -> dict[str, Any]:
     if setup.last_batch is None or setup.full_batch:
         return {}
-    noise, signal = jax.device_get(setup.programs("noise", params, batch, setup.last_batch))
+    programs = setup.programs
+    # Without an optimizer there is no step that has it.
+    gradient = (
+        programs("gradient", params, batch)[1]
+        if programs.optimizer is None
+        else setup.virtual(params, opt_state, batch)[0]
+    )
+    noise, signal = jax.device_get(programs("noise", params, gradient, setup.last_batch))
     return {"noise": noise, "signal": signal}
 
 
@@ -125,8 +161,8 @@ def _gap(setup: Setup, params: Tree, opt_state: Tree, batch: Tree, mean: Tree) -
     if mean is None or not batches:
         return {}
     average = jax.tree.map(lambda m, p: m.astype(jnp.asarray(p).dtype), mean, params)
-    here = np.mean([float(setup.programs("loss", params, one)) for one in batches])
-    there = np.mean([float(setup.programs("loss", average, one)) for one in batches])
+    losses = [[setup.programs("loss", theta, one) for one in batches] for theta in (params, average)]
+    here, there = np.mean(np.asarray(jax.device_get(losses), np.float64), axis=1)
     found = {"probe_loss": here, "mean_loss": there}
     if here <= 0:
         setup.notice("the valley gap is a share of the loss, which must be positive; add a constant to loss_fn")
@@ -135,23 +171,21 @@ def _gap(setup: Setup, params: Tree, opt_state: Tree, batch: Tree, mean: Tree) -
 
 
 def _rho(setup: Setup, params: Tree, opt_state: Tree, batch: Tree, mean: Tree) -> dict[str, Any]:
-    """rho = u.Hu / (-g.u) on the probe set: of the loss, not of the batch that made the step."""
-    batches = _batches(setup, "rho")
+    """Slope -g.u and curvature u.Hu along the step on the probe set: of the loss, not of the batch that made the step."""
+    batches = setup.in_turn("rho")
     if not batches:
         return {}
-    update = setup.programs("update", params, opt_state, batch)
-    lines = np.array([[float(x) for x in setup.programs("line", params, update, one)] for one in batches])
-    _, slope, curvature = lines.mean(axis=0)
-    return {"full_rho": curvature / -slope if slope < 0 else np.nan}
+    update = setup.virtual(params, opt_state, batch)[1]
+    lines = [jax.device_get(setup.programs("line", params, update, one)) for one in batches]
+    _, slope, curvature = np.mean(lines, axis=0)
+    rho = curvature / -slope if slope < 0 else np.nan
+    return {"full_rho": rho, "step_slope": slope, "step_curvature": curvature}
 
 
 def _batch_sharpness(setup: Setup, params: Tree, opt_state: Tree, batch: Tree, mean: Tree) -> dict[str, Any]:
-    count = min(setup.rows["batch_sharpness"].batches, len(setup.probe))
-    if not count:
+    chosen = setup.in_turn("batch_sharpness")
+    if not chosen:
         return {}
-    # Other batches of the probe set each time, so that the mean over measurements is one over many batches.
-    chosen = [setup.probe[(setup.turn + index) % len(setup.probe)] for index in range(count)]
-    setup.turn += count
     return {"batch_sharpness": np.mean([float(setup.programs("curvature", params, one, None)) for one in chosen])}
 
 
@@ -201,7 +235,7 @@ def _sharpness(setup: Setup, params: Tree, opt_state: Tree, batch: Tree, mean: T
 
 
 def _critical(setup: Setup, params: Tree, opt_state: Tree, batch: Tree, mean: Tree) -> dict[str, Any]:
-    update = setup.programs("update", params, opt_state, batch)
+    update = setup.virtual(params, opt_state, batch)[1]
     return {
         "critical_multiple": critical_multiple(
             lambda c: float(setup.programs("loss_at", params, update, jnp.float32(c), batch))

@@ -52,7 +52,7 @@ def diagnose(
         learning_rate: a number or a schedule; not needed where the state holds it.
         num_steps: of the run that the parameters are from.
         step: at which they were; default the count in the state, or 0.
-        average: a mean of the parameters over the last hundredth of the run, or an exponential one, for the valley gap.
+        average: a mean of the parameters over the last twentieth of the run, or an exponential one, for the valley gap.
         full_batch: whether the training is on the batches as one, so that the edges of full-batch training hold.
         groups, has_aux, extra_args, gradient_fn: as for `Monitor`.
 
@@ -137,9 +137,9 @@ def _measured(
             "average must be a tree like params: the mean of the parameters",
         )
         mean = average
-    for name in names:
-        for index, batch in enumerate(data if name in measure.BY_BATCH else data[:1]):
-            setup.last_batch = data[index - 1] if index % 2 else None  # pairs that share no batch
+    for index, batch in enumerate(data):
+        setup.last_batch, setup.made = data[index - 1] if index % 2 else None, None  # pairs that share no batch
+        for name in names if index == 0 else [name for name in names if name in measure.BY_BATCH]:
             try:
                 rows[index] |= measure.INSTRUMENTS[name](setup, params, opt_state, batch, mean)
             except LrjaxError as error:

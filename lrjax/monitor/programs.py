@@ -58,7 +58,7 @@ class Programs:
         names = (
             "step",
             "loss",
-            "update",
+            "virtual",
             "line",
             "noise",
             "decay",
@@ -84,8 +84,7 @@ class Programs:
         """Operations of a program, counted before it runs."""
         return flops(self._bodies[name], *arguments)
 
-    def virtual(self, params: Tree, opt_state: Tree, batch: Tree) -> VirtualStep:
-        """The virtual step."""
+    def _made(self, params: Tree, opt_state: Tree, batch: Tree) -> VirtualStep:
         return virtual_step(
             self.loss_fn, self.optimizer, params, opt_state, batch,
             has_aux=self.has_aux, extra_args=self.extra_args, gradient_fn=self.gradient_fn,
@@ -100,13 +99,14 @@ class Programs:
     def _loss_at(self, params: Tree, update: Tree, multiple: jax.Array, batch: Tree) -> jax.Array:
         return self._loss(moved(params, update, multiple), batch)
 
-    def _step(self, params: Tree, opt_state: Tree, batch: Tree) -> dict[str, Any]:
-        step = self.virtual(params, opt_state, batch)
+    def _step(self, params: Tree, opt_state: Tree, batch: Tree) -> tuple[dict[str, Any], Tree, Tree]:
+        """What a virtual step tells, its gradient and its update, which other instruments then need not make again."""
+        step = self._made(params, opt_state, batch)
         result = gain(
             step.loss, self._loss(moved(params, step.update), batch), inner_product(step.gradient, step.update)
         )
         sizes = update_sizes(params, step.update, self.groups)
-        return {
+        told = {
             "loss": step.loss,
             "gradient_norm": jnp.sqrt(inner_product(step.gradient, step.gradient)),
             "gradient_sizes": update_sizes(params, step.gradient, self.groups).update,
@@ -116,16 +116,18 @@ class Programs:
             "update_over_weights": sizes.relative,
             "angle": sizes.angle,
         }
+        return told, step.gradient, step.update
 
-    def _update(self, params: Tree, opt_state: Tree, batch: Tree) -> Tree:
-        return self.virtual(params, opt_state, batch).update
+    def _virtual(self, params: Tree, opt_state: Tree, batch: Tree) -> tuple[Tree, Tree]:
+        step = self._made(params, opt_state, batch)
+        return step.gradient, step.update
 
     def _line(self, params: Tree, update: Tree, batch: Tree) -> tuple[Any, Any, Any]:
         line = along(self.loss_fn, params, update, batch, has_aux=self.has_aux)
         return line.loss, line.slope, line.curvature
 
-    def _noise(self, params: Tree, first: Tree, second: Tree) -> tuple[jax.Array, jax.Array]:
-        return noise_of_pair(self._gradient(params, first)[1], self._gradient(params, second)[1])
+    def _noise(self, params: Tree, gradient: Tree, other: Tree) -> tuple[jax.Array, jax.Array]:
+        return noise_of_pair(gradient, self._gradient(params, other)[1])
 
     def _curvature(self, params: Tree, batch: Tree, diagonal: Tree | None) -> jax.Array:
         _, gradient = self._gradient(params, batch)

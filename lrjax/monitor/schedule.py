@@ -15,8 +15,11 @@ PRODUCTS = 12  # of the Hessian, for its largest eigenvalue from a warm start
 EXAMPLES = 128  # on which the loss is compared, at least
 PROBES = 32  # batches of the probe set, at most
 FORWARD = 10  # passes of the critical multiple
+WINDOW = 0.05  # share of the run over which parameters are averaged
 SAMPLES = 16  # parameters that a mean is taken of
-ONE = ("step", "clock")
+CLOCK = 1.0  # training steps, at least: what it computes is little beside what it takes to start it
+FIRST = ("step", "clock")  # at once
+SECOND = ("noise", "rho")  # as soon as there is another batch
 
 
 class Schedule:
@@ -29,17 +32,28 @@ class Schedule:
 
     def __init__(self, rows: dict[str, Row], num_steps: int | None):
         self.rows = {name: row for name, row in rows.items() if row.interval}
-        self.window = max(round(0.01 * (num_steps or STEPS)), 1)
-        self.stride = max(self.window // SAMPLES, 1)
+        self.window = window_of(num_steps)
         self.due: dict[str, int] = {}
+        self._began = 0
 
     def start(self, step: int) -> None:
-        """Begins, or begins again, at a step: the virtual step at once, the others spread over their first intervals."""
-        self.due = {}
+        """Begins, or begins again, at a step: the virtual step at once, the others with one of the virtual steps after it, so
+        that they need not make their own."""
+        self.due, self._began = {}, step
+        every = self.rows["step"].interval
         for name, row in self.rows.items():
-            self.due[name] = step if name in ONE else step + min(row.interval, max(row.interval // 2, self.window))
-        if "gap" in self.due:
-            self.due["gap"] = step + max(self.rows["gap"].interval, self.window)
+            wait = {"gap": self.window} | dict.fromkeys(FIRST, 0) | dict.fromkeys(SECOND, every)
+            self.due[name] = step + _up(wait.get(name, row.interval // 2), every)
+
+    @property
+    def stride(self) -> int:
+        """Steps between two parameters of the mean."""
+        return max(self._length // SAMPLES, 1)
+
+    @property
+    def _length(self) -> int:
+        """Steps of the mean: the window, but no more than half of the steps so far, as the first ones are far away."""
+        return max(min(self.window, (self.due["gap"] - self._began) // 2), 1) if "gap" in self.due else 1
 
     def at(self, step: int) -> list[str]:
         """Instruments that are due at a step."""
@@ -51,12 +65,12 @@ class Schedule:
             self.due[name] = step + self.rows[name].interval
 
     def again(self, name: str, step: int) -> None:
-        """It told nothing: due again with the next virtual step."""
-        self.due[name] = step + self.rows["step"].interval
+        """It told nothing, or what it told has changed: due again with the next virtual step."""
+        self.due[name] = min(self.due[name], step + self.rows["step"].interval)
 
     def averaging(self, step: int) -> bool:
         """Whether the parameters of this step belong to the mean of the next valley gap."""
-        return "gap" in self.due and self.due["gap"] - self.window <= step < self.due["gap"]
+        return "gap" in self.due and self.due["gap"] - self._length <= step < self.due["gap"]
 
     def next_after(self, step: int, averaged: int | None) -> int:
         """The next step at which anything is to be done.
@@ -67,22 +81,36 @@ class Schedule:
         """
         steps = list(self.due.values())
         if "gap" in self.due:
-            begin = self.due["gap"] - self.window
+            begin = self.due["gap"] - self._length
             steps.append(begin if step < begin else (averaged if averaged is not None else step) + self.stride)
         return max(min(steps, default=step + 1), step + 1)
+
+
+def _up(steps: int, every: int) -> int:
+    return -(-steps // every) * every
+
+
+def window_of(num_steps: int | None) -> int:
+    """Steps over which parameters are averaged for the valley gap.
+
+    Example:
+        >>> window_of(4000), window_of(None)
+        (200, 500)
+    """
+    return max(round(WINDOW * (num_steps or STEPS)), 1)
 
 
 def costs_of(programs: Programs, params: Tree, opt_state: Tree, batch: Tree, diagonal: Tree | None) -> dict[str, float]:
     """Operations of the parts of measurements, in those of a training step: counted, nothing runs.
 
     Returns:
-        "forward", "gradient", "step" (a virtual step with its gain), "line" (along), "noise", "decay", "curvature",
-        "product" (of the Hessian and a vector); "training" in FLOPs.
+        "forward", "gradient", "step" (a virtual step with its gain), "line" (along), "noise" (the gradient of another
+        batch), "decay", "curvature", "product" (of the Hessian and a vector); "training" in FLOPs.
     """
     raw = {
         "forward": programs.flops("loss", params, batch),
         "gradient": programs.flops("gradient", params, batch),
-        "noise": programs.flops("noise", params, batch, batch),
+        "noise": programs.flops("noise", params, params, batch),
         "curvature": programs.flops("curvature", params, batch, diagonal),
         "line": programs.flops("line", params, params, batch),
     }
@@ -91,7 +119,7 @@ def costs_of(programs: Programs, params: Tree, opt_state: Tree, batch: Tree, dia
     training = raw["gradient"]
     if programs.optimizer is not None:
         raw["step"] = programs.flops("step", params, opt_state, batch)
-        update = programs.flops("update", params, opt_state, batch)
+        update = programs.flops("virtual", params, opt_state, batch)
         raw["decay"] = 6 * max(update - raw["gradient"], 0.0)
         training = max(update, raw["gradient"])
     training = max(training, 1.0)
@@ -129,16 +157,19 @@ def schedule_of(
     rows: dict[str, Row] = {"step": Row(1, base, 1, every * stretch)}
     left = TIER_1 / every - rows["step"].share
     wishes = {
-        "gap": Wish(0.0, 2 * costs["forward"], most, enough, 0.6),
-        "rho": Wish(1.0, costs["line"], min(8, most), min(2, most), 0.15),
+        "gap": Wish(0.0, 2 * costs["forward"], most, enough, 0.5),
+        "rho": Wish(0.0, costs["line"], min(4, most), 1, 0.2),
         "noise": Wish(costs["noise"], 0.0, 1, 1, 0.2),
-        "clock": Wish(costs["decay"], 0.0, 1, 1, 0.05),
+        "clock": Wish(max(costs["decay"], CLOCK), 0.0, 1, 1, 0.1),
     }
-    rows |= plan(wishes, tier=1, budget=max(left, 0.0), every=every * stretch, num_steps=num_steps, measurements=6)
+    rows |= plan(wishes, tier=1, budget=max(left, 0.0), every=every * stretch, num_steps=num_steps, measurements=12)
+    # Means that do not overlap.
+    apart = _up(window_of(num_steps), every * stretch)
+    rows["gap"] = rows["gap"]._replace(interval=max(rows["gap"].interval, apart) if rows["gap"].interval else 0)
     second = {
         "batch_sharpness": Wish(0.0, costs["curvature"], min(8, most), min(2, most), 0.3),
         "sharpness": Wish(0.0, PRODUCTS * costs["product"], max(min(8, most), enough), enough, 0.3),
-        "critical": Wish(1.0, FORWARD * costs["forward"], 1, 1, 0.15),
+        "critical": Wish(0.0, FORWARD * costs["forward"], 1, 1, 0.15),
         "curvature": Wish(costs["curvature"], 0.0, 1, 1, 0.25),
     }
     return rows | plan(second, tier=2, budget=budget, every=every, num_steps=num_steps, measurements=5)

@@ -11,6 +11,7 @@ from lrjax.monitor import history
 from lrjax.monitor.advice import GAP_DECAY, GAP_KEEP, GAPS, MEDIANS, level
 from lrjax.monitor.clock import decay_clock
 from lrjax.monitor.lines import EdgeLine, edge_lines
+from lrjax.monitor.schedule import WINDOW
 
 if TYPE_CHECKING:
     from lrjax.monitor.report import Report
@@ -31,7 +32,8 @@ def _gain_rows(report: Report) -> list[tuple[str, ...]]:
         value = "not resolved: the change of the loss is within its rounding, or u points uphill"
     reading = "" if not ratios.size else "small steps here" if np.median(ratios) > 0.95 else "steps that see curvature"
     gap = history.recent(history.at_rate(rows), "valley_gap", GAPS)
-    rho = history.median(rows, "full_rho", 3)
+    rho, slopes = history.rho(rows), history.recent(rows, "step_slope")
+    value_of_rho = "not resolved: slopes of either sign" if rho is None and slopes.size else _number(rho, ".3g")
     of_rho = "no sign by itself: 2 at stationarity" if rho is not None else ""
     stated = {one.code: one for one in report.advice}
     value_of_gap = f"{gap.mean():.1%}, mean of {gap.size}" if gap.size else NOT_MEASURED
@@ -40,8 +42,8 @@ def _gain_rows(report: Report) -> list[tuple[str, ...]]:
     )
     return [
         ("gain ratio r, same batch", value, "1 - rho / 2", reading, "Conn, Gould & Toint 2000, 6.1"),
-        ("rho = u.Hu / (-g.u), probe set", _number(rho, ".3g"), "", of_rho, "Pearlmutter 1994"),
-        ("valley gap", value_of_gap, f"{GAP_DECAY:.0%}, {GAP_KEEP:.0%}", of_gap, "averaged parameters, last 1 %"),
+        ("rho = u.Hu / (-g.u), probe set", value_of_rho, "", of_rho, "Pearlmutter 1994"),
+        ("valley gap", value_of_gap, f"{GAP_DECAY:.0%}, {GAP_KEEP:.0%}", of_gap, f"averaged parameters, last {WINDOW:.0%}"),
     ]  # fmt: skip
 
 

@@ -222,11 +222,9 @@ class Monitor:
                 self._notice(f"{name}: {sentence_of(error)}")
             self._ledger.charge(name, began)
         setup.schedule.made(due, step)
-        if "decay" in row and not np.any(
-            row.get("update_rms", 1.0)
-        ):  # a rate of 0, as a warm-up begins, shows no decay
+        setup.made = None  # nothing of a visit is held until the next
+        if "decay" in row and not np.any(row.get("update_rms", 1.0)):  # as a warm-up begins at 0
             del row["decay"]
-            setup.schedule.again("clock", step)
         if "gap" in due:
             self._mean, self._averaged = None, None
         setup.last_batch = measure.copied(batch)
@@ -237,6 +235,7 @@ class Monitor:
         flat: dict[str, Any] = {"step": step} | scalars(row, tuple(dict.fromkeys(setup.groups)))
         flat |= named_rates(rate, following or rates_in(opt_state)) | {"rate_source": rate.source}
         self._rows.append(flat)
+        setup.follow(flat, step)
         recent = Case(self._rows[-3 * MEDIANS :], setup.facts, tuple(dict.fromkeys(setup.groups)), None, False, False)
         if "update_rms" in row and "gradient_curvature" not in row and jumps(recent):
             flat |= self._confirmed(params, opt_state, batch)

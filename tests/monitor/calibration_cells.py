@@ -17,8 +17,9 @@ from tests.monitor.calibration_settings import SETTINGS
 
 MARGIN = 0.1
 MARGINS = (0.1, 0.05, 0.03)
+FASTER = 2.0
 JUDGED = ("far_too_small", "decay", "keep")
-KEPT = ("gain_ratio", "full_rho", "valley_gap")
+KEPT = ("gain_ratio", "step_slope", "step_curvature", "valley_gap")
 RECORDS = Path(__file__).with_name("calibration.json")
 MULTIPLES = (1.0, 3.0, 10.0, 30.0, 1 / 3)
 
@@ -58,6 +59,16 @@ class Cell(NamedTuple):
         return best, gains[best]
 
     @property
+    def faster(self) -> float:
+        """How many times as far the loss falls with the best of 3, 10 and 30 times the rate as with the rate as it is; both
+        decay."""
+        falls = {k: self.before - _mean(self.decayed[f"{k:g}"]) for k in MULTIPLES if k >= 1}
+        best = max(fall for k, fall in falls.items() if k > 1)
+        if best <= 0:
+            return 0.0
+        return best / falls[1.0] if falls[1.0] > 0 else math.inf
+
+    @property
     def larger_is_lower(self) -> bool:
         """Whether one of 3, 10 and 30 times the rate ends lower than the rate as it is in each order of the data."""
         ours = [self.decayed[f"{k:g}"] for k in MULTIPLES if k > 1]
@@ -69,8 +80,12 @@ class Cell(NamedTuple):
         return _better(self.decayed[f"{1 / 3:g}"], self.decayed["1"])
 
 
+def _mean(losses: Sequence[float]) -> float:
+    return float(np.mean([x if math.isfinite(x) else math.inf for x in losses]))
+
+
 def _better(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    a, b = (float(np.mean([x if math.isfinite(x) else math.inf for x in losses])) for losses in (ours, theirs))
+    a, b = _mean(ours), _mean(theirs)
     if math.isinf(a):
         return -math.inf
     return 1.0 if math.isinf(b) else 1 - a / b
@@ -82,22 +97,20 @@ def advice_of(cell: Cell) -> str:
     return next((code for code in JUDGED if code in codes), "undecided")
 
 
-def right(cell: Cell, code: str, margin: float = MARGIN, any_gain: bool = False) -> bool | None:
+def right(cell: Cell, code: str, margin: float = MARGIN) -> bool | None:
     """Whether advice is right; None for "undecided".
 
     Args:
         cell: what happened.
         code: the advice.
-        margin: share of the loss.
-        any_gain: whether "far too small" is right by a larger rate that ends lower in each order of the data, by whatever
-            margin.
+        margin: share of the loss, of "decay" and "keep".
     """
     if code == "decay":
         return cell.gain > margin
     if code == "keep":
         return cell.gain <= margin
     if code == "far_too_small":
-        return cell.larger_is_lower if any_gain else cell.larger[1] > margin
+        return cell.faster >= FASTER
     return None
 
 
@@ -127,7 +140,9 @@ def _rounded(value: Any) -> Any:
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-COLUMNS = ("setting", "optimizer", "rate", "step", "gap", "advice", "decay gains", "x3, x10, x30", "/3 gains", "right")
+COLUMNS = (
+    "setting", "optimizer", "rate", "step", "gap", "advice", "decay gains", "x3, x10, x30", "falls", "/3 gains", "right",
+)  # fmt: skip
 
 
 def _percent(gain: float) -> str:
@@ -137,23 +152,23 @@ def _percent(gain: float) -> str:
 def row_of(cell: Cell) -> tuple[str, ...]:
     """A row of the table."""
     code = advice_of(cell)
-    gaps = [row["valley_gap"] for row in cell.rows if "valley_gap" in row][-3:]
+    gaps = [row["valley_gap"] for row in cell.rows if "valley_gap" in row][-2:]
     best, gain = cell.larger
     verdict = {True: "yes", False: "no", None: "-"}[right(cell, code)]
     shown = ", ".join(f"{100 * gap:.0f} %" for gap in gaps) or "none"
     return (
         cell.setting, cell.optimizer, f"{cell.rate:g}", str(cell.step), shown, code.replace("_", " "),
-        _percent(cell.gain), f"{_percent(gain)} (x{best:g})", _percent(cell.smaller), verdict,
+        _percent(cell.gain), f"{_percent(gain)} (x{best:g})", f"{cell.faster:.1f} times", _percent(cell.smaller), verdict,
     )  # fmt: skip
 
 
-def totals(found: Sequence[Cell], margin: float = MARGIN, any_gain: bool = False) -> dict[str, tuple[int, int]]:
+def totals(found: Sequence[Cell], margin: float = MARGIN) -> dict[str, tuple[int, int]]:
     """Advice -> (how often it was right, how often it was given); "undecided" with 0 right, "decided" for all others."""
     count = {code: [0, 0] for code in (*JUDGED, "undecided", "decided")}
     for cell in found:
         code = advice_of(cell)
         for name in {code, "undecided" if code == "undecided" else "decided"}:
-            count[name][0] += right(cell, code, margin, any_gain) is True
+            count[name][0] += right(cell, code, margin) is True
             count[name][1] += 1
     return {code: (a, b) for code, (a, b) in count.items()}
 
@@ -172,21 +187,25 @@ def summary(found: Sequence[Cell]) -> str:
     groups["all that test"] = [cell for cell in found if SETTINGS[cell.setting].tests]
     head = ("cells of", "margin", *(code.replace("_", " ") for code in JUDGED), "all decided", "undecided")
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    rules = [(f"{margin:.0%}", margin, False) for margin in MARGINS]
-    rules.insert(1, (f"{MARGIN:.0%}; far too small: any gain", MARGIN, True))
     for name, part in groups.items():
-        for words, margin, any_gain in rules if part else ():
-            count = totals(part, margin, any_gain)
+        for margin in MARGINS if part else ():
+            count = totals(part, margin)
             parts = [f"{a} of {b}" for a, b in (count[code] for code in (*JUDGED, "decided"))]
-            lines.append("| " + " | ".join((name, words, *parts, f"{count['undecided'][1]} of {len(part)}")) + " |")
+            words = (name, f"{margin:.0%}", *parts, f"{count['undecided'][1]} of {len(part)}")
+            lines.append("| " + " | ".join(words) + " |")
     return "\n".join(lines)
 
 
-def silence(found: Sequence[Cell]) -> str:
-    """How the cells of which the monitor did not say that the rate is far too small did at larger rates, in a sentence."""
-    others = [cell for cell in found if SETTINGS[cell.setting].tests and advice_of(cell) != "far_too_small"]
-    lower, much = sum(cell.larger_is_lower for cell in others), sum(cell.larger[1] > MARGIN for cell in others)
-    return (
-        f"Of the {len(others)} test cells whose rate was not called far too small, a larger one ended lower in each order"
-        f"\nin {lower}, by more than {MARGIN:.0%} in {much}."
-    )
+def larger_rates(found: Sequence[Cell]) -> str:
+    """How larger rates did in the test cells whose rate was called far too small, and in the others."""
+    lines = []
+    for named in (True, False):
+        part = [one for one in found if SETTINGS[one.setting].tests and (advice_of(one) == "far_too_small") is named]
+        lower, much = sum(cell.larger_is_lower for cell in part), sum(cell.larger[1] > MARGIN for cell in part)
+        twice = sum(cell.faster >= FASTER for cell in part)
+        lines.append(
+            f"Of the {len(part)} test cells whose rate was {'' if named else 'not '}called far too small, the loss fell at "
+            f"least\ntwice as far with a larger one in {twice}; it ended lower in each order in {lower}, by more than "
+            f"{MARGIN:.0%} in {much}."
+        )
+    return "\n".join(lines)

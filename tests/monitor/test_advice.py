@@ -122,11 +122,15 @@ def gaps(*values, rate=lambda step: 0.1):
     [
         ((0.2, 0.2), "decay"),
         ((0.2,), "undecided"),
-        ((0.22, 0.01, 0.01), "undecided"),
+        ((0.22, 0.01, 0.01), "keep"),
+        ((0.25, 0.07), "undecided"),
         ((0.0, 0.01), "keep"),
         ((0.0,), "undecided"),
-        ((-0.3, -0.3), "undecided"),
-        ((0.06, 0.06), "undecided"),
+        ((-0.3, -0.3), "keep"),
+        ((0.0, 0.09), "undecided"),
+        ((0.09, 0.09), "undecided"),
+        ((0.101, 0.101), "decay"),
+        ((0.079, 0.079), "keep"),
     ],
 )
 def test_advice_on_a_decay_follows_the_gaps(values, code):
@@ -135,7 +139,7 @@ def test_advice_on_a_decay_follows_the_gaps(values, code):
 
 def small(rate, **more):
     rows = gaps(*[0.001] * 8, rate=rate)
-    return [one | {"gain_ratio": 0.999, "full_rho": 0.01} | more for one in rows]
+    return [one | {"gain_ratio": 0.999, "step_slope": -1.0, "step_curvature": 0.01} | more for one in rows]
 
 
 def test_a_rate_far_too_small_is_not_named_while_it_rises_and_silences_keep():
@@ -143,6 +147,21 @@ def test_a_rate_far_too_small_is_not_named_while_it_rises_and_silences_keep():
     assert "far_too_small" in found
     assert "keep" not in found
     assert "far_too_small" not in said(small(lambda step: 0.01 * (step + 1)))
+
+
+@pytest.mark.parametrize(("curvature", "named"), [(0.49, True), (0.51, False)])
+def test_a_rate_far_too_small_has_a_rho_of_the_loss_below_a_half_as_a_ratio_of_means(curvature, named):
+    rows = small(lambda step: 0.1, step_curvature=curvature)
+    rows[-2] |= {"step_slope": -1.5}  # single batches scatter
+    rows[-1] |= {"step_slope": -0.5}
+    assert ("far_too_small" in said(rows)) == named
+
+
+def test_a_spike_that_may_come_silences_keep():
+    rows = [one | {"valley_gap": 0.0} for one in sizes(*[1.0] * 12, 3.0)]
+    assert "spike" in said(rows, ADAM)
+    assert "keep" not in said(rows, ADAM)
+    assert "keep" in said(rows[:-1], ADAM)
 
 
 def test_rates_by_group_that_a_schedule_brought_down_are_not_called_too_small():
@@ -162,8 +181,8 @@ def test_what_is_not_finite_silences_advice_on_the_rate():
 
 
 def test_headroom_is_never_a_reason_in_any_advice():
-    rows = [one | {"critical_multiple": 30.0} for one in gaps(0.06, 0.06)]
-    assert set(said(rows)) == set(said(gaps(0.06, 0.06)))
+    rows = [one | {"critical_multiple": 30.0} for one in gaps(0.09, 0.09)]
+    assert set(said(rows)) == set(said(gaps(0.09, 0.09)))
 
 
 def test_noise_that_is_not_finite_leaves_the_rows_beside_it():

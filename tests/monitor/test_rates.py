@@ -1,5 +1,7 @@
 """Each row has the rate of the update that it measured; at the end of a schedule nothing asks for a larger one."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,9 +63,9 @@ def small(rate, steps=8, **more):
 
 
 def test_a_small_rate_is_called_too_small_only_where_rho_was_measured_and_the_rate_is_no_schedules_end():
-    assert "far_too_small" in codes(small(lambda s: 0.1, full_rho=0.01))
+    assert "far_too_small" in codes(small(lambda s: 0.1, step_slope=-1.0, step_curvature=0.01))
     assert "far_too_small" not in codes(small(lambda s: 0.1))
-    assert "far_too_small" not in codes(small(lambda s: 0.1 * (1 - s / 8), full_rho=0.01))
+    assert "far_too_small" not in codes(small(lambda s: 0.1 * (1 - s / 8), step_slope=-1.0, step_curvature=0.01))
 
 
 def test_weight_decay_is_not_called_absent_where_a_warm_up_begins_at_zero():
@@ -75,6 +77,21 @@ def test_weight_decay_is_not_called_absent_where_a_warm_up_begins_at_zero():
     assert decays[0][1] == pytest.approx(0.5 * float(schedule(decays[0][0])), rel=1e-3)
     plain, _ = watched(optax.adam(schedule), learning_rate=schedule)
     assert [row["decay/"] for row in plain.rows() if "decay/" in row][:1] == [0.0]
+
+
+def test_the_weight_decay_clock_is_read_again_where_the_rate_has_changed():
+    schedule = optax.exponential_decay(0.1, 1, 0.85)
+    monitor, _ = watched(optax.adamw(schedule, weight_decay=0.5), learning_rate=schedule)
+    rows = [row for row in monitor.rows() if "update_rms/" in row]
+    read, changed = None, 0
+    for before, row in itertools.pairwise(rows):
+        read = before["learning_rate"] if "decay/" in before else read
+        if read is not None and not 0.8 <= before["learning_rate"] / read <= 1.25:
+            changed += 1
+            assert "decay/" in row
+    assert changed
+    constant, _ = watched(optax.adamw(0.1, weight_decay=0.5), learning_rate=0.1)
+    assert sum("decay/" in row for row in constant.rows()) < sum("decay/" in row for row in rows)
 
 
 def inactive(schedule, steps):

@@ -69,7 +69,8 @@ def test_adam_at_ten_times_its_rate_shows_headroom_and_nothing_raises_the_rate()
 
 def rows(**values):
     """Forty measurements, all with these readings."""
-    usual = {"loss": 1.0, "gradient_norm": 1.0, "learning_rate": 0.1, "gain_ratio": 0.5, "full_rho": 1.0}
+    usual = {"loss": 1.0, "gradient_norm": 1.0, "learning_rate": 0.1, "gain_ratio": 0.5}
+    usual |= {"step_slope": -1.0, "step_curvature": 1.0}
     return [{"step": 10 * i, "rate_source": "schedule"} | usual | values for i in range(40)]
 
 
@@ -90,7 +91,7 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_rho_of_two_at_stationarity_calls_no_rate_too_high(kind):
     """It is an identity there, whatever the rate."""
-    made = rows(full_rho=2.0, gain_ratio=0.0, valley_gap=0.1)
+    made = rows(step_curvature=2.0, gain_ratio=0.0, valley_gap=0.1)
     for text in texts(made, KINDS[kind]):
         assert not re.search(r"too (high|large|big)|lower the rate|reduce the rate", text, re.IGNORECASE)
 
@@ -137,7 +138,7 @@ def everything_said():
     """Sentences, evidence and table rows over many readings of each optimizer."""
     levels = {
         "valley_gap": (0.0, 0.1, 0.3),
-        "full_rho": (0.1, 2.0),
+        "step_curvature": (0.1, 2.0),
         "gain_ratio": (0.0, 0.99),
         "decay/a": (0.0, 1e-5, 0.01),
     }
