@@ -130,17 +130,20 @@ def _gap(case: Case) -> list[Advice]:
 def _too_small(case: Case) -> list[Advice]:
     gain = history.median(case.rows, "gain_ratio", 10)
     rho = history.rho(case.rows)
-    gap = history.recent(case.rows, "valley_gap")
-    if gain is None or not gap.size or not history.series(case.rows, "step_slope")[0].size:
+    gaps = history.recent(case.rows, "valley_gap", GAPS)
+    # The first steps of a good rate see little curvature too: two gaps and two slopes are some way into the run.
+    if gain is None or gaps.size < GAPS or history.series(case.rows, "step_slope")[0].size < 2:
         return []
     if case.decayed or case.rising:
         return []
     # Few batches of a nearly stationary loss may not resolve rho; the gain ratio alone then decides.
-    if not (gain > GAIN_SMALL_RATE and (rho is None or rho < RHO_SMALL_RATE) and gap[0] < GAP_SMALL):
+    if not (gain > GAIN_SMALL_RATE and (rho is None or rho < RHO_SMALL_RATE) and gaps.max() < GAP_SMALL):
         return []
     text = "The rate is far too small for where the training is: try 3 to 30 times of it."
     full = "not resolved" if rho is None else f"{rho:.2g} below {RHO_SMALL_RATE}"
-    evidence = f"gain ratio {gain:.3f} above {GAIN_SMALL_RATE}, rho of the loss {full}, gap {gap[0]:.1%}"
+    evidence = (
+        f"gain ratio {gain:.3f} above {GAIN_SMALL_RATE}, rho of the loss {full}, largest of two gaps {gaps.max():.1%}"
+    )
     return [Advice("far_too_small", "advice", text, evidence, _source("steps that see no curvature", "far_too_small"))]
 
 

@@ -1,11 +1,14 @@
 """Valley gaps of means over 1, 2, 5 and 10 % of the run, against what a decay then gained in the recorded cells.
 
-    python -m tests.monitor.calibration_windows SETTING [--data_dir DIR]
+    python -m tests.monitor.calibration_windows [SETTING ...] [--data_dir DIR]    # trains; replaces the record
+    python -m tests.monitor.calibration_windows table                             # the table from the record
 
 Both losses of a gap are on the examples on which the calibration measures the training loss; a mean is of 16 parameters.
+Without a name those settings are taken that set the limits of the advice.
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,11 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from tests.monitor.calibration import Runner
-from tests.monitor.calibration_cells import RECORDS, read
+from tests.monitor.calibration_cells import MARGIN, RECORDS, read
 from tests.monitor.calibration_settings import OPTIMIZERS, SETTINGS, SHARED, Problem
 
 SHARES = (0.01, 0.02, 0.05, 0.1)
 SAMPLES = 16
+WINDOWS = RECORDS.with_name("calibration_windows.json")
 
 
 @jax.jit
@@ -50,23 +54,44 @@ def gaps(name: str, optimizer: str, rate: float, problem: Problem) -> Iterable[t
         yield end, [1 - runner.training_loss(mean) / here for mean in means]
 
 
+def table(rows: Sequence[Sequence]) -> str:
+    """How well one limit of each gap tells gains of a decay from none, in Markdown.
+
+    Args:
+        rows: setting, optimizer, rate, step, and the gaps of `SHARES`.
+    """
+    gains = {cell[:4]: cell.gain for cell in read(RECORDS)}
+    gained = np.array([gains[tuple(row[:4])] > MARGIN for row in rows])
+    found = np.array([row[4] for row in rows])
+    lines = [
+        f"| mean over | told apart, of {len(rows)} | largest gaps without a gain | smallest with one |",
+        "|---|---|---|---|",
+    ]
+    for share, gaps in zip(SHARES, found.T, strict=True):
+        right = max(int(np.sum((gaps > limit) == gained)) for limit in [*gaps, -np.inf])
+        without, with_one = np.sort(gaps[~gained])[-2:][::-1], np.sort(gaps[gained])[:2]
+        shown = [", ".join(f"{100 * gap:.1f} %" for gap in part) for part in (without, with_one)]
+        lines.append(f"| {share:.0%} of the run | {right} | {shown[0]} | {shown[1]} |")
+    return "\n".join(lines)
+
+
 def main(arguments: Sequence[str]) -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m tests.monitor.calibration_windows")
-    parser.add_argument("setting", choices=SETTINGS)
+    parser.add_argument("settings", nargs="*", choices=[*SETTINGS, "table", []])
     parser.add_argument("--data_dir", type=Path, default=SHARED)
     given = parser.parse_args(arguments)
-    gains = {cell[:4]: cell.gain for cell in read(RECORDS)}
-    problem = SETTINGS[given.setting].problem(given.data_dir)
-    for optimizer, rates in SETTINGS[given.setting].rates.items():
-        for rate in rates:
-            for step, found in gaps(given.setting, optimizer, rate, problem):
-                shown = " ".join(f"{100 * gap:6.1f}" for gap in found)
-                gain = 100 * gains[given.setting, optimizer, rate, step]
-                print(
-                    f"{given.setting:10}{optimizer:9}{rate:<8g}{step:5} decay gains {gain:6.1f} % gaps {shown} %",
-                    flush=True,
-                )
+    if given.settings != ["table"]:
+        rows = []
+        for name in given.settings or [name for name, one in SETTINGS.items() if not one.tests]:
+            problem = SETTINGS[name].problem(given.data_dir)
+            for optimizer, rates in SETTINGS[name].rates.items():
+                for rate in rates:
+                    for step, found in gaps(name, optimizer, rate, problem):
+                        rows.append((name, optimizer, rate, step, [round(gap, 4) for gap in found]))
+                        print(*rows[-1], flush=True)
+        WINDOWS.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
+    print(table(json.loads(WINDOWS.read_text())))
     return 0
 
 

@@ -5,6 +5,7 @@ set, so that these tests skip where it is not there.
 """
 
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ import pytest
 from lrjax import monitor, spectra
 from lrjax.monitor import advice
 from tests.monitor import calibration_cells as calibration
-from tests.monitor import calibration_settings
+from tests.monitor import calibration_settings, calibration_windows
 from tests.monitor.calibration_settings import half_squared_error as loss
 
 SHAPE = (3072, 64, 64, 10)
@@ -215,3 +216,5 @@ def test_the_page_shows_the_table_of_the_recorded_cells():
     cells = calibration.read(calibration.RECORDS)
     assert calibration.table(cells) in page
     assert calibration.summary(cells) in page
+    assert calibration.larger_rates(cells) in page
+    assert calibration_windows.table(json.loads(calibration_windows.WINDOWS.read_text())) in page
