@@ -131,8 +131,11 @@ def _too_small(case: Case) -> list[Advice]:
     gain = history.median(case.rows, "gain_ratio", 10)
     rho = history.rho(case.rows)
     gaps = history.recent(case.rows, "valley_gap", GAPS)
-    # The first steps of a good rate see little curvature too: two gaps and two slopes are some way into the run.
-    if gain is None or gaps.size < GAPS or history.series(case.rows, "step_slope")[0].size < 2:
+    slopes = history.series(case.rows, "step_slope")[0]
+    # The first steps of a good rate see little curvature too, so that it is said some way into the run; at one step alone,
+    # that of a checkpoint, there is no more than one of each.
+    enough = GAPS if len({row["step"] for row in case.rows}) > 1 else 1
+    if gain is None or gaps.size < enough or slopes.size < enough:
         return []
     if case.decayed or case.rising:
         return []
@@ -141,9 +144,7 @@ def _too_small(case: Case) -> list[Advice]:
         return []
     text = "The rate is far too small for where the training is: try 3 to 30 times of it."
     full = "not resolved" if rho is None else f"{rho:.2g} below {RHO_SMALL_RATE}"
-    evidence = (
-        f"gain ratio {gain:.3f} above {GAIN_SMALL_RATE}, rho of the loss {full}, largest of two gaps {gaps.max():.1%}"
-    )
+    evidence = f"gain ratio {gain:.3f} above {GAIN_SMALL_RATE}, rho of the loss {full}, largest gap {gaps.max():.1%}"
     return [Advice("far_too_small", "advice", text, evidence, _source("steps that see no curvature", "far_too_small"))]
 
 

@@ -157,6 +157,14 @@ def test_a_rate_far_too_small_has_a_rho_of_the_loss_below_a_half_as_a_ratio_of_m
     assert ("far_too_small" in said(rows)) == named
 
 
+def test_a_rate_far_too_small_is_named_after_two_gaps_of_a_run_or_one_at_a_checkpoint():
+    rows = small(lambda step: 0.1)
+    one_gap = [{key: value for key, value in row.items() if key != "valley_gap"} for row in rows[:-1]] + rows[-1:]
+    assert "far_too_small" in said(rows)
+    assert "far_too_small" not in said(one_gap)
+    assert "far_too_small" in said([row | {"step": 7} for row in one_gap])
+
+
 def test_a_spike_that_may_come_silences_keep():
     rows = [one | {"valley_gap": 0.0} for one in sizes(*[1.0] * 12, 3.0)]
     assert "spike" in said(rows, ADAM)
