@@ -131,11 +131,10 @@ def _too_small(case: Case) -> list[Advice]:
     gain = history.median(case.rows, "gain_ratio", 10)
     rho = history.rho(case.rows)
     gaps = history.recent(case.rows, "valley_gap", GAPS)
-    slopes = history.series(case.rows, "step_slope")[0]
     # The first steps of a good rate see little curvature too, so that it is said some way into the run; at one step alone,
-    # that of a checkpoint, there is no more than one of each.
+    # that of a checkpoint, there is no more than one gap.
     enough = GAPS if len({row["step"] for row in case.rows}) > 1 else 1
-    if gain is None or gaps.size < enough or slopes.size < enough:
+    if gain is None or gaps.size < enough or not history.series(case.rows, "step_slope")[0].size:
         return []
     if case.decayed or case.rising:
         return []
