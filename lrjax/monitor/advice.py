@@ -173,13 +173,13 @@ def _edge(case: Case) -> list[Advice]:
 
 def jumps(case: Case) -> list[tuple[str, float]]:
     """Groups whose last update is above twice the median of those before, and how many times."""
-    found = []
-    for group in case.groups:
-        sizes = history.step_sizes(case.rows, group)
-        before = sizes[:-1][-MEDIANS:]
-        before = before[np.isfinite(before)]
-        if before.size >= 10 and sizes[-1] > JUMP * np.median(before) > 0:
-            found.append((group, float(sizes[-1] / np.median(before))))
+    sizes = history.step_sizes(case.rows, case.groups)[-MEDIANS - 1 :]
+    known = sizes[:-1][np.isfinite(sizes[:-1]).all(axis=1)]
+    if len(known) < 10:
+        return []
+    medians = np.median(known, axis=0)
+    jumped = np.flatnonzero((sizes[-1] > JUMP * medians) & (medians > 0))
+    found = [(case.groups[index], float(sizes[-1, index] / medians[index])) for index in jumped]
     return found if found and not case.decayed else []
 
 

@@ -74,19 +74,23 @@ def median(rows: Rows, name: str, count: int) -> float | None:
     return float(np.median(values)) if values.size else None
 
 
-def step_sizes(rows: Rows, group: str) -> np.ndarray:
-    """RMS of a group's updates, over the learning rate where that is known at each, so that a warm-up is no jump.
+def step_sizes(rows: Rows, groups: Sequence[str]) -> np.ndarray:
+    """RMS of the updates of groups, over the learning rate where that is known at each, so that a warm-up is no jump.
+
+    Returns:
+        Of the rows that have them, `[rows, groups]`.
 
     Example:
         >>> rows = [{"step": s, "update_rms/a": 0.1 * s, "learning_rate": 0.1 * s} for s in (1, 2)]
-        >>> step_sizes(rows, "a").tolist()
-        [1.0, 1.0]
+        >>> step_sizes(rows, ("a",)).tolist()
+        [[1.0], [1.0]]
     """
-    name = f"update_rms/{group}"
-    sizes = [(row[name], row.get("learning_rate")) for row in rows if name in row]
-    if any(rate is None for _, rate in sizes):
-        return np.array([size for size, _ in sizes], np.float64)
-    return np.array([size / rate if rate else math.nan for size, rate in sizes], np.float64)
+    names = [f"update_rms/{group}" for group in groups]
+    measured = [row for row in rows if all(name in row for name in names)] if names else []
+    sizes = np.array([[row[name] for name in names] for row in measured], np.float64).reshape(len(measured), len(names))
+    if any("learning_rate" not in row for row in measured):
+        return sizes
+    return sizes / np.array([row["learning_rate"] or math.nan for row in measured]).reshape(-1, 1)
 
 
 def elapsed(rows: Rows, name: str) -> float:

@@ -126,9 +126,9 @@ def _batches(setup: Setup, name: str) -> list[Tree]:
 
 
 def _step(setup: Setup, params: Tree, opt_state: Tree, batch: Tree, mean: Tree) -> dict[str, Any]:
-    told, gradient, update = setup.programs("step", params, opt_state, batch)
+    numbers, gradient, update = setup.programs("step", params, opt_state, batch)
     setup.made = gradient, update
-    return jax.device_get(told)
+    return setup.programs.told(numbers)
 
 
 def _clock(setup: Setup, params: Tree, opt_state: Tree, batch: Tree, mean: Tree) -> dict[str, Any]:

@@ -30,6 +30,8 @@ from lrjax.spectra.frameworks import Tree
 from lrjax.spectra.second_moments import plain
 
 _ADDRESS = re.compile(r"0x[0-9a-f]+")
+SCALARS = ("loss", "gradient_norm", "gain_ratio")
+GROUPED = ("gradient_sizes", "update_rms", "weight_rms", "update_over_weights", "angle")
 PRECISION = "highest"  # of matrix products, as in all curvature of lrjax
 
 
@@ -99,24 +101,24 @@ class Programs:
     def _loss_at(self, params: Tree, update: Tree, multiple: jax.Array, batch: Tree) -> jax.Array:
         return self._loss(moved(params, update, multiple), batch)
 
-    def _step(self, params: Tree, opt_state: Tree, batch: Tree) -> tuple[dict[str, Any], Tree, Tree]:
+    def told(self, numbers: Any) -> dict[str, Any]:
+        """What a virtual step tells, by name: scalars, and arrays with an entry a group."""
+        scalar, grouped = np.split(np.asarray(numbers), [len(SCALARS)])
+        found: dict[str, Any] = dict(zip(SCALARS, scalar, strict=True))
+        return found | dict(zip(GROUPED, grouped.reshape(len(GROUPED), -1), strict=True))
+
+    def _step(self, params: Tree, opt_state: Tree, batch: Tree) -> tuple[jax.Array, Tree, Tree]:
         """What a virtual step tells, its gradient and its update, which other instruments then need not make again."""
         step = self._made(params, opt_state, batch)
         result = gain(
             step.loss, self._loss(moved(params, step.update), batch), inner_product(step.gradient, step.update)
         )
         sizes = update_sizes(params, step.update, self.groups)
-        told = {
-            "loss": step.loss,
-            "gradient_norm": jnp.sqrt(inner_product(step.gradient, step.gradient)),
-            "gradient_sizes": update_sizes(params, step.gradient, self.groups).update,
-            "gain_ratio": result.ratio,
-            "update_rms": sizes.update,
-            "weight_rms": sizes.weights,
-            "update_over_weights": sizes.relative,
-            "angle": sizes.angle,
-        }
-        return told, step.gradient, step.update
+        scalar = (step.loss, jnp.sqrt(inner_product(step.gradient, step.gradient)), result.ratio)
+        gradients = update_sizes(params, step.gradient, self.groups).update
+        grouped = (gradients, sizes.update, sizes.weights, sizes.relative, sizes.angle)
+        # One array, since each that comes to the host costs as much as a small step.
+        return jnp.concatenate([jnp.ravel(value) for value in (*scalar, *grouped)]), step.gradient, step.update
 
     def _virtual(self, params: Tree, opt_state: Tree, batch: Tree) -> tuple[Tree, Tree]:
         step = self._made(params, opt_state, batch)

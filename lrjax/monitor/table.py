@@ -54,7 +54,7 @@ def _size_rows(report: Report) -> list[tuple[str, ...]]:
         size, relative = (history.recent(rows, f"{name}/{group}") for name in ("update_rms", "update_over_weights"))
         if not size.size:
             continue
-        sizes = history.step_sizes(rows, group)
+        sizes = history.step_sizes(rows, (group,))[:, 0]
         before = sizes[:-1][-MEDIANS:]
         usual = float(np.nanmedian(before)) if np.isfinite(before).any() else 0.0
         times = f"{sizes[-1] / usual:.2f} of its median{over}" if usual > 0 and np.isfinite(sizes[-1]) else ""
