@@ -6,6 +6,7 @@ id. With JAX_ENABLE_X64=1 in the environment everything runs in one process inst
 """
 
 import contextlib
+import gc
 import json
 import os
 import subprocess
@@ -17,8 +18,9 @@ from pathlib import Path
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # One thread a process: small steps are slower on two, and the other core has the other pytest worker.
 os.environ.setdefault("NPROC", "1")
-# Tests compile far more than they compute; one level less of LLVM's optimisation halves their time. What users run, the
-# main job and the wheel of `.ci/run`, is compiled in full.
+# Tests compile far more than they compute: most run unoptimised, slow ones and those that ask for `optimised` with one
+# level less of LLVM's optimisation. What users run, the main job and the wheel of `.ci/run`, is compiled in full.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 # The last two XLA does not know in every version, and it aborts on a flag that it does not know.
 os.environ.setdefault(
     "XLA_FLAGS",
@@ -59,6 +61,15 @@ def strict_dtype():
     """No implicit dtype promotion: for the tests of our own maths."""
     with jax.numpy_dtype_promotion("strict"):
         yield
+
+
+@pytest.fixture(scope="module")
+def optimised():
+    """For programs that run far longer than they compile."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 class X64Process:
@@ -171,6 +182,15 @@ def pytest_runtest_protocol(item, nextitem):
     # Fixtures that the test before left for its file end here, where another file follows (as in a worker of pytest-xdist).
     item.session._setupstate.teardown_exact(nextitem)
     return True
+
+
+def pytest_collection_finish(session):
+    if any(item.get_closest_marker("slow") for item in session.items):
+        os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "0"  # of the processes that tests start
+        jax.config.update("jax_disable_most_optimizations", False)
+    # What the imports left stays to the end: no collection need look through it again.
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_sessionfinish(session):

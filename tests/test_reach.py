@@ -202,6 +202,9 @@ def test_the_record_of_each_lane_and_the_config_say_what_ran(tmp_path):
         "checkpoint_every": 50,
         "sweep.seed": (0,),
         "arms.small_rate.sweep.e": (0.1, 0.3),
+        "data.num_test": 50,
+        "data.dim": 40,
+        "model.width": 8,
     }
     result = lrjax.run(load_config(CLEAR, own | {"probes.features": 50, "probes.test_accuracy": 50}), tmp_path)
     from lrjax.experiment.rundir.lanes import lane_config

@@ -29,8 +29,9 @@ def decide(losses, **overrides):
     """(scale, stopped) after each loss, by AutoDecay."""
     own, scale = settings(**overrides), jnp.float32(1)
     state, found = auto_decay_init(own), []
+    observe = jax.jit(lambda state, scale, loss: auto_decay(own, state, scale, loss, {}))
     for loss in losses:
-        state, scale, stop = auto_decay(own, state, scale, jnp.float32(loss), {})
+        state, scale, stop = observe(state, scale, jnp.float32(loss))
         found.append((float(scale), bool(stop)))
     return found
 
@@ -87,11 +88,13 @@ def test_plateau_decides_as_that_of_optax_does(overrides):
         own.factor, own.patience, own.rtol, cooldown=own.cooldown, min_scale=own.min_scale
     )
     state, theirs = rules.plateau_init(own), oracle.init({})
+    ours = jax.jit(lambda state, scale, loss: rules.plateau(own, state, scale, loss, {}))
+    update = jax.jit(lambda state, loss: oracle.update({}, state, value=loss)[1])
     random, found, wanted = np.random.default_rng(0), [], []
     for t in range(60):
         loss = jnp.float32(1 / (1 + 0.1 * min(t, 25)) * random.uniform(0.95, 1.05))
-        state, scale, _ = rules.plateau(own, state, scale, loss, {})
-        _, theirs = oracle.update({}, theirs, value=loss)
+        state, scale, _ = ours(state, scale, loss)
+        theirs = update(theirs, loss)
         found.append(float(scale))
         wanted.append(float(theirs.scale))
     np.testing.assert_allclose(found, wanted, rtol=1e-6)

@@ -10,6 +10,7 @@ from lrjax.papers.benign_osc.compared import cell, values
 from lrjax.papers.claim import judge
 
 SPEC = "configs/benign_osc.py"
+pytestmark = pytest.mark.usefixtures("optimised")
 
 
 def run(tmp_path_factory, experiment, overrides=None, without=()):

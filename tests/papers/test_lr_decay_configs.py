@@ -1,5 +1,7 @@
 """Configs of learning-rate decay: what is not the claim is the same in the compared arms, at every scale."""
 
+import functools
+
 import pytest
 
 import lrjax
@@ -20,6 +22,7 @@ DECIDABLE = (
 )  # at small scale; the others are demonstrations there
 
 
+@functools.cache
 def lanes_of(experiment, scale):
     groups = expand(lrjax.load_config(f"{SPEC}:{experiment},scale={scale}"))
     return [lane for group in groups for lane in group.lanes]

@@ -15,6 +15,13 @@ from lrjax.report import write_report
 from lrjax.report.collection import write_collection
 from lrjax.report.compare import write_comparison
 from tests.runs import tiny
+from tests.sketches import sketches
+
+
+@pytest.fixture(scope="module", autouse=True)
+def sketched():
+    with sketches():
+        yield
 
 
 @pytest.fixture(scope="module")

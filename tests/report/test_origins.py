@@ -13,8 +13,15 @@ from lrjax.experiment.config.load import load_config
 from lrjax.experiment.rundir import workdirs
 from lrjax.report import write_report
 from lrjax.report.about import facts
+from tests.sketches import sketches
 
 E1 = "configs/benign_osc.py:E1,scale=smoke"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def sketched():
+    with sketches():
+        yield
 
 
 @pytest.fixture

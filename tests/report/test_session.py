@@ -238,6 +238,7 @@ def test_a_file_size_limit_ends_in_one_sentence_and_the_same_command_completes(s
     assert_same_run(tmp_path / "run", by_process)
 
 
+@pytest.mark.usefixtures("sketched")
 def test_without_a_terminal_there_are_plain_lines_only(copied, monkeypatch, capsys):
     monkeypatch.setattr(progress, "EVERY_S", 0.0)
     assert main([*RUN, "--fresh", f"--workdir={copied}"]) == 0

@@ -72,6 +72,7 @@ def test_a_run_without_any_data_yet_has_a_report(experiment, tmp_path):
     assert all(entry["verdict"] == NOT_JUDGED for entry in entries)
 
 
+@pytest.mark.usefixtures("sketched")
 def test_a_killed_run_is_told_from_one_that_goes_on_by_its_lock(run, capsys):
     changed_status(run, state="running")
     assert __main__.main([str(run)]) == 0
@@ -79,6 +80,7 @@ def test_a_killed_run_is_told_from_one_that_goes_on_by_its_lock(run, capsys):
     assert "not finished (state: killed)" in (run / "report.html").read_text()
 
 
+@pytest.mark.usefixtures("sketched")
 def test_a_run_that_goes_on_or_was_preempted_judges_what_is_whole_and_says_where_the_rest_is(tmp_path):
     reference = corruption.whole(tmp_path / "run", "preempted")
     assert NOT_JUDGED in {verdict for verdict, _ in reference.values()}
@@ -86,6 +88,7 @@ def test_a_run_that_goes_on_or_was_preempted_judges_what_is_whole_and_says_where
     assert "This run was preempted" in (tmp_path / "run" / "report.html").read_text()
 
 
+@pytest.mark.usefixtures("sketched")
 def test_a_failed_run_says_why_on_the_page_and_at_the_terminal(tmp_path, capsys, monkeypatch):
     def fails(*arguments):
         raise OSError("the device is on fire")
@@ -120,6 +123,7 @@ def test_a_lost_array_file_in_the_middle_is_named_and_shifts_nothing(finished, r
     assert all(after[key] == before[key] for key in after if after[key][0] != NOT_JUDGED)
 
 
+@pytest.mark.usefixtures("sketched")
 @pytest.mark.parametrize("key", ["wall_time_s", "command", "commit"])
 def test_a_status_that_is_not_the_one_that_was_written_is_named(key, run, capsys):
     status = json.loads((run / "status.json").read_text())
@@ -187,6 +191,7 @@ def test_a_pipe_in_place_of_a_file_is_not_waited_for(run, capsys):
     assert "status.json" in said(run, capsys)
 
 
+@pytest.mark.usefixtures("sketched")
 def test_a_cut_line_of_metrics_is_named(run, capsys):
     path = run / "metrics.jsonl"
     path.write_bytes(path.read_bytes()[:-20])
@@ -194,6 +199,7 @@ def test_a_cut_line_of_metrics_is_named(run, capsys):
     assert "metrics.jsonl has" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("sketched")
 def test_a_truncated_and_a_pickled_array_file_are_named_and_run_nothing(run, finished, tmp_path, capsys):
     class Evil:
         def __reduce__(self):
@@ -214,6 +220,7 @@ def test_a_truncated_and_a_pickled_array_file_are_named_and_run_nothing(run, fin
     assert found["assumption_4"] == NOT_JUDGED  # of lanes that lie there
 
 
+@pytest.mark.usefixtures("sketched")
 def test_a_config_that_is_not_the_one_that_ran_decides_nothing(run):
     config = json.loads((run / "config.json").read_text())
     config["model"]["init_scale"] = 0.5
@@ -226,6 +233,7 @@ def test_a_config_that_is_not_the_one_that_ran_decides_nothing(run):
 LINKS = ("report.html", "claims.json", "observations.json", ".report.html.partial", ".claims.json.partial")
 
 
+@pytest.mark.usefixtures("sketched")
 def test_a_link_in_place_of_a_report_leads_nowhere(run, tmp_path):
     precious = tmp_path / "precious"
     precious.write_text("mine")

@@ -234,9 +234,10 @@ def preconditioned_forms(closed: dict[str, np.ndarray]) -> dict[str, np.ndarray]
 @contextlib.contextmanager
 def quick_compilation() -> Iterator[None]:
     """For programs that run once or twice: optimising them would take most of their time."""
+    before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 def cast(tree: Any, dtype: Any) -> Any:

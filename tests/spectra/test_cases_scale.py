@@ -1,5 +1,7 @@
 """Every algorithm goes with the scale of the matrix, as far as float32 goes; beyond, it refuses and says how to rescale."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -175,6 +177,7 @@ BY_SQUARE = {
 }
 
 
+@functools.cache
 def exact_top(name):
     """lambda_1 at scale one, from the dense float64 matrix."""
     at, batch = np.asarray(PARAMS["w"], np.float64).ravel(), (X.astype(np.float32).astype(np.float64), Y)

@@ -120,6 +120,7 @@ def test_a_loss_that_passed_on_other_numbers_is_still_refused_where_examples_dep
 
 def test_what_is_remembered_of_a_loss_is_forgotten_with_it():
     loss, params, batch, _ = problem()
+    gc.collect()
     before = len(validation.PASSED.made), len(example_gradients.SIZES.made)
     spectra.gradient_norms(loss, params, [batch])
     assert len(validation.PASSED.made) == before[0] + 1
