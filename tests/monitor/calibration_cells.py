@@ -158,7 +158,7 @@ def row_of(cell: Cell) -> tuple[str, ...]:
     shown = ", ".join(f"{100 * gap:.0f} %" for gap in gaps) or "none"
     return (
         cell.setting, cell.optimizer, f"{cell.rate:g}", str(cell.step), shown, code.replace("_", " "),
-        _percent(cell.gain), f"{_percent(gain)} (x{best:g})", f"{cell.faster:.1f} times", _percent(cell.smaller), verdict,
+        _percent(cell.gain), f"{_percent(gain)} (x{best:g})", f"{cell.faster:.3g} times", _percent(cell.smaller), verdict,
     )  # fmt: skip
 
 
