@@ -238,7 +238,7 @@ def _critical(setup: Setup, params: Tree, opt_state: Tree, batch: Tree, mean: Tr
     update = setup.virtual(params, opt_state, batch)[1]
     return {
         "critical_multiple": critical_multiple(
-            lambda c: float(setup.programs("loss_at", params, update, jnp.float32(c), batch))
+            lambda c: float(setup.programs("loss_at", params, update, np.float32(c), batch))
         )
     }
 

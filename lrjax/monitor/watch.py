@@ -201,7 +201,7 @@ class Monitor:
             )
         self._samples += 1
         began = time.perf_counter()
-        self._mean = setup.programs("mean", self._mean, params, jnp.float32(self._samples))
+        self._mean = setup.programs("mean", self._mean, params, np.float32(self._samples))
         jax.block_until_ready(self._mean)
         self._averaged = step
         self._ledger.charge("mean", began)

@@ -125,7 +125,7 @@ def main(example):
             # As in a visit, where the virtual step comes first.
             setup.made = setup.programs("virtual", *state(), batch())
             timed(name, measure.INSTRUMENTS[name], setup, *state(), batch(), state()[0])
-        timed("mean", lambda: jax.block_until_ready(setup.programs("mean", zeros, state()[0], jnp.float32(2))))
+        timed("mean", lambda: jax.block_until_ready(setup.programs("mean", zeros, state()[0], np.float32(2))))
     medians = {name: np.median(rows[1:], axis=0) for name, rows in spent.items()}
     print(
         f"{example}: a training step takes {medians['train'][0] * 1e3:.1f} ms, {medians['train'][1] * 1e3:.1f} ms of CPU"
