@@ -98,6 +98,10 @@ class Setup:
         self._turns[name] = begin + count
         return [self.probe[(begin + index) % len(self.probe)] for index in range(count)]
 
+    def averages_alone(self, step: int) -> bool:
+        """Whether nothing is due at a step but, perhaps, its parameters for the mean."""
+        return not self.wants_batches and not self.schedule.at(step)
+
     def collect(self, batch: Tree) -> None:
         """Adds a batch to the probe set; where the second is the first again, training is on the full batch."""
         if not self.wants_batches:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lrjax.monitor.report import Report
 
 NOT_MEASURED = "not measured"
+ELSEWHERE = "not at this rate"
 
 
 def _number(value: float | None, form: str = ".4g") -> str:
@@ -36,7 +37,8 @@ def _gain_rows(report: Report) -> list[tuple[str, ...]]:
     value_of_rho = "not resolved: slopes of either sign" if rho is None and slopes.size else _number(rho, ".3g")
     of_rho = "no sign by itself: 2 at stationarity" if rho is not None else ""
     stated = {one.code: one for one in report.advice}
-    value_of_gap = f"{gap.mean():.1%}, mean of {gap.size}" if gap.size else NOT_MEASURED
+    absent = ELSEWHERE if history.recent(rows, "valley_gap").size else NOT_MEASURED
+    value_of_gap = f"{gap.mean():.1%}, mean of {gap.size}" if gap.size else absent
     of_gap = (
         "" if not gap.size else next((c.replace("_", " ") for c in ("decay", "keep", "undecided") if c in stated), "")
     )
@@ -106,7 +108,10 @@ def _curvature_rows(report: Report) -> list[tuple[str, ...]]:
         "sharpness": "largest eigenvalue" + (" of H" if plain else ", preconditioned"),
         "gradient_curvature": "curvature along the gradient" + ("" if plain else ", preconditioned"),
     }
-    found = [_against(names[name], level(report.rows, name), lines[name], _why_not(report, name)) for name in names]
+    found = []
+    for name, title in names.items():
+        absent = ELSEWHERE if history.recent(report.rows, name).size else NOT_MEASURED
+        found.append(_against(title, level(report.rows, name), lines[name], absent, _why_not(report, name)))
     multiple = history.median(report.rows, "critical_multiple", 5)
     reading = "headroom on the batch that made the step: no reason to raise the rate" if multiple is not None else ""
     found.append(
@@ -124,13 +129,13 @@ def _why_not(report: Report, name: str) -> str:
     return f"a measurement costs {plan['steps']:.0f} steps: beyond the budget of this run"
 
 
-def _against(name: str, value: float | None, line: EdgeLine, why_not: str = "") -> tuple[str, ...]:
+def _against(name: str, value: float | None, line: EdgeLine, absent: str, why_not: str) -> tuple[str, ...]:
     text = f"{line.formula} = {line.value:.4g}" if line.value is not None else line.formula
     if value is None:
         reading = why_not
     else:
         reading = f"{value / line.value:.2f} of the line" if line.value is not None else ""
-    return (name, _number(value), text, reading, line.source)
+    return (name, absent if value is None else _number(value), text, reading, line.source)
 
 
 def table_of(report: Report) -> list[tuple[str, ...]]:

@@ -125,6 +125,8 @@ class Monitor:
         try:
             if self._last <= step < self._next or self._off:
                 return {}
+            if self._setup is not None and step > self._last and self._setup.averages_alone(step):
+                return self._glance(int(step), params, self._setup)
             return self._visit(int(step), params, opt_state, batch)
         except MonitorWarning:  # the caller's filter makes errors of warnings
             raise
@@ -142,6 +144,15 @@ class Monitor:
         if new:
             self._notices.append(text)
             warnings.warn(text, MonitorWarning, stacklevel=4)
+
+    def _glance(self, step: int, params: Tree, setup: measure.Setup) -> dict[str, Any]:
+        """A visit that adds to the mean of the parameters and waits for nothing."""
+        check_concrete(params)
+        began, self._last = self._ledger.visit(), step
+        self._average(step, params)
+        self._next = setup.schedule.next_after(step, self._averaged)
+        self._ledger.leave(began)
+        return {}
 
     def _visit(self, step: int, params: Tree, opt_state: Tree, batch: Tree) -> dict[str, Any]:
         check_concrete(params, opt_state, batch)
@@ -202,7 +213,6 @@ class Monitor:
         self._samples += 1
         began = time.perf_counter()
         self._mean = setup.programs("mean", self._mean, params, np.float32(self._samples))
-        jax.block_until_ready(self._mean)
         self._averaged = step
         self._ledger.charge("mean", began)
 
