@@ -92,7 +92,7 @@ def _import(folder: Path, runs: Path, there: Path) -> int:
         print(f"{name}: {_told(job, root / name, took.get(name))}")
     for error in errors:
         print(f"error: {error}", file=sys.stderr)
-    for command in _joining([root / name for name in jobs]):
+    for command in joining([root / name for name in jobs]):
         print(f"runs that differ in their seeds alone, as one: {command}")
     print(f"all on one page: lrjax report {root}")
     return 1 if errors else 0
@@ -189,8 +189,16 @@ def _told(job: dict[str, Any], workdir: Path, took: bool | None) -> str:
     return f"not done{why}{kept}; it {what} with: {command}"
 
 
-def _joining(folders: Sequence[Path]) -> list[str]:
-    """The command that joins them, for each set of runs that differ in their seeds alone."""
+def joining(folders: Sequence[Path]) -> list[str]:
+    """The command that joins them, for each set of finished runs that differ in their seeds alone.
+
+    Args:
+        folders: run directories; the report goes beside them.
+
+    Example:
+        >>> joining([Path("runs/no"), Path("runs/such")])
+        []
+    """
     import shlex
 
     from lrjax.experiment.config.canonical import fingerprint

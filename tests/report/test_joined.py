@@ -73,8 +73,8 @@ def copied(runs, tmp_path):
 
 
 def changed_status(folder, **changes):
-    status = json.loads((folder / "status.json").read_text())
-    write_status(folder, {key: value for key, value in (status | changes).items() if value is not None})
+    status = json.loads((folder / "status.json").read_text()) | changes
+    write_status(folder, {key: value for key, value in status.items() if value is not None})
 
 
 def judged(entries):
@@ -173,17 +173,13 @@ def refused(capsys, *arguments):
     return err
 
 
-def test_fewer_than_two_runs_are_refused(runs, tmp_path, capsys):
-    err = refused(capsys, runs / "seed-0", f"--joined={tmp_path / 'new'}")
-    assert "to join runs takes two or more, not 1" in err
+def test_fewer_than_two_runs_and_a_seed_that_comes_twice_are_refused(runs, tmp_path, capsys):
+    new = f"--joined={tmp_path / 'new'}"
+    assert "to join runs takes two or more, not 1" in refused(capsys, runs / "seed-0", new)
+    twice = f"{runs / 'seed-0'} and {runs / 'seed-0'} both have seed 0"
+    assert twice in refused(capsys, runs / "seed-0", runs / "seed-0", runs / "seed-1", new)
+    assert "both have seed 2" in refused(capsys, runs / "all", runs / "seed-2", new)
     assert not (tmp_path / "new").exists()
-
-
-def test_a_seed_that_comes_twice_is_refused(runs, tmp_path, capsys):
-    err = refused(capsys, runs / "seed-0", runs / "seed-0", runs / "seed-1", f"--joined={tmp_path / 'new'}")
-    assert f"{runs / 'seed-0'} and {runs / 'seed-0'} both have seed 0" in err
-    err = refused(capsys, runs / "all", runs / "seed-2", f"--joined={tmp_path / 'new'}")
-    assert "both have seed 2" in err
 
 
 @pytest.mark.parametrize(
@@ -282,28 +278,23 @@ def test_differing_sources_are_said_and_an_earlier_report_is_replaced(copied, tm
     (tmp_path / "new" / "report.html").write_text("earlier")
     found = write_joined(list(copied.iterdir()), tmp_path / "new")
     assert found.notices[1].startswith("They were made by different sources of lrjax")
-    joined = join_seeds(parts(copied))
-    assert "code" not in joined.status
-    assert "commit" not in joined.status
-    assert "0.0.9" in joined.status["version"]
+    status = join_seeds(parts(copied)).status
+    assert not {"code", "commit"} & set(status)
+    assert "0.0.9" in status["version"]
     assert "0.0.9" in (tmp_path / "new" / "report.html").read_text()
 
 
 def test_directories_that_could_be_joined_are_found_with_the_command(copied):
-    changed = json.loads((copied / "seed-2" / "config.json").read_text()) | {"steps": 99}
-    shutil.copytree(copied / "seed-2", copied / "longer")
-    (copied / "longer" / "config.json").write_text(json.dumps(changed))
+    longer = shutil.copytree(copied / "seed-2", copied / "longer") / "config.json"
+    longer.write_text(json.dumps(json.loads(longer.read_text()) | {"steps": 99}))
     (copied / "empty").mkdir()
-    assert [[path.name for path in group] for group in joinable(sorted(copied.iterdir()))] == [
-        ["seed-0", "seed-1", "seed-2"]
-    ]
-    (command,) = importing._joining(sorted(copied.iterdir()))
+    each = [copied / f"seed-{seed}" for seed in SEEDS]
+    (command,) = importing.joining(sorted(copied.iterdir()))
     words = shlex.split(command)
-    assert words[:2] == ["lrjax", "report"]
-    assert words[3:] == [str(copied / f"seed-{seed}") for seed in SEEDS]
+    assert words[3:] == list(map(str, each))
     assert commands.main(words[1:]) == 0
     assert (Path(words[2].removeprefix("--joined=")) / "report.html").is_file()
-    changed_status(copied / "seed-0", state="preempted")
-    assert [[path.name for path in group] for group in joinable(copied.iterdir())] == [["seed-1", "seed-2"]]
-    changed_status(copied / "seed-1", state="preempted")
+    changed_status(each[0], state="preempted")
+    assert joinable(copied.iterdir()) == [each[1:]]
+    changed_status(each[1], state="preempted")
     assert joinable(copied.iterdir()) == []
