@@ -92,6 +92,8 @@ def _import(folder: Path, runs: Path, there: Path) -> int:
         print(f"{name}: {_told(job, root / name, took.get(name))}")
     for error in errors:
         print(f"error: {error}", file=sys.stderr)
+    for command in joining([root / name for name in jobs]):
+        print(f"runs that differ in their seeds alone, as one: {command}")
     print(f"all on one page: lrjax report {root}")
     return 1 if errors else 0
 
@@ -185,3 +187,26 @@ def _told(job: dict[str, Any], workdir: Path, took: bool | None) -> str:
         return f"done, its record alone came back: {record}{why}"
     what = "begins" if state is None else "goes on"
     return f"not done{why}{kept}; it {what} with: {command}"
+
+
+def joining(folders: Sequence[Path]) -> list[str]:
+    """The command that joins them, for each set of finished runs that differ in their seeds alone.
+
+    Args:
+        folders: run directories; the report goes beside them.
+
+    Example:
+        >>> joining([Path("runs/no"), Path("runs/such")])
+        []
+    """
+    import shlex
+
+    from lrjax.experiment.config.canonical import fingerprint
+    from lrjax.experiment.loop.join import joinable
+    from lrjax.experiment.rundir.files import read_json
+
+    found = []
+    for group in joinable(folders):
+        target = group[0].with_name(f"joined-{fingerprint(read_json(group[0] / 'config.json', dict))}")
+        found.append(shlex.join(["lrjax", "report", f"--joined={target}", *map(str, group)]))
+    return found

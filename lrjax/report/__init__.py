@@ -20,6 +20,7 @@ from lrjax.experiment.rundir.locks import undisturbed
 from lrjax.experiment.rundir.metrics import CHANGED, RunResult, finite, load_run
 from lrjax.experiment.rundir.record import is_record, load_record
 from lrjax.papers.claim import judge
+from lrjax.report.about import on_joined
 from lrjax.report.lane_table import Table
 from lrjax.report.own import belongs, paper_for, unregistered
 from lrjax.report.page import Picture, render
@@ -81,7 +82,7 @@ def report(workdir: str | os.PathLike[str], *, refresh: int | None = None) -> Ju
         try:
             again = refresh if run.status.get("state") == "running" else None
             with readable(run):
-                return _written(run, paper, workdir, again)
+                return written(run, paper, workdir, again)
         except OSError as error:
             raise LrjaxError(
                 f"the report could not be written into {workdir} ({error.strerror or error}); free disk space or correct the "
@@ -157,7 +158,7 @@ def notices(run: RunResult) -> list[str]:
     gaps, missing = getattr(run, "gaps", ()), getattr(run, "missing", {})
     found = [words.get(state, f"This run is not finished (state: {state})"), *(f"Damaged: {gap}" for gap in gaps)]
     found += [RECORD] if is_record(getattr(run, "workdir", Path())) else []
-    found.append(unregistered(getattr(run, "config", {})) or "")
+    found += [*on_joined(run), unregistered(getattr(run, "config", {})) or ""]
     if missing:
         few = "; ".join(list(missing.values())[:FEW])
         more = f"; and {len(missing) - FEW} more" if len(missing) > FEW else ""
@@ -181,11 +182,11 @@ def write_files(run: RunResult, paper: Any, workdir: Path, refresh: int | None =
     Returns:
         The judged claims.
     """
-    return _written(run, paper, workdir, refresh).entries
+    return written(run, paper, workdir, refresh).entries
 
 
-def _written(run: RunResult, paper: Any, workdir: Path, refresh: int | None) -> Judged:
-    """Writes the files of a report; what could not be drawn of a run that is not whole is said beside what it lacks."""
+def written(run: RunResult, paper: Any, workdir: Path, refresh: int | None) -> Judged:
+    """`write_files`, with what the run lacks, and beside it what could not be drawn of a run that is not whole."""
     own_folder(workdir / "figures")
     entries = judge(paper.CLAIMS, run) or list(getattr(paper, "stored", ()))
     write_atomic(workdir / "claims.json", json.dumps(entries, indent=2, allow_nan=False) + "\n")

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from types import ModuleType
@@ -10,7 +11,8 @@ from typing import Any, NamedTuple
 from lrjax.experiment.config.load import config_folders
 from lrjax.experiment.rundir.lanes import lane_config, on_cpu
 from lrjax.experiment.rundir.metrics import RunResult
-from lrjax.plots.page.rendering import word
+from lrjax.plots.page.rendering import duration, word
+from lrjax.report.lane_table import Table
 from lrjax.report.own import belongs, rows_of
 
 _MANY = 6
@@ -148,7 +150,7 @@ def facts(run: RunResult) -> dict[str, str]:
         "lrjax": status.get("version"),
     }
     if status.get("commit"):
-        found["commit"] = f"{status['commit'][:12]}{', with changed sources' if status.get('changed') else ''}"
+        found["commit"] = _sources(status)
     if status.get("code"):
         found["digest of sources"] = status["code"]
     if run.config.get("matmul_precision"):
@@ -156,3 +158,47 @@ def facts(run: RunResult) -> dict[str, str]:
     versions = status.get("versions")
     found |= versions if isinstance(versions, dict) else {}
     return {key: str(value) for key, value in found.items() if value is not None}
+
+
+def joined_runs(run: RunResult) -> Table | None:
+    """The runs that a joined one was made of, a row each, with what each says of itself; None for a run of its own.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> each = [{"workdir": f"run-{seed}", "seeds": [seed], "device": "1 x GPU", "wall_time_s": 9.0} for seed in (0, 1)]
+        >>> joined_runs(SimpleNamespace(status={"joined": each})).rows[1]
+        ['run-1', '1', None, None, '1 x GPU', None, '9.0 s']
+    """
+    joined = run.status.get("joined")
+    if not joined:
+        return None
+    rows = [
+        [
+            one["workdir"],
+            ", ".join(map(str, one["seeds"])),
+            one.get("version"),
+            _sources(one),
+            one.get("device"),
+            _minute(one.get("started")),
+            duration(one.get("wall_time_s")),
+        ]
+        for one in joined
+    ]
+    return Table(["run", "seeds", "lrjax", "sources", "device", "date", "wall time"], rows)
+
+
+def _sources(status: Mapping[str, Any]) -> str | None:
+    """Which sources a run was made by: the commit, or the digest of the files."""
+    if status.get("commit"):
+        return f"{status['commit'][:12]}{', with changed sources' if status.get('changed') else ''}"
+    return status.get("code")
+
+
+def on_joined(run: RunResult) -> list[str]:
+    """What a reader has to know of a joined run, a sentence each; [] for a run of its own."""
+    joined = run.status.get("joined")
+    if not joined:
+        return []
+    codes = {(one.get("version"), one.get("code") or one.get("commit")) for one in joined}
+    differ = ["They were made by different sources of lrjax, which the table of joined runs names"]
+    return [f"Joined from {len(joined)} runs that differ in their seeds alone", *(differ if len(codes) > 1 else [])]

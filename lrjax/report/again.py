@@ -36,6 +36,12 @@ def again_of(run: Any) -> Again:
         "import lrjax; lrjax.run(lrjax.load_config('configs/benign_osc.py:E1,scale=smoke', {'steps': 300}), 'again')"
     """
     written = run.status.get("command")
+    if written and run.status.get("joined"):
+        return Again(
+            "These commands, each from the folder in which it was given, make the runs, which python -m lrjax.report "
+            "--joined=FOLDER joins:",
+            written,
+        )
     if written:
         return Again("This command, from the folder in which it was given:", written)
     program = "A program made this run, by lrjax.run, not a command."

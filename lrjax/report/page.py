@@ -98,6 +98,7 @@ def render(
         "shown_in": {claim: name for claim, name in getattr(paper, "SHOWN_IN", {}).items() if name in names},
         "curves": packed(lines_of(run)),
         "lane_table": lane_table(run),
+        "joined": about.joined_runs(run),
         "refresh": refresh,
     }
     return filled("page.html", context)

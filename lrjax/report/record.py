@@ -1,5 +1,7 @@
 """python -m lrjax.report.record WORKDIR [--into=docs/results] [--device=h100]: a record of a run, to judge its claims again.
 
+With --joined, runs that differ in their seeds alone make one record, that of the run that had all the seeds.
+
 Claims are judged and figures drawn while what they read is noted; that is written, read back, judged and drawn once more, and
 refused where a claim, a number or a figure is another one.
 """
@@ -20,6 +22,7 @@ from lrjax.experiment.rundir.reading import Notes, Watched
 from lrjax.experiment.rundir.record import load_record, write_record
 from lrjax.papers.claim import judge, summary
 from lrjax.report import check_config, drawings
+from lrjax.report.joined import load_joined
 from lrjax.report.own import paper_for
 
 MOST_BYTES = 150_000
@@ -59,11 +62,27 @@ def make(workdir: Path, folder: Path) -> list[dict[str, Any]]:
     Raises:
         LrjaxError: the run is not whole, or its record would be larger than `MOST_BYTES` or say something else than the run.
     """
-    run = load_run(workdir)
+    return make_of(load_run(workdir), folder)
+
+
+def make_of(run: RunResult, folder: Path) -> list[dict[str, Any]]:
+    """Writes the record of a run in memory; `make` without the loading.
+
+    Args:
+        run: a finished run, or several that were joined, see `lrjax.report.joined.load_joined`.
+        folder: of the record.
+
+    Returns:
+        Its claims.
+
+    Raises:
+        LrjaxError: see `make`.
+    """
     check_config(run)
     lack = next(iter((*run.missing.values(), *run.gaps)), None)
     check(
-        run.status.get("state") == "done" and lack is None, f"{workdir} is not whole ({lack or 'it is not finished'})"
+        run.status.get("state") == "done" and lack is None,
+        f"{run.workdir} is not whole ({lack or 'it is not finished'})",
     )
     notes = Notes()
     lanes = [Watched(arrays, notes) for arrays in run.arrays]
@@ -71,14 +90,14 @@ def make(workdir: Path, folder: Path) -> list[dict[str, Any]]:
     first = shown(run._replace(arrays=watched))
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent, prefix=".record-") as made:  # what is refused takes no place
-        _write(Path(made), workdir, run, lanes, first)
+        _write(Path(made), run, lanes, first)
         folder.mkdir(exist_ok=True)
         for path in Path(made).iterdir():
             path.replace(folder / path.name)
     return first.entries
 
 
-def _write(folder: Path, workdir: Path, run: RunResult, lanes: Sequence[Watched], first: Shown) -> None:
+def _write(folder: Path, run: RunResult, lanes: Sequence[Watched], first: Shown) -> None:
     """Writes a record and refuses it where it is too large or says something else than its run."""
     sizes = write_record(folder, run, lanes)
     write_atomic(folder / "claims.json", json.dumps(first.entries, indent=2, allow_nan=False) + "\n")
@@ -87,13 +106,13 @@ def _write(folder: Path, workdir: Path, run: RunResult, lanes: Sequence[Watched]
     told = ", ".join(f"{name} {size / 1000:.0f} kB" for name, size in largest)
     check(
         total <= MOST_BYTES,
-        f"the record of {workdir} has {total / 1000:.0f} kB, {MOST_BYTES / 1000:.0f} are allowed; let its checks and figures "
-        f"read less of the largest by lrjax.experiment.rundir.reading.derived: {told}",
+        f"the record of {run.workdir} has {total / 1000:.0f} kB, {MOST_BYTES / 1000:.0f} are allowed; let its checks and "
+        f"figures read less of the largest by lrjax.experiment.rundir.reading.derived: {told}",
     )
     again = shown(load_record(folder))
     differ = [one["id"] for one, two in zip(first.entries, again.entries, strict=True) if one != two]
     differ += [name for name, png in first.figures.items() if again.figures.get(name) != png]
-    check(not differ, f"judged from its record, {workdir} says something else: {', '.join(differ)}")
+    check(not differ, f"judged from its record, {run.workdir} says something else: {', '.join(differ)}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -101,15 +120,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lrjax.report.record", description=__doc__)
     parser.add_argument("workdir", nargs="+", type=Path, help="a finished run directory")
     parser.add_argument("--into", type=Path, default=Path("docs/results"), help="folder of the records")
+    parser.add_argument("--joined", action="store_true", help="one record of runs that differ in their seeds alone")
     parser.add_argument("--device", help="of a run elsewhere than on two CPU cores, such as h100: a record of its own")
     flags = parser.parse_args(argv)
     plugins.load()
     try:
-        for workdir in flags.workdir:
-            config = load_run(workdir).config
+        for run in [load_joined(flags.workdir)] if flags.joined else map(load_run, flags.workdir):
             device = f"@{flags.device}" if flags.device else ""
-            folder = flags.into / f"{config['paper']}-{config['experiment']}{device}"
-            print(f"{folder}: {summary(make(workdir, folder))}")
+            folder = flags.into / f"{run.config['paper']}-{run.config['experiment']}{device}"
+            print(f"{folder}: {summary(make_of(run, folder))}")
     except LrjaxError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -1,12 +1,15 @@
 """Queues: files of jobs, and the one that comes with lrjax, line by line."""
 
+import json
 import re
 
 import pytest
 
 import lrjax
 from launch import jobs, queues
+from lrjax.experiment.config.canonical import fingerprint, to_json
 from lrjax.experiment.loop.dry_run import describe
+from lrjax.experiment.loop.join import seeds_of
 from lrjax.experiment.loop.sweep import expand
 
 GPU = queues.read(queues.find("gpu"))
@@ -35,6 +38,16 @@ def test_a_network_whose_checkpoint_is_too_large_to_travel_has_one_seed_a_job():
     large = [line for line in GPU if config_of(line).model.get("depth") == 28 or "E0" in line.spec]
     assert len(large) == 3 * len({line.spec for line in large}) == 12
     assert all(len({lane.config.seed for lane in lanes_of(line)}) == 1 for line in large)
+
+
+def test_jobs_of_one_seed_differ_in_their_seeds_alone_so_that_they_can_be_joined():
+    for spec in {line.spec for line in GPU}:
+        seeds, rest = [], set()
+        for config in [json.loads(to_json(config_of(line))) for line in GPU if line.spec == spec]:
+            seeds += seeds_of(config)
+            rest.add(fingerprint(config | {"sweep": config["sweep"] | {"seed": []}}))
+        assert len(rest) == 1
+        assert len(seeds) == len(set(seeds)) >= 3
 
 
 def test_every_line_of_it_says_that_its_time_is_estimated():

@@ -22,7 +22,7 @@ from lrjax.experiment.rundir.reading import PREFIX, Kept, Watched
 from lrjax.experiment.rundir.records import check_status
 
 ARRAYS, CONFIG = "record.npz", "config.json"
-OF_STATUS = ("state", "command", "wall_time_s", "version", "commit", "started", "device", "versions")
+OF_STATUS = ("state", "command", "wall_time_s", "version", "commit", "started", "device", "versions", "joined")
 RUN = "run"
 REMEDY = "restore it, or make it again: python -m lrjax.report.record WORKDIR"
 

@@ -34,6 +34,17 @@ def _text(value: Any) -> bool:
     return value is None or isinstance(value, str)
 
 
+def _joined(value: Any) -> bool:
+    """Whether it names runs that were joined, each with its seeds."""
+    of_runs = {"workdir": _text, "seeds": lambda seeds: isinstance(seeds, list)}
+    return isinstance(value, list) and all(
+        isinstance(run, dict)
+        and all(key in run and fits(run[key]) for key, fits in of_runs.items())
+        and all(OF_STATUS[key](item) for key, item in run.items() if key in OF_STATUS)
+        for run in value
+    )
+
+
 OF_STATUS = {  # key -> what it may be, where it is there
     "state": lambda value: isinstance(value, str),
     "wall_time_s": lambda value: value is None or (is_number(value) and value >= 0),
@@ -47,6 +58,7 @@ OF_STATUS = {  # key -> what it may be, where it is there
     "device": _text,
     "changed": lambda value: value is None or isinstance(value, bool),
     "versions": lambda value: isinstance(value, dict) and all(isinstance(item, str) for item in value.values()),
+    "joined": _joined,
     "bytes": _whole,
     "rows": lambda value: value is None or _whole(value, 0, 1 << 32),
     "seal": lambda value: value is None or _whole(value, 0, 1 << 32),
