@@ -172,7 +172,7 @@ def schedule_of(
         "critical": Wish(0.0, FORWARD * costs["forward"], 1, 1, 0.15),
         "curvature": Wish(costs["curvature"], 0.0, 1, 1, 0.25),
     }
-    return rows | plan(second, tier=2, budget=budget, every=every, num_steps=num_steps, measurements=5)
+    return rows | plan(second, tier=2, budget=budget, every=every * stretch, num_steps=num_steps, measurements=5)
 
 
 def probe_batches(rows: dict[str, Row]) -> int:

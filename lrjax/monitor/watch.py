@@ -207,9 +207,8 @@ class Monitor:
             return
         if self._mean is None:
             self._samples = 0
-            self._mean = jax.tree.map(
-                lambda p: jnp.zeros(jnp.shape(p), jnp.promote_types(jnp.asarray(p).dtype, jnp.float32)), params
-            )
+            wide = lambda p: jnp.promote_types(jnp.asarray(p).dtype, jnp.float32)  # noqa: E731
+            self._mean = jax.tree.map(lambda p: np.zeros(jnp.shape(p), wide(p)), params)
         self._samples += 1
         began = time.perf_counter()
         self._mean = setup.programs("mean", self._mean, params, np.float32(self._samples))
