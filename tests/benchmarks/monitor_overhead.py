@@ -26,7 +26,8 @@ rng = np.random.default_rng(0)
 def cells(name):
     """Code of a notebook without the cell that installs."""
     notebook = json.loads((COLABS / f"monitor_{name}.ipynb").read_text())
-    return ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"][1:]
+    lines = [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code"][1:]
+    return ["".join(line for line in source if not line.startswith("%")) for source in lines]  # commands of IPython
 
 
 def imports(cell):
@@ -123,7 +124,7 @@ def main(example):
             step(batch())
             timed("train", step, batch())
             # As in a visit, where the virtual step comes first.
-            setup.made = setup.programs("virtual", *state(), batch())
+            setup.made = jax.block_until_ready(setup.programs("virtual", *state(), batch()))
             timed(name, measure.INSTRUMENTS[name], setup, *state(), batch(), state()[0])
         timed("mean", lambda: jax.block_until_ready(setup.programs("mean", zeros, state()[0], np.float32(2))))
     medians = {name: np.median(rows[1:], axis=0) for name, rows in spent.items()}
