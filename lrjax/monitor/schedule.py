@@ -182,9 +182,10 @@ def probe_batches(rows: dict[str, Row]) -> int:
 
 
 def table(rows: dict[str, Row], ledger: Ledger) -> list[dict[str, Any]]:
-    """What each instrument costs: a dict a row for reports."""
+    """What each instrument costs, and what is spent beside them, so that it adds up: a dict a row for reports."""
     found, training = [], ledger.seconds(rows)[1]
-    for name, row in rows.items():
+    beside = {name: Row(1, 0.0, 0, 0) for name in ledger.spent if name not in rows}
+    for name, row in (rows | beside).items():
         times, seconds = ledger.spent.get(name, (0, 0.0))
         found.append(
             {

@@ -93,5 +93,8 @@ def test_the_share_of_time_is_that_of_all_visits_but_the_first(monkeypatch):
         ledger.leave(began)
         now[0] += 10.0  # training
     tiers, training = ledger.seconds(rows)
+    told = schedule.table(rows, ledger)
+    assert sum(row["seconds"] for row in told) == pytest.approx(sum(tiers))
+    assert {row["instrument"] for row in told} == {"step", "sharpness", "visit"}
     assert tiers == pytest.approx([2.0 + 3 * 1.0, 3.0])  # a first use compiles: neither measuring nor training
     assert training == pytest.approx(30.0)
