@@ -127,16 +127,8 @@ class Report:
                 clock = decay_clock(row.get(f"decay/{group}", 0.0), self.facts, coupled=self.coupled)
                 if clock.angle is not None:
                     row[f"equilibrium_angle/{group}"] = clock.angle
-        steps, noise, signal = history.noise_pairs(self.rows)
-        scales = {
-            int(step): history.noise_scale(
-                [{"step": s, "noise": n, "signal": g} for s, n, g in zip(*part, strict=True)]
-            )
-            for index, step in enumerate(steps.tolist(), start=1)
-            for part in [(steps[:index], noise[:index], signal[:index])]
-        }
-        for row in rows:
-            scale = scales.get(row["step"])
+        for index, row in enumerate(rows, start=1):
+            scale = history.noise_scale(self.rows[:index]) if "noise" in row else None
             if scale is not None and math.isfinite(scale.value):
                 row["noise_scale"] = scale.value
         return panels(rows, self.groups, self.lines())

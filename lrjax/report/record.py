@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from lrjax.errors import LrjaxError, check
 from lrjax.experiment.config import plugins
 from lrjax.experiment.rundir.files import write_atomic
+from lrjax.experiment.rundir.lanes import check_whole
 from lrjax.experiment.rundir.metrics import RunResult, load_run
 from lrjax.experiment.rundir.reading import Notes, Watched
 from lrjax.experiment.rundir.record import load_record, write_record
@@ -79,11 +80,7 @@ def make_of(run: RunResult, folder: Path) -> list[dict[str, Any]]:
         LrjaxError: see `make`.
     """
     check_config(run)
-    lack = next(iter((*run.missing.values(), *run.gaps)), None)
-    check(
-        run.status.get("state") == "done" and lack is None,
-        f"{run.workdir} is not whole ({lack or 'it is not finished'})",
-    )
+    check_whole(run)
     notes = Notes()
     lanes = [Watched(arrays, notes) for arrays in run.arrays]
     watched: list[Any] = list(lanes)

@@ -16,6 +16,7 @@ from lrjax.errors import LrjaxError, check, refuse
 from lrjax.experiment.config.canonical import fingerprint, flatten, to_json, tuples
 from lrjax.experiment.loop.points import points
 from lrjax.experiment.rundir.files import read_json
+from lrjax.experiment.rundir.lanes import check_whole
 from lrjax.experiment.rundir.metrics import RunResult, read_status
 
 Place = tuple[int, int]  # number of a run, lane in it
@@ -52,7 +53,7 @@ def join_seeds(runs: Sequence[RunResult]) -> RunResult:
     """
     check(len(runs) > 1, f"to join runs takes two or more, not {len(runs)}; name their directories")
     for run in runs:
-        _check_whole(run)
+        check_whole(run)
     own = [seeds_of(run.config, str(run.workdir)) for run in runs]
     runs = [runs[number] for number in sorted(range(len(runs)), key=lambda number: own[number])]
     for run in runs[1:]:
@@ -118,15 +119,6 @@ def joinable(folders: Iterable[Path]) -> list[list[Path]]:
         found.setdefault(fingerprint(config | {"sweep": config["sweep"] | {"seed": []}}), {}).setdefault(seeds, folder)
     apart = [own for own in found.values() if len({s for seeds in own for s in seeds}) == sum(map(len, own))]
     return [[folder for _, folder in sorted(own.items())] for own in apart if len(own) > 1]
-
-
-def _check_whole(run: RunResult) -> None:
-    lack = next(iter((*run.missing.values(), *run.gaps)), None)
-    done = run.status.get("state") == "done"
-    check(
-        done and lack is None,
-        f"{run.workdir} is not whole ({lack or 'it is not finished'}), so that it cannot be joined",
-    )
 
 
 def _check_alike(run: RunResult, other: RunResult) -> None:

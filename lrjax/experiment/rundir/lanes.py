@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from lrjax.errors import check
 from lrjax.experiment.config.canonical import Config, flatten, freeze
 from lrjax.experiment.rundir.metrics import RunResult
 from lrjax.experiment.rundir.reading import NotJudged as NotJudged
@@ -33,6 +34,19 @@ def without_missing(run: RunResult) -> RunResult:
     """The run for observations: lanes that are not whole have no arrays."""
     missing = getattr(run, "missing", {})
     return run._replace(arrays=[{} if i in missing else own for i, own in enumerate(run.arrays)]) if missing else run
+
+
+def check_whole(run: RunResult) -> None:
+    """Refuses a run of which something is missing.
+
+    Raises:
+        LrjaxError: it is not finished, or lacks lanes or files.
+    """
+    lack = next(iter((*run.missing.values(), *run.gaps)), None)
+    check(
+        run.status.get("state") == "done" and lack is None,
+        f"{run.workdir} is not whole ({lack or 'it is not finished'}); name a finished run with all its files",
+    )
 
 
 def recorded(run: RunResult, *names: str) -> Lanes:
